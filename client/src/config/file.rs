@@ -1,0 +1,376 @@
+//! The configuration file as it stands: TOML, keys and values as typed, and errors that name line and remedy.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+use toml::Spanned;
+
+use protocol::bytes::escape;
+
+use super::{ConfigError, FolderNames, Layout, MaxDelete, nearest};
+
+/// The keys of one account.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Where the remote replica is.
+    pub remote: Option<Spanned<String>>,
+    /// Where the local replica is.
+    pub local: Option<Spanned<String>>,
+    /// Patterns of folders to deal with.
+    #[serde(default)]
+    pub folder: Vec<String>,
+    /// Patterns of folders to forget.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// How much may be deleted.
+    pub max_delete: Option<MaxDelete>,
+    /// Carry out no deletion.
+    #[serde(default)]
+    pub no_delete: bool,
+    /// How long this side's trash keeps, in days.
+    pub trash_days: Option<u32>,
+    /// How long the ssh connection stays open after a run.
+    #[serde(default, deserialize_with = "persist")]
+    pub persist: Option<Duration>,
+    /// Commands to run.
+    #[serde(default)]
+    pub hooks: Hooks,
+    /// The command that starts the agent.
+    pub server_command: Option<String>,
+    /// The private key to log in with.
+    pub identity: Option<String>,
+    /// The ssh config to use.
+    pub ssh_config: Option<String>,
+    /// How folders lie in the local root.
+    pub layout: Option<Layout>,
+    /// How folder names are written in the local root.
+    pub folder_names: Option<FolderNames>,
+    /// Trust no cached digest.
+    #[serde(default)]
+    pub checksum: bool,
+}
+
+/// Commands to run.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    /// After a run that changed something here.
+    pub post: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    account: BTreeMap<Spanned<String>, Keys>,
+}
+
+/// The accounts of a file, in its order, and where a byte of it stands.
+#[derive(Debug)]
+pub struct Accounts {
+    /// Names and keys.
+    pub accounts: Vec<(Spanned<String>, Keys)>,
+    text: String,
+}
+
+impl Accounts {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML, or holds what no account has.
+    pub fn read(path: &Path) -> Result<Accounts, ConfigError> {
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Accounts::parse(path, bytes)
+    }
+
+    fn parse(path: &Path, bytes: Vec<u8>) -> Result<Accounts, ConfigError> {
+        let wrong = |line, why| ConfigError::File {
+            path: path.to_owned(),
+            line,
+            why,
+        };
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            wrong(
+                line_of(error.as_bytes(), valid),
+                "It is not UTF-8".to_owned(),
+            )
+        })?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            wrong(line_of(text.as_bytes(), start), explain(error.message()))
+        })?;
+        let mut accounts: Vec<_> = file.account.into_iter().collect();
+        accounts.sort_by_key(|(name, _)| name.span().start);
+        Ok(Accounts { accounts, text })
+    }
+
+    /// An error about what stands at a place of the file.
+    #[must_use]
+    pub fn error_at(&self, path: &Path, span: &Range<usize>, why: String) -> ConfigError {
+        ConfigError::File {
+            path: path.to_owned(),
+            line: line_of(self.text.as_bytes(), span.start),
+            why,
+        }
+    }
+
+    /// The names of the accounts.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.accounts
+            .iter()
+            .map(|(name, _)| name.get_ref().as_str())
+    }
+}
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &[u8], at: usize) -> usize {
+    text.iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// Puts serde's words into a sentence with the remedy: what may have been meant, else what is known.
+///
+/// Relies on serde's "unknown field `x`, expected one of `a`, `b`"; any other message is kept as it is.
+fn explain(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let kind = match message {
+        _ if message.starts_with("unknown field `") => "key",
+        _ if message.starts_with("unknown variant `") => "value",
+        _ => return capitalised(&escape(message.as_bytes())),
+    };
+    let Some((word, known)) = quoted.split_first() else {
+        return message.to_owned();
+    };
+    let hint = match nearest(word, known.iter().copied()) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => format!("known here: {}", known.join(", ")),
+    };
+    format!("Unknown {kind} \"{}\", {hint}", escape(word.as_bytes()))
+}
+
+fn capitalised(message: &str) -> String {
+    let mut chars = message.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+/// A number of messages, or a share as text.
+impl<'de> Deserialize<'de> for MaxDelete {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MaxDelete, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = MaxDelete;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a number of messages or a share like \"5%\"")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<MaxDelete, E> {
+                u64::try_from(number)
+                    .map(MaxDelete::Count)
+                    .map_err(|_| E::custom("max_delete cannot be negative"))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<MaxDelete, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+fn persist<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse_span(&String::deserialize(deserializer)?)
+        .map(Some)
+        .map_err(D::Error::custom)
+}
+
+/// Reads a time span: a number and one of s, m, h, d.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        Some(_) | None => 0,
+    };
+    let number = text
+        .get(..text.len().saturating_sub(1))
+        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let seconds = number
+        .and_then(|digits| digits.parse::<u32>().ok())
+        .map_or(0, |number| u64::from(number) * unit);
+    if seconds == 0 {
+        return Err(format!(
+            "\"{}\" is no time span: write 30s, 10m, 1h or 1d",
+            escape(text.as_bytes())
+        ));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Accounts, ConfigError> {
+        Accounts::parse(Path::new("/c"), text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn every_key_is_read_and_the_order_is_the_file_s() {
+        let text = r#"
+            [account.work]
+            remote = "a:"
+            local = "b"
+            [account.home]
+            remote = "me@mail.example.org:Maildir"
+            local = "~/Maildir"
+            folder = ["INBOX", "Lists"]
+            exclude = ["Junk", "Archive/20*"]
+            max_delete = "5%"
+            no_delete = true
+            trash_days = 7
+            persist = "10m"
+            hooks.post = "notmuch new --quiet"
+            server_command = "nice maildir-sync-server"
+            identity = "~/.ssh/mail"
+            ssh_config = "/etc/x"
+            layout = "maildir++"
+            folder_names = "utf-7"
+            checksum = true
+        "#;
+        let accounts = parsed(text).expect("valid");
+        assert_eq!(accounts.names().collect::<Vec<_>>(), ["work", "home"]);
+        let home = &accounts.accounts[1].1;
+        assert_eq!(
+            home.remote.as_ref().map(|remote| remote.get_ref().as_str()),
+            Some("me@mail.example.org:Maildir")
+        );
+        assert_eq!(
+            (home.max_delete, home.trash_days),
+            (Some(MaxDelete::Percent(5)), Some(7))
+        );
+        assert_eq!(
+            (home.layout, home.folder_names),
+            (Some(Layout::MaildirPlusPlus), Some(FolderNames::Utf7))
+        );
+        assert_eq!(home.persist, Some(Duration::from_secs(600)));
+        assert_eq!(home.hooks.post.as_deref(), Some("notmuch new --quiet"));
+        assert_eq!(
+            parsed("").expect("an empty file is valid").names().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_remedy() {
+        let table = [
+            (
+                "\n[account.x]\nremot = 'a'\n",
+                3,
+                "Unknown key \"remot\", did you mean \"remote\"?",
+            ),
+            (
+                "[account.x]\nhooks.pst = 'a'\n",
+                2,
+                "Unknown key \"pst\", did you mean \"post\"?",
+            ),
+            (
+                "[acount.x]\n",
+                1,
+                "Unknown key \"acount\", did you mean \"account\"?",
+            ),
+            (
+                "colour = 1\n",
+                1,
+                "Unknown key \"colour\", known here: account",
+            ),
+            (
+                "[account.x]\n\nlayout = 'maildir+'\n",
+                3,
+                "Unknown value \"maildir+\", did you mean \"maildir++\"?",
+            ),
+            (
+                "[account.x]\nlayout = 'mbox'\n",
+                2,
+                "Unknown value \"mbox\", known here: maildir++, nested",
+            ),
+            ("[account.x]\nmax_delete = '5 percent'\n", 2, MAX_DELETE),
+            (
+                "[account.x]\nmax_delete = -1\n",
+                2,
+                "Max_delete cannot be negative",
+            ),
+            ("[account.x]\nmax_delete = true\n", 2, MAX_DELETE_TYPE),
+            (
+                "[account.x]\npersist = '10'\n",
+                2,
+                "\"10\" is no time span: write 30s, 10m, 1h or 1d",
+            ),
+            (
+                "[account.x]\nexclude = 'Junk'\n",
+                2,
+                "Invalid type: string \"Junk\", expected a sequence",
+            ),
+            (
+                "[account.x]\nlocal 1\n",
+                2,
+                "Key with no value, expected `=`",
+            ),
+            ("[account.x]\n[account.x]\n", 2, "Duplicate key"),
+        ];
+        for (text, line, why) in table {
+            assert_eq!(
+                parsed(text).expect_err(text).to_string(),
+                format!("/c, line {line}: {why}")
+            );
+        }
+        let error = Accounts::parse(Path::new("/c"), b"\n\n\xff".to_vec()).expect_err("not UTF-8");
+        assert_eq!(error.to_string(), "/c, line 3: It is not UTF-8");
+    }
+
+    const MAX_DELETE: &str =
+        "\"5 percent\" is neither a number of messages nor a share from 0% to 100%";
+    const MAX_DELETE_TYPE: &str =
+        "Invalid type: boolean `true`, expected a number of messages or a share like \"5%\"";
+
+    #[test]
+    fn time_spans_have_a_unit() {
+        let valid = [
+            ("1s", 1),
+            ("30s", 30),
+            ("10m", 600),
+            ("1h", 3600),
+            ("2d", 172_800),
+        ];
+        for (text, seconds) in valid {
+            assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "10",
+            "0m",
+            "1.5h",
+            "-1s",
+            "+1s",
+            " 1s",
+            "1\u{fc}",
+            "10 m",
+            "99999999999s",
+        ] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What files and options together mean.
+
+use super::*;
+use crate::cli::{Cli, Command};
+use crate::filter::Scope;
+
+/// A home with a configuration file, where one is given.
+struct Home {
+    dirs: Dirs,
+    _root: tempfile::TempDir,
+}
+
+fn home(config: Option<&str>) -> Home {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| root.path().join(name);
+    if let Some(text) = config {
+        std::fs::create_dir(path("config")).expect("a new directory");
+        std::fs::write(path("config/config.toml"), text).expect("a new file");
+    }
+    let dirs = Dirs {
+        home: "/home/me".into(),
+        current: "/work".into(),
+        config: path("config"),
+        state: "/state".into(),
+    };
+    Home { dirs, _root: root }
+}
+
+fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
+    let words = ["maildir-sync"]
+        .into_iter()
+        .chain(line.split_whitespace())
+        .map(Into::into);
+    let args = match Cli::from_words(words)
+        .expect("a valid command line")
+        .command
+    {
+        Command::Pull(args) | Command::Push(args) | Command::Sync(args) => args,
+        Command::Status(args) => args.to_sync(),
+        Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
+    };
+    resolve(&args, &home.dirs)
+}
+
+const TWO: &str = r#"
+[account.work]
+remote = "work:"
+local = "Work"
+
+[account.home]
+remote = "me@mail.example.org:Maildir"
+local = "~/Maildir"
+exclude = ["Junk"]
+max_delete = "10%"
+identity = "~/.ssh/mail"
+ssh_config = "ssh.conf"
+server_command = "a"
+"#;
+
+#[test]
+fn without_arguments_every_account_of_the_file_is_meant_in_its_order() {
+    let home = home(Some(TWO));
+    let accounts = resolved(&home, "sync").expect("valid");
+    let names: Vec<&str> = accounts
+        .iter()
+        .map(|account| account.name.as_str())
+        .collect();
+    assert_eq!(names, ["work", "home"]);
+    assert_eq!(accounts[0].local, Path::new("/home/me/Work"));
+    assert_eq!(accounts[0].trash_days, 30);
+    assert_eq!(accounts[0].guard, MaxDelete::Default);
+    assert_eq!(accounts[1].local, Path::new("/home/me/Maildir"));
+    assert_eq!(accounts[1].guard, MaxDelete::Percent(10));
+    assert_eq!(
+        accounts[1].identity.as_deref(),
+        Some(Path::new("/home/me/.ssh/mail"))
+    );
+    assert_eq!(
+        accounts[1].ssh_config.as_deref(),
+        Some(Path::new("/home/me/ssh.conf"))
+    );
+    assert_eq!(accounts[1].state_dir, Path::new("/state"));
+    assert_eq!(
+        resolved(&home, "status home").expect("valid"),
+        accounts[1..]
+    );
+}
+
+#[test]
+fn options_stand_above_the_file() {
+    let home = home(Some(TWO));
+    let line = "--state-dir s -n pull --max-delete 7 home -i ./key -F ~/cfg --server-command b --folder Junk --adopt";
+    let [account] = resolved(&home, line)
+        .expect("valid")
+        .try_into()
+        .expect("one account");
+    assert_eq!(account.guard, MaxDelete::Count(7));
+    assert_eq!(account.identity.as_deref(), Some(Path::new("/work/key")));
+    assert_eq!(
+        account.ssh_config.as_deref(),
+        Some(Path::new("/home/me/cfg"))
+    );
+    assert_eq!(account.server_command.as_deref(), Some("b"));
+    assert_eq!(account.state_dir, Path::new("/work/s"));
+    assert!(account.dry_run && account.adopt && !account.checksum);
+    assert_eq!(account.filter.scope(b"Junk"), Scope::Included);
+    assert_eq!(account.filter.scope(b"INBOX"), Scope::NotSelected);
+}
+
+#[test]
+fn a_typed_pair_needs_no_file() {
+    let home = home(None);
+    let [account] = resolved(&home, "pull host:~/Maildir Mail/./x")
+        .expect("valid")
+        .try_into()
+        .expect("one account");
+    assert_eq!(
+        (account.name.as_str(), account.local.as_path()),
+        ("host:Maildir", Path::new("/work/Mail/x"))
+    );
+    let [account] = resolved(&home, "pull ./a ~/b")
+        .expect("valid")
+        .try_into()
+        .expect("one account");
+    assert_eq!(account.remote, Address::Local("/work/a".into()));
+    assert_eq!(account.local, Path::new("/home/me/b"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_said_in_one_sentence() {
+    let home = home(Some(TWO));
+    let table = [
+        (
+            "sync hom",
+            "Unknown account \"hom\", did you mean \"home\"?",
+        ),
+        (
+            "sync other",
+            "Unknown account \"other\"; the config file has: work, home",
+        ),
+        (
+            "sync host:x",
+            "Name the Maildir on this machine too, as in: host:x ~/Maildir",
+        ),
+        (
+            "sync home work",
+            "\"home\" is no remote: write host:path or ./path, or name one account alone",
+        ),
+        (
+            "sync host:x host:y",
+            "The local side comes second and is a path; write \"./host:y\" if \"host:y\" is one",
+        ),
+        (
+            "sync ~/x /home/me/./x",
+            "Both sides of \"~/x\" are the same directory",
+        ),
+        (
+            "sync --config c host:x y",
+            "--config names accounts: leave out either it or REMOTE LOCAL",
+        ),
+        (
+            "sync --config /no/such/file",
+            "Cannot read \"/no/such/file\": No such file or directory (os error 2)",
+        ),
+        (
+            "sync --folder a[ home",
+            "Invalid folder pattern \"a[\": unclosed character class; missing ']'",
+        ),
+    ];
+    for (line, message) in table {
+        assert_eq!(resolved(&home, line).expect_err(line).to_string(), message);
+    }
+}
+
+#[test]
+fn files_that_make_no_pair_are_errors_with_their_line() {
+    let table = [
+        (
+            "\n[account.x]\nlocal = 'a'\n",
+            2,
+            "Account \"x\" has no remote",
+        ),
+        (
+            "\n[account.x]\nremote = 'a:'\n",
+            2,
+            "Account \"x\" has no local",
+        ),
+        (
+            "\n[account.'a/b']\n",
+            2,
+            "\"a/b\" is no name for an account: it could not be typed as one",
+        ),
+        (
+            "[account.x]\nlocal='a'\nremote = '-x:y'\n",
+            3,
+            "Invalid address \"-x:y\": a host cannot start with \"-\"",
+        ),
+    ];
+    for (text, line, why) in table {
+        let home = home(Some(text));
+        let path = home.dirs.config.join("config.toml");
+        let message = format!("{}, line {line}: {why}", path.display());
+        assert_eq!(
+            resolved(&home, "sync").expect_err(text).to_string(),
+            message
+        );
+    }
+}
+
+#[test]
+fn without_any_account_the_file_to_write_is_named() {
+    for home in [home(None), home(Some(""))] {
+        let message = resolved(&home, "sync")
+            .expect_err("nothing to do")
+            .to_string();
+        assert!(
+            message.starts_with("No account is configured. Name both sides, as in\n"),
+            "{message}"
+        );
+        assert!(
+            message.contains(&*home.dirs.config.join("config.toml").to_string_lossy()),
+            "{message}"
+        );
+        assert!(
+            message.contains("remote = \"me@mail.example.org:Maildir\""),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_on_deletions_is_a_number_or_a_share() {
+    for (text, limit) in [
+        ("0", MaxDelete::Count(0)),
+        ("2000", MaxDelete::Count(2000)),
+        ("0%", MaxDelete::Percent(0)),
+    ] {
+        assert_eq!(text.parse(), Ok(limit));
+        assert_eq!(limit.to_string(), text);
+    }
+    assert_eq!("100%".parse(), Ok(MaxDelete::Percent(100)));
+    for text in [
+        "",
+        "%",
+        "101%",
+        "-1",
+        "+1",
+        "5.5%",
+        "x",
+        "1e3",
+        "99999999999999999999",
+    ] {
+        assert!(text.parse::<MaxDelete>().is_err(), "{text}");
+    }
+}

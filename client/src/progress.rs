@@ -1,0 +1,261 @@
+//! The progress line of a terminal: phase, messages and bytes done of total, rate, time left.
+//!
+//! Only counts and draws; what it says besides is [`crate::report`]'s. Cheap to call for every message, from any
+//! thread: drawing is limited to a few times a second.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::When;
+use crate::report::{bytes_text, duration_text};
+
+/// How often the line is drawn anew.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How often a line is written where there is no terminal to draw on, as `--progress always` asks.
+const INTERVAL_PLAIN: Duration = Duration::from_secs(1);
+/// A rate means nothing before.
+const RATE_AFTER: Duration = Duration::from_secs(1);
+
+/// What a run is busy with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Reaching and starting the agent.
+    Connecting,
+    /// Looking at what changed in the local replica.
+    Scanning,
+    /// Hearing what changed at the other side, and deciding.
+    Comparing,
+    /// Moving bodies and carrying out the plan.
+    Transferring,
+}
+
+/// A progress line, or nothing; clones draw the same line.
+#[derive(Clone)]
+pub struct Progress(Option<Arc<Line>>);
+
+struct Line {
+    account: String,
+    bar: Option<ProgressBar>,
+    count: Mutex<Count>,
+}
+
+struct Count {
+    phase: Phase,
+    begun: Instant,
+    drawn: Instant,
+    messages: (u64, u64),
+    bytes: (u64, u64),
+}
+
+impl Progress {
+    /// Shows nothing.
+    #[must_use]
+    pub fn hidden() -> Progress {
+        Progress(None)
+    }
+
+    /// A line for one account on stderr: drawn on a terminal; written once a second where there is none and `when`
+    /// says always.
+    #[must_use]
+    pub fn new(when: When, account: &str) -> Progress {
+        let terminal = std::io::stderr().is_terminal();
+        let shown = match when {
+            When::Auto => terminal,
+            When::Always => true,
+            When::Never => false,
+        };
+        if !shown {
+            return Progress::hidden();
+        }
+        let now = Instant::now();
+        let count = Count {
+            phase: Phase::Connecting,
+            begun: now,
+            drawn: now,
+            messages: (0, 0),
+            bytes: (0, 0),
+        };
+        let account = protocol::bytes::escape(account.as_bytes());
+        Progress(Some(Arc::new(Line {
+            account,
+            bar: terminal.then(bar),
+            count: Mutex::new(count),
+        })))
+    }
+
+    /// Begins a phase; its totals may be 0 while they are not known.
+    pub fn begin(&self, phase: Phase, messages_total: u64, bytes_total: u64) {
+        self.update(true, |count| {
+            *count = Count {
+                phase,
+                begun: Instant::now(),
+                drawn: count.drawn,
+                messages: (0, messages_total),
+                bytes: (0, bytes_total),
+            };
+        });
+    }
+
+    /// Adds to the totals of the phase.
+    pub fn expect(&self, messages: u64, bytes: u64) {
+        self.update(false, |count| {
+            count.messages.1 += messages;
+            count.bytes.1 += bytes;
+        });
+    }
+
+    /// Adds to what is done.
+    pub fn advance(&self, messages: u64, bytes: u64) {
+        self.update(false, |count| {
+            count.messages.0 += messages;
+            count.bytes.0 += bytes;
+        });
+    }
+
+    /// Takes the line away, for good.
+    pub fn clear(&self) {
+        if let Some(bar) = self.0.as_ref().and_then(|line| line.bar.as_ref()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Takes the line away while something else is printed.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match self.0.as_ref().and_then(|line| line.bar.as_ref()) {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn update(&self, at_once: bool, change: impl FnOnce(&mut Count)) {
+        let Some(line) = &self.0 else { return };
+        let mut count = line.count.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut count);
+        let interval = if line.bar.is_some() {
+            INTERVAL
+        } else {
+            INTERVAL_PLAIN
+        };
+        if !at_once && count.drawn.elapsed() < interval {
+            return;
+        }
+        count.drawn = Instant::now();
+        let text = count.text(count.begun.elapsed());
+        match &line.bar {
+            Some(bar) => bar.set_message(format!("{}: {text}", line.account)),
+            None => drop(writeln!(std::io::stderr(), "{}: {text}", line.account)),
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is valid"),
+    );
+    bar.enable_steady_tick(INTERVAL);
+    bar
+}
+
+impl Count {
+    fn text(&self, elapsed: Duration) -> String {
+        let mut text = match self.phase {
+            Phase::Connecting => "connecting",
+            Phase::Scanning => "scanning",
+            Phase::Comparing => "comparing",
+            Phase::Transferring => "transferring",
+        }
+        .to_owned();
+        if self.messages != (0, 0) {
+            text += &format!(
+                " {} messages",
+                done_of(self.messages, |number| number.to_string())
+            );
+        }
+        if self.bytes != (0, 0) {
+            text += &format!(", {}", done_of(self.bytes, bytes_text));
+        }
+        text + &self.rate(elapsed)
+    }
+
+    /// Bytes per second, and the time that the rest takes at that rate; messages decide where there are no bytes.
+    fn rate(&self, elapsed: Duration) -> String {
+        if elapsed < RATE_AFTER {
+            return String::new();
+        }
+        let per_second = |done: u64| done as f64 / elapsed.as_secs_f64();
+        let (done, total) = if self.bytes.1 > 0 {
+            self.bytes
+        } else {
+            self.messages
+        };
+        let mut text = String::new();
+        if self.bytes.0 > 0 {
+            text += &format!(", {}/s", bytes_text(per_second(self.bytes.0) as u64));
+        }
+        if done > 0 && total > done {
+            let seconds = (total - done) as f64 / per_second(done);
+            text += &format!(", {} left", duration_text(seconds.ceil()));
+        }
+        text
+    }
+}
+
+fn done_of((done, total): (u64, u64), text: impl Fn(u64) -> String) -> String {
+    if total == 0 {
+        text(done)
+    } else {
+        format!("{} of {}", text(done), text(total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(phase: Phase, messages: (u64, u64), bytes: (u64, u64), seconds: u64) -> String {
+        let now = Instant::now();
+        Count {
+            phase,
+            begun: now,
+            drawn: now,
+            messages,
+            bytes,
+        }
+        .text(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_line_says_what_is_known() {
+        assert_eq!(text(Phase::Connecting, (0, 0), (0, 0), 0), "connecting");
+        assert_eq!(
+            text(Phase::Scanning, (1200, 0), (0, 0), 2),
+            "scanning 1200 messages"
+        );
+        assert_eq!(
+            text(Phase::Comparing, (10, 40), (0, 0), 5),
+            "comparing 10 of 40 messages, 15 s left"
+        );
+        assert_eq!(
+            text(Phase::Transferring, (100, 400), (2_000_000, 8_000_000), 4),
+            "transferring 100 of 400 messages, 2.0 MB of 8.0 MB, 500 kB/s, 12 s left"
+        );
+        assert_eq!(
+            text(Phase::Transferring, (1, 2), (5_000, 0), 0),
+            "transferring 1 of 2 messages, 5.0 kB"
+        );
+    }
+
+    #[test]
+    fn a_hidden_line_takes_everything() {
+        let progress = Progress::hidden();
+        progress.begin(Phase::Scanning, 1, 2);
+        progress.expect(1, 1);
+        progress.advance(1, 1);
+        assert_eq!(progress.suspend(|| 7), 7);
+        progress.clear();
+    }
+}

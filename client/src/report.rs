@@ -1,0 +1,281 @@
+//! What people and scripts see; the only place that prints.
+//!
+//! On stdout: one summary line per account, or with `--json` one object per account and nothing else. On stderr:
+//! errors, warnings, notes, skipped messages and, with `-v`, what was done to each message. Whatever came from a
+//! file name or from the other side is escaped before it reaches a terminal.
+
+mod text;
+
+use std::io::{IsTerminal, Write};
+
+use protocol::bytes::escape;
+use protocol::message::Problem;
+
+use crate::cli::{OutputArgs, When};
+use crate::exit_code::ExitCode;
+use crate::progress::Progress;
+
+pub use text::{bytes_text, duration_text};
+
+/// How many lines of one kind go to stderr without `-v`; `--json` has them all.
+const LINES_MAX: usize = 100;
+
+/// What was done on one side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Tally {
+    /// Messages that were added.
+    pub new: u64,
+    /// Messages whose flags, or new-or-cur, changed.
+    pub flags: u64,
+    /// Messages that were moved or renamed.
+    pub moved: u64,
+    /// Messages that were copied within the side.
+    pub copied: u64,
+    /// Messages that went to the trash.
+    pub deleted: u64,
+    /// Messages whose bytes were replaced.
+    pub replaced: u64,
+}
+
+/// What a dry run would do.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct PlannedAction {
+    /// "here" or "there".
+    pub side: &'static str,
+    /// What would be done, in one word.
+    pub action: &'static str,
+    /// The folder's name, escaped.
+    pub folder: String,
+    /// The message's unique name, escaped; empty for a folder.
+    pub name: String,
+    /// Where it would go, escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// What became of one account.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Summary {
+    /// The account.
+    pub account: String,
+    /// "pull", "push" or "sync".
+    pub direction: &'static str,
+    /// What was done here.
+    pub here: Tally,
+    /// What was done there.
+    pub there: Tally,
+    /// Where both sides had changed the same thing, one sentence each.
+    pub conflicts: Vec<String>,
+    /// How many differences wait for a later run.
+    pub pending: u64,
+    /// What was left alone.
+    pub skipped: Vec<Problem>,
+    /// Bytes that went over the wire.
+    pub bytes_sent: u64,
+    /// Bytes that came over the wire.
+    pub bytes_received: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// How it ended.
+    pub exit: ExitCode,
+    /// The plan to confirm, where the guard refused.
+    pub plan: Option<String>,
+    /// Whether nothing was done, and the tallies say what would be.
+    pub dry_run: bool,
+    /// What would be done, in a dry run.
+    pub actions: Vec<PlannedAction>,
+    /// What people should know besides, one sentence each.
+    pub notes: Vec<String>,
+    /// What stopped the run, one sentence.
+    pub error: Option<String>,
+}
+
+/// Prints, as the options say.
+pub struct Reporter {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    colored: (bool, bool),
+    progress: Progress,
+}
+
+/// How much a line matters, which decides its colour.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Error,
+    Warning,
+    Note,
+}
+
+impl Reporter {
+    /// Prints as these options say, around this progress line.
+    #[must_use]
+    pub fn new(output: &OutputArgs, progress: Progress) -> Reporter {
+        let colored = (
+            colored(output.color, &std::io::stdout()),
+            colored(output.color, &std::io::stderr()),
+        );
+        Reporter {
+            json: output.json,
+            quiet: output.quiet,
+            verbose: output.verbose > 0,
+            colored,
+            progress,
+        }
+    }
+
+    /// Prints what became of one account.
+    pub fn summary(&self, summary: &Summary) {
+        let account = Some(summary.account.as_str());
+        self.skipped(summary);
+        self.notes(account, &summary.conflicts);
+        self.notes(account, &summary.notes);
+        if summary.dry_run && !self.json {
+            summary
+                .actions
+                .iter()
+                .for_each(|action| self.print_out(&text::action_line(action)));
+        }
+        if let Some(error) = &summary.error {
+            self.error(account, error);
+        }
+        if let Some(plan) = &summary.plan {
+            self.print_err(account, Weight::Error, &text::plan_line(plan));
+        }
+        if self.json {
+            self.print_out(&text::summary_json(summary).to_string());
+        } else if !self.quiet && (summary.error.is_none() || text::has_figures(summary)) {
+            self.print_out(&text::summary_line(summary, self.colored.0));
+        }
+    }
+
+    /// Prints what stopped a run.
+    pub fn error(&self, account: Option<&str>, message: &str) {
+        self.print_err(account, Weight::Error, message);
+    }
+
+    /// Prints what people should look at although the run goes on.
+    pub fn warn(&self, account: Option<&str>, message: &str) {
+        self.print_err(account, Weight::Warning, message);
+    }
+
+    /// Prints what people may want to know.
+    pub fn note(&self, account: Option<&str>, message: &str) {
+        if !self.quiet {
+            self.print_err(account, Weight::Note, message);
+        }
+    }
+
+    /// Prints what was done to one message, if that is wanted.
+    pub fn detail(&self, account: Option<&str>, message: &str) {
+        if self.verbose {
+            self.print_err(account, Weight::Note, message);
+        }
+    }
+
+    /// Whether [`Reporter::detail`] prints anything.
+    #[must_use]
+    pub fn wants_details(&self) -> bool {
+        self.verbose
+    }
+
+    /// Whether one JSON object per account is wanted.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints an answer for people on stdout, line by line; not with `--json`, and not with `-q`.
+    pub fn answer(&self, text: &str) {
+        if !self.json && !self.quiet {
+            text.lines()
+                .for_each(|line| self.print_out(&escape(line.as_bytes())));
+        }
+    }
+
+    /// Prints an answer for scripts on stdout, if that is wanted.
+    pub fn json(&self, value: &serde_json::Value) {
+        if self.json {
+            self.print_out(&value.to_string());
+        }
+    }
+
+    fn skipped(&self, summary: &Summary) {
+        let lines = summary
+            .skipped
+            .iter()
+            .map(|problem| format!("Skipped \"{}\": {}", problem.path, problem.why));
+        self.capped(Some(&summary.account), Weight::Warning, lines);
+    }
+
+    fn notes(&self, account: Option<&str>, lines: &[String]) {
+        if !self.quiet {
+            self.capped(account, Weight::Note, lines.iter().cloned());
+        }
+    }
+
+    fn capped(
+        &self,
+        account: Option<&str>,
+        weight: Weight,
+        lines: impl ExactSizeIterator<Item = String>,
+    ) {
+        let total = lines.len();
+        let shown = if self.verbose || total <= LINES_MAX {
+            total
+        } else {
+            LINES_MAX
+        };
+        lines
+            .take(shown)
+            .for_each(|line| self.print_err(account, weight, &line));
+        if total > shown {
+            self.print_err(
+                account,
+                weight,
+                &format!("and {} more; -v lists them all", total - shown),
+            );
+        }
+    }
+
+    fn print_err(&self, account: Option<&str>, weight: Weight, message: &str) {
+        let line = text::message_line(account, weight, message, self.colored.1);
+        self.progress
+            .suspend(|| put(&mut std::io::stderr().lock(), &line));
+    }
+
+    fn print_out(&self, line: &str) {
+        self.progress
+            .suspend(|| put(&mut std::io::stdout().lock(), line));
+    }
+}
+
+/// Passes on what ssh or the agent said on its stderr, escaped line by line.
+pub fn relay(said: &[u8]) {
+    for line in said
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        put(&mut std::io::stderr().lock(), &escape(line));
+    }
+}
+
+/// A reader that has gone away is no reason to stop syncing.
+fn put(to: &mut dyn Write, line: &str) {
+    let _ = writeln!(to, "{line}");
+}
+
+/// Source of the rule for `auto`: <https://no-color.org>.
+fn colored(when: When, stream: &impl IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            stream.is_terminal()
+                && !set("NO_COLOR")
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! How things are put into words and figures. Pure, so that every sentence can be tested as it stands.
+
+use protocol::bytes::escape;
+
+use super::{PlannedAction, Summary, Tally, Weight};
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The one line that says what became of an account.
+pub(super) fn summary_line(summary: &Summary, colored: bool) -> String {
+    let account = paint(&escape(summary.account.as_bytes()), BOLD, colored);
+    let mut parts: Vec<String> = [(&summary.here, "here"), (&summary.there, "there")]
+        .into_iter()
+        .filter_map(|(tally, side)| tally_text(tally).map(|text| format!("{text} {side}")))
+        .collect();
+    if parts.is_empty() {
+        parts.push(
+            if summary.pending == 0 {
+                "nothing to do"
+            } else {
+                "nothing done"
+            }
+            .to_owned(),
+        );
+    }
+    let counted = [
+        (
+            summary.conflicts.len() as u64,
+            if summary.conflicts.len() == 1 {
+                "conflict"
+            } else {
+                "conflicts"
+            },
+        ),
+        (summary.pending, "pending"),
+        (summary.skipped.len() as u64, "skipped"),
+    ];
+    parts.extend(
+        counted
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}")),
+    );
+    parts.push(format!(
+        "sent {}, received {}, {}",
+        bytes_text(summary.bytes_sent),
+        bytes_text(summary.bytes_received),
+        duration_text(summary.seconds)
+    ));
+    let dry = if summary.dry_run { " (dry run)" } else { "" };
+    let broken = if summary.error.is_some() {
+        "not finished, "
+    } else {
+        ""
+    };
+    format!(
+        "{account}: {}{dry}: {broken}{}",
+        summary.direction,
+        parts.join("; ")
+    )
+}
+
+/// The figures of one side that are not 0, or nothing.
+fn tally_text(tally: &Tally) -> Option<String> {
+    let figures = figures(tally);
+    let said: Vec<String> = figures
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+fn figures(tally: &Tally) -> [(u64, &'static str); 6] {
+    let Tally {
+        new,
+        flags,
+        moved,
+        copied,
+        deleted,
+        replaced,
+    } = *tally;
+    [
+        (new, "new"),
+        (flags, "flags"),
+        (moved, "moved"),
+        (copied, "copied"),
+        (deleted, "deleted"),
+        (replaced, "replaced"),
+    ]
+}
+
+/// Whether a run that stopped has done anything worth a summary.
+pub(super) fn has_figures(summary: &Summary) -> bool {
+    [&summary.here, &summary.there]
+        .into_iter()
+        .any(|tally| figures(tally).iter().any(|(count, _)| *count > 0))
+}
+
+/// The same for scripts, with the keys of the contract.
+pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
+    let skipped: Vec<_> = summary
+        .skipped
+        .iter()
+        .map(|problem| serde_json::json!({ "path": problem.path, "why": problem.why }))
+        .collect();
+    let mut object = serde_json::json!({
+        "account": summary.account,
+        "direction": summary.direction,
+        "here": summary.here,
+        "there": summary.there,
+        "conflicts": summary.conflicts,
+        "pending": summary.pending,
+        "skipped": skipped,
+        "bytes_sent": summary.bytes_sent,
+        "bytes_received": summary.bytes_received,
+        "seconds": (summary.seconds * 1000.0).round() / 1000.0,
+        "exit": summary.exit.number(),
+    });
+    if let Some(plan) = &summary.plan {
+        object["plan"] = plan.as_str().into();
+    }
+    if summary.dry_run {
+        object["actions"] = serde_json::json!(summary.actions);
+    }
+    if let Some(error) = &summary.error {
+        object["error"] = error.as_str().into();
+    }
+    object
+}
+
+/// A line for people on stderr.
+pub(super) fn message_line(
+    account: Option<&str>,
+    weight: Weight,
+    message: &str,
+    colored: bool,
+) -> String {
+    let about = account
+        .map(|account| format!("{}: ", escape(account.as_bytes())))
+        .unwrap_or_default();
+    let kind = match weight {
+        Weight::Error => paint("error", RED, colored) + ": ",
+        Weight::Warning => paint("warning", YELLOW, colored) + ": ",
+        Weight::Note => String::new(),
+    };
+    // Our own sentences may have several lines (an example to copy); everything else in them was escaped before.
+    let message: Vec<String> = message
+        .lines()
+        .map(|line| escape(line.as_bytes()))
+        .collect();
+    format!("maildir-sync: {about}{kind}{}", message.join("\n"))
+}
+
+/// What to do when the guard refused.
+pub(super) fn plan_line(plan: &str) -> String {
+    format!("To delete exactly what is listed, run the same command with --confirm {plan}")
+}
+
+/// One line of a dry run.
+pub(super) fn action_line(action: &PlannedAction) -> String {
+    let PlannedAction {
+        side,
+        action,
+        folder,
+        name,
+        to,
+    } = action;
+    let slash = if name.is_empty() { "" } else { "/" };
+    let to = to
+        .as_ref()
+        .map(|to| format!(" -> {to}"))
+        .unwrap_or_default();
+    escape(format!("{side} {action} {folder}{slash}{name}{to}").as_bytes())
+}
+
+fn paint(text: &str, style: &str, colored: bool) -> String {
+    if colored {
+        format!("{style}{text}{PLAIN}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A number of bytes in powers of 1000, as disks and links are sold.
+#[must_use]
+pub fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 99.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+/// A time span, as coarse as it is long.
+#[must_use]
+pub fn duration_text(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 if seconds.fract() != 0.0 => format!("{seconds:.1} s"),
+        0..120 => format!("{whole} s"),
+        120..7200 => format!("{} min {} s", whole / 60, whole % 60),
+        7200.. => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+    use protocol::message::Problem;
+
+    fn busy() -> Summary {
+        Summary {
+            account: "home".to_owned(),
+            direction: "sync",
+            here: Tally {
+                new: 12,
+                flags: 3,
+                ..Tally::default()
+            },
+            there: Tally {
+                moved: 1,
+                copied: 1,
+                deleted: 2,
+                replaced: 1,
+                ..Tally::default()
+            },
+            conflicts: vec!["Both sides edited it".to_owned()],
+            pending: 4,
+            skipped: vec![Problem {
+                path: "INBOX/a\\x0a".to_owned(),
+                why: "permission denied".to_owned(),
+            }],
+            bytes_sent: 1_234,
+            bytes_received: 3_400_000,
+            seconds: 2.1234,
+            exit: ExitCode::Skipped,
+            ..Summary::default()
+        }
+    }
+
+    fn idle() -> Summary {
+        let account = "home".to_owned();
+        Summary {
+            account,
+            direction: "pull",
+            bytes_sent: 412,
+            bytes_received: 380,
+            seconds: 0.25,
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn one_line_tells_what_became_of_an_account() {
+        assert_eq!(
+            summary_line(&busy(), false),
+            "home: sync: 12 new, 3 flags here; 1 moved, 1 copied, 2 deleted, 1 replaced there; 1 conflict; 4 pending; \
+             1 skipped; sent 1.2 kB, received 3.4 MB, 2.1 s"
+        );
+        assert_eq!(
+            summary_line(&idle(), false),
+            "home: pull: nothing to do; sent 412 B, received 380 B, 0.2 s"
+        );
+        assert_eq!(
+            summary_line(
+                &Summary {
+                    pending: 2,
+                    dry_run: true,
+                    ..idle()
+                },
+                true
+            ),
+            "\x1b[1mhome\x1b[0m: pull (dry run): nothing done; 2 pending; sent 412 B, received 380 B, 0.2 s"
+        );
+        let broken = Summary {
+            error: Some("x".to_owned()),
+            ..busy()
+        };
+        assert!(summary_line(&broken, false).starts_with("home: sync: not finished, 12 new"));
+    }
+
+    #[test]
+    fn json_has_the_keys_of_the_contract() {
+        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"moved":0,"new":0,"replaced":0}}"#;
+        assert_eq!(summary_json(&self::idle()).to_string(), idle);
+        let action = PlannedAction {
+            side: "here",
+            action: "delete",
+            folder: "INBOX".into(),
+            name: "1.a".into(),
+            to: None,
+        };
+        let summary = Summary {
+            dry_run: true,
+            actions: vec![action],
+            plan: Some("abc".to_owned()),
+            error: Some("The guard refused".to_owned()),
+            exit: ExitCode::Unsafe,
+            ..busy()
+        };
+        let object = summary_json(&summary);
+        assert_eq!(
+            object["actions"].to_string(),
+            r#"[{"action":"delete","folder":"INBOX","name":"1.a","side":"here"}]"#
+        );
+        assert_eq!(
+            object["skipped"].to_string(),
+            r#"[{"path":"INBOX/a\\x0a","why":"permission denied"}]"#
+        );
+        assert_eq!(
+            (object["plan"].as_str(), object["error"].as_str()),
+            (Some("abc"), Some("The guard refused"))
+        );
+        assert_eq!(
+            (object["exit"].as_u64(), object["seconds"].as_f64()),
+            (Some(4), Some(2.123))
+        );
+    }
+
+    #[test]
+    fn what_a_peer_said_cannot_move_the_cursor() {
+        assert_eq!(
+            message_line(Some("ho\x1bme"), Weight::Error, "No \"\x1b[2Jx\"", false),
+            "maildir-sync: ho\\x1bme: error: No \"\\x1b[2Jx\""
+        );
+        assert_eq!(
+            message_line(None, Weight::Warning, "Two\nlines", true),
+            "maildir-sync: \x1b[1;33mwarning\x1b[0m: Two\nlines"
+        );
+        assert_eq!(
+            message_line(None, Weight::Note, "Hm", true),
+            "maildir-sync: Hm"
+        );
+    }
+
+    #[test]
+    fn a_planned_action_is_one_line() {
+        let action = |name: &str, to: Option<&str>| PlannedAction {
+            side: "there",
+            action: "move",
+            folder: "Lists/a\n".to_owned(),
+            name: name.to_owned(),
+            to: to.map(str::to_owned),
+        };
+        assert_eq!(
+            action_line(&action("1.x", Some("INBOX/1.x"))),
+            "there move Lists/a\\x0a/1.x -> INBOX/1.x"
+        );
+        assert_eq!(action_line(&action("", None)), "there move Lists/a\\x0a");
+    }
+
+    #[test]
+    fn figures_are_as_coarse_as_they_are_large() {
+        let bytes = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.0 MB"),
+            (13_000_000_000, "13.0 GB"),
+            (u64::MAX, "18447 PB"),
+        ];
+        for (number, text) in bytes {
+            assert_eq!(bytes_text(number), text);
+        }
+        let spans = [
+            (0.0, "0 s"),
+            (0.04, "0.0 s"),
+            (2.16, "2.2 s"),
+            (9.96, "10 s"),
+            (15.0, "15 s"),
+            (119.4, "119 s"),
+            (125.0, "2 min 5 s"),
+            (7260.0, "2 h 1 min"),
+        ];
+        for (seconds, text) in spans {
+            assert_eq!(duration_text(seconds), text);
+        }
+    }
+}

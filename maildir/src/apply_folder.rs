@@ -1,0 +1,238 @@
+//! Carrying out operations on folders.
+
+use std::io;
+
+use protocol::{FolderName, Outcome};
+use rustix::fs::FileType;
+
+use crate::apply::{Applier, Step, Stop, stale};
+use crate::index::FolderRow;
+use crate::layout::Style;
+use crate::root::join;
+
+/// Files that servers and readers keep in a folder and make anew at need; they go with it.
+const SERVER_FILES: &[&[u8]] = &[
+    b"dovecot",
+    b"maildirfolder",
+    b"maildirsize",
+    b"courier",
+    b".uidvalidity",
+    b".mbsyncstate",
+    b".isyncuidmap",
+    b"subscriptions",
+];
+
+impl Applier<'_> {
+    /// The directory of a folder, or why there can be none.
+    fn dir_of(&self, name: &FolderName) -> Step<Vec<u8>> {
+        self.layout.dir(name).map_err(|misfit| {
+            Stop::Outcome(Outcome::Failed {
+                why: misfit.to_string(),
+            })
+        })
+    }
+
+    pub(crate) fn make_folder(&mut self, name: &FolderName) -> Step<u64> {
+        if self
+            .folders
+            .iter()
+            .any(|row| !row.gone && row.name == *name)
+        {
+            return Ok(0);
+        }
+        let dir = self.dir_of(name)?;
+        let parts: Vec<&[u8]> = dir
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty())
+            .collect();
+        for depth in 1..=parts.len() {
+            self.root.make_dir(&join(b"", &parts[..depth]))?;
+            self.dirty_dirs.insert(join(b"", &parts[..depth - 1]));
+        }
+        for sub in [&b"tmp"[..], b"new", b"cur"] {
+            self.root.make_dir(&join(&dir, &[sub]))?;
+        }
+        if self.layout.style == Style::MaildirPlusPlus && !dir.is_empty() {
+            // Made, never copied: Maildir++ tells a folder from an account by it.
+            match self.root.create_file(&join(&dir, &[b"maildirfolder"])) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        self.dirty_dirs.insert(dir.clone());
+        self.put_new_folder(name, dir)
+    }
+
+    fn put_new_folder(&mut self, name: &FolderName, dir: Vec<u8>) -> Step<u64> {
+        let (ino, birth) = self.root.dir_identity(&dir)?;
+        let id = self
+            .folders
+            .iter()
+            .find(|row| row.name == *name)
+            .map_or(0, |row| row.id);
+        self.folders.retain(|row| row.name != *name);
+        let seq = self.index.next_number()?;
+        let mut row = FolderRow {
+            id,
+            name: name.clone(),
+            dir,
+            ino,
+            birth,
+            cur: Default::default(),
+            new: Default::default(),
+            dirty: true,
+            gone: false,
+            seq,
+            messages: 0,
+        };
+        row.id = self.index.put_folder(&row)?;
+        self.folders.push(row);
+        Ok(seq)
+    }
+
+    /// Renames a folder's directory; in the nested layout its subfolders go along, which the caller wants too.
+    pub(crate) fn rename_folder(&mut self, from: &FolderName, to: &FolderName) -> Step<u64> {
+        let is_live = |rows: &[FolderRow], name: &FolderName| {
+            rows.iter().any(|row| !row.gone && row.name == *name)
+        };
+        if !is_live(&self.folders, from) && is_live(&self.folders, to) {
+            return Ok(0); // It went along with its parent.
+        }
+        if from.is_inbox() || to.is_inbox() || is_live(&self.folders, to) {
+            return stale();
+        }
+        let (old_dir, new_dir) = (self.live_folder(from)?.dir, self.dir_of(to)?);
+        if let Some(at) = new_dir.iter().rposition(|&byte| byte == b'/') {
+            let parts: Vec<&[u8]> = new_dir[..at].split(|&byte| byte == b'/').collect();
+            for depth in 1..=parts.len() {
+                self.root.make_dir(&join(b"", &parts[..depth]))?;
+            }
+            self.dirty_dirs.insert(new_dir[..at].to_vec());
+        }
+        self.root.rename(&old_dir, &new_dir)?;
+        self.dirty_dirs.insert(parent(&old_dir));
+        self.dirty_dirs.insert(parent(&new_dir));
+        let mut last = 0;
+        for at in 0..self.folders.len() {
+            let row = &self.folders[at];
+            let Some(rest) = row
+                .dir
+                .strip_prefix(&old_dir[..])
+                .filter(|rest| rest.is_empty() || rest[0] == b'/')
+            else {
+                continue;
+            };
+            if row.gone {
+                continue;
+            }
+            let dir = [&new_dir[..], rest].concat();
+            let name = if rest.is_empty() {
+                to.clone()
+            } else {
+                self.name_of(&dir)?
+            };
+            last = self.index.next_number()?;
+            let gone_id = self
+                .folders
+                .iter()
+                .find(|row| row.gone && row.name == name)
+                .map(|row| row.id);
+            let row = &mut self.folders[at];
+            (row.name, row.dir, row.seq) = (name, dir, last);
+            let row = row.clone();
+            self.index.put_folder(&row)?;
+            self.folders
+                .iter_mut()
+                .filter(|row| Some(row.id) == gone_id)
+                .for_each(|row| row.dir = b"\0".to_vec());
+        }
+        self.folders.retain(|row| row.dir != b"\0");
+        Ok(last)
+    }
+
+    fn name_of(&self, dir: &[u8]) -> Step<FolderName> {
+        self.layout.name(dir).map_err(|misfit| {
+            Stop::Outcome(Outcome::Failed {
+                why: misfit.to_string(),
+            })
+        })
+    }
+
+    /// Removes a folder without messages. Its directory goes into the trash whole if only what servers make anew is
+    /// left in it; else it only stops being a folder.
+    pub(crate) fn remove_folder(
+        &mut self,
+        name: &FolderName,
+        trash_name: Option<&str>,
+    ) -> Step<u64> {
+        let mut row = self.live_folder(name)?;
+        if row.name.is_inbox() || self.has_messages(&row)? {
+            return stale();
+        }
+        let Some(trash_name) = trash_name else {
+            return stale();
+        };
+        let is_bare = self.is_bare(&row)?;
+        let moved = is_bare && self.trash.take_dir(self.root, &row.dir, trash_name).is_ok();
+        if !moved {
+            for sub in [&b"cur"[..], b"new"] {
+                match self.root.remove_dir(&join(&row.dir, &[sub])) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
+            }
+            self.dirty_dirs.insert(row.dir.clone());
+        }
+        self.dirty_dirs.insert(parent(&row.dir));
+        (row.gone, row.seq, row.messages) = (true, self.index.next_number()?, 0);
+        self.index.put_folder(&row)?;
+        self.folders
+            .iter_mut()
+            .filter(|known| known.id == row.id)
+            .for_each(|known| *known = row.clone());
+        Ok(row.seq)
+    }
+
+    /// Whether any file that may be a message lies in the folder, known or not.
+    fn has_messages(&self, row: &FolderRow) -> Step<bool> {
+        for sub in [&b"new"[..], b"cur"] {
+            match self.root.list(&join(&row.dir, &[sub])) {
+                Ok(names) if names.iter().any(|listed| !listed.name.starts_with(b".")) => {
+                    return Ok(true);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_bare(&self, row: &FolderRow) -> Step<bool> {
+        for listed in self.root.list(&row.dir)? {
+            let is_known = match listed.name.as_slice() {
+                b"cur" | b"new" | b"tmp" => {
+                    listed.kind == FileType::Directory
+                        && self.root.list(&join(&row.dir, &[&listed.name]))?.is_empty()
+                }
+                name => {
+                    SERVER_FILES.iter().any(|known| name.starts_with(known))
+                        && listed.kind != FileType::Directory
+                }
+            };
+            if !is_known {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn parent(dir: &[u8]) -> Vec<u8> {
+    dir.iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or_else(Vec::new, |at| dir[..at].to_vec())
+}

@@ -1,0 +1,256 @@
+//! Message bytes on their way: read for sending, and collected as they arrive.
+//!
+//! A small body stays in memory until its batch is applied; a large one goes to a file in the state directory, where it
+//! also stays when the link breaks, so that the next run goes on from there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use protocol::Digest;
+use protocol::bytes::hex;
+
+use crate::hash::hash_prefix;
+use crate::root::{Root, stamp_of};
+
+/// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
+pub const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// How many bytes of a large body are read and sent at once.
+pub const CHUNK_BYTES: usize = 128 * 1024;
+
+/// A complete body, its digest checked.
+#[derive(Debug)]
+pub enum Body {
+    /// In memory.
+    Small(Vec<u8>),
+    /// In a file of the state directory.
+    Large(PathBuf),
+}
+
+/// A message's file as it is known to the index, for sending.
+#[derive(Clone, Debug)]
+pub struct Located {
+    pub(crate) path: Vec<u8>,
+    pub(crate) dir: Vec<u8>,
+    pub(crate) unique: protocol::Unique,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+/// Opens messages for sending; may be used beside the replica, from another thread.
+#[derive(Debug)]
+pub struct Bodies {
+    pub(crate) root: Root,
+}
+
+/// A message that is open for sending.
+pub enum Outgoing {
+    /// All of it from the offset on, digest checked.
+    Small(Vec<u8>),
+    /// A file at the offset, and how many bytes follow; the receiver checks the digest.
+    Large(File, u64),
+}
+
+impl Bodies {
+    /// Opens a message at an offset.
+    ///
+    /// # Errors
+    /// `NotFound` or `Interrupted` where it vanished or changed, which the next run will see; else the system's.
+    pub fn open(&self, located: &Located, offset: u64) -> io::Result<Outgoing> {
+        let mut file = match self.root.open_file(&located.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find_renamed(located)?,
+            other => other?,
+        };
+        let stamp = stamp_of(&file)?;
+        if stamp.size != located.size || offset > stamp.size {
+            return Err(changed());
+        }
+        if stamp.size > SMALL_BYTES_MAX {
+            file.seek(SeekFrom::Start(offset))?;
+            return Ok(Outgoing::Large(file, stamp.size - offset));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0) + 1);
+        file.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if Digest::of(&bytes) != located.digest {
+            return Err(changed());
+        }
+        bytes.drain(..usize::try_from(offset).map_err(|_| changed())?);
+        Ok(Outgoing::Small(bytes))
+    }
+
+    /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan (C22).
+    fn find_renamed(&self, located: &Located) -> io::Result<File> {
+        for in_new in [true, false] {
+            let sub = crate::root::join(&located.dir, &[crate::folder_scan::subdir(in_new)]);
+            let listed = match self.root.list(&sub) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let found = listed.into_iter().find(|listed| {
+                protocol::name::split(&listed.name)
+                    .is_ok_and(|(unique, _)| unique == located.unique)
+            });
+            if let Some(found) = found {
+                return self
+                    .root
+                    .open_file(&crate::root::join(&sub, &[&found.name]));
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// The digest of a message's first bytes, `None` when it is not as described.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn prefix(&self, located: &Located, length: u64) -> io::Result<Option<Digest>> {
+        hash_prefix(&mut self.root.open_file(&located.path)?, length)
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "changed since the scan")
+}
+
+/// Collects one body as it arrives.
+pub struct Incoming {
+    digest: Digest,
+    size: u64,
+    received: u64,
+    hasher: blake3::Hasher,
+    to: Store,
+}
+
+enum Store {
+    Memory(Vec<u8>),
+    File(File, PathBuf),
+    /// The disk refused; the rest is thrown away so that the stream goes on.
+    Nowhere(io::Error),
+}
+
+impl Incoming {
+    /// Begins a body of which `offset` bytes are in the partial file already.
+    #[must_use]
+    pub fn begin(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
+        let mut hasher = blake3::Hasher::new();
+        let to = if size <= SMALL_BYTES_MAX {
+            Store::Memory(Vec::with_capacity(usize::try_from(size).unwrap_or(0)))
+        } else {
+            let path = partials.path(&digest);
+            match partials.open(&path, offset, &mut hasher) {
+                Ok(file) => Store::File(file, path),
+                Err(error) => Store::Nowhere(error),
+            }
+        };
+        Incoming {
+            digest,
+            size,
+            received: offset,
+            hasher,
+            to,
+        }
+    }
+
+    /// Takes the next bytes; more than were announced are an error of the peer and dropped.
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.received = self.received.saturating_add(bytes.len() as u64);
+        if self.received > self.size {
+            self.to = Store::Nowhere(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "longer than it was announced",
+            ));
+        }
+        let written = match &mut self.to {
+            Store::Memory(memory) => {
+                memory.extend_from_slice(bytes);
+                Ok(())
+            }
+            Store::File(file, _) => file.write_all(bytes),
+            Store::Nowhere(_) => Ok(()),
+        };
+        self.hasher.update(bytes);
+        if let Err(error) = written {
+            self.to = Store::Nowhere(error);
+        }
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is not the one that was announced; else what the disk said.
+    pub fn finish(self) -> io::Result<Body> {
+        let is_right = self.received == self.size
+            && Digest::new(*self.hasher.finalize().as_bytes()) == self.digest;
+        match self.to {
+            Store::Nowhere(error) => Err(error),
+            Store::File(_, path) if !is_right => {
+                fs::remove_file(path)?; // Resuming would only repeat it.
+                Err(wrong())
+            }
+            Store::Memory(_) if !is_right => Err(wrong()),
+            Store::Memory(bytes) => Ok(Body::Small(bytes)),
+            Store::File(_, path) => Ok(Body::Large(path)),
+        }
+    }
+}
+
+fn wrong() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "changed while it was sent")
+}
+
+/// The bodies that broke off, in the state directory.
+#[derive(Clone, Debug)]
+pub struct Partials {
+    dir: PathBuf,
+}
+
+impl Partials {
+    pub(crate) fn new(dir: PathBuf) -> Partials {
+        Partials { dir }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(hex(digest.as_bytes()))
+    }
+
+    /// How many bytes of a body are here already; 0 where there are none.
+    #[must_use]
+    pub fn length(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// All that are here, with their lengths.
+    #[must_use]
+    pub fn list(&self) -> Vec<(Digest, u64)> {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| {
+                let name = file.file_name();
+                let digest = protocol::bytes::unhex(std::os::unix::ffi::OsStrExt::as_bytes(
+                    name.as_os_str(),
+                ))?;
+                Some((Digest::new(digest), file.metadata().ok()?.len()))
+            })
+            .collect()
+    }
+
+    /// Opens a partial file with `offset` bytes in it, which are hashed.
+    fn open(&self, path: &Path, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
+        fs::create_dir_all(&self.dir)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)?;
+        file.set_len(offset)?;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(file);
+            }
+            hasher.update(&buffer[..count]);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The order in which files become durable. The one place that knows fsync, syncfs and why.
+//!
+//! A rename is atomic but not durable before its directory is flushed; a file's bytes are not durable because its name
+//! is. So: bytes first, then names, then the directories, and only then does any state say "have it" (I4).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::{Context, Result};
+use crate::root::Root;
+
+/// From how many files on one syncfs is cheaper than as many fsyncs (measured: 2,000 files 0.5 s against 3 s).
+const SYNCFS_FROM: usize = 8;
+
+/// Replaces a small file in one step: written beside it, flushed, renamed over, directory flushed.
+///
+/// If interrupted, the old file is there, or the new one.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(&beside)
+        .context("create", &beside)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .context("write", &beside)?;
+    std::fs::rename(&beside, path).context("rename to", path)?;
+    sync_parent(path)
+}
+
+/// Makes the names in a path's directory durable.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .context("flush", dir)
+}
+
+/// Makes freshly written files durable.
+pub(crate) fn sync_files(root: &Root, files: &[File]) -> io::Result<()> {
+    if files.len() >= SYNCFS_FROM {
+        return root.sync_all();
+    }
+    files.iter().try_for_each(File::sync_all)
+}
+
+/// Makes the names in these directories durable. A directory that is gone needs no flushing.
+pub(crate) fn sync_dirs(root: &Root, dirs: &std::collections::BTreeSet<Vec<u8>>) -> io::Result<()> {
+    if dirs.len() >= SYNCFS_FROM {
+        return root.sync_all();
+    }
+    for dir in dirs {
+        match root.sync_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

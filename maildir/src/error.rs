@@ -1,0 +1,77 @@
+//! What stops a run on a replica. One bad message never does: that is a [`protocol::message::Problem`].
+
+use std::path::{Path, PathBuf};
+
+use protocol::message::RefusalKind;
+
+/// Why a replica cannot be used or changed, split by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused something.
+    #[error("Cannot {what} {path:?}: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The index failed.
+    #[error("The index {path:?} failed: {source}; deleting it costs time, never mail")]
+    Index {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's error.
+        source: rusqlite::Error,
+    },
+    /// Going on could delete mail.
+    #[error("{0}")]
+    Unsafe(String),
+    /// The caller asked for something that is not there or makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Another run holds the lock.
+    #[error("{0}")]
+    Busy(String),
+}
+
+impl Error {
+    /// What a client should make of it.
+    #[must_use]
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Error::Io { .. } | Error::Index { .. } => RefusalKind::Error,
+            Error::Unsafe(_) => RefusalKind::Unsafe,
+            Error::Usage(_) => RefusalKind::Usage,
+            Error::Busy(_) => RefusalKind::Temporary,
+        }
+    }
+}
+
+/// The result of anything on a replica.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the path and the verb of a failed system call.
+pub(crate) trait Context<T> {
+    fn context(self, what: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io {
+            what,
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// Whether the disk or quota is full, or the file system read-only: nothing more should be added.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem
+    )
+}

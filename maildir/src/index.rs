@@ -1,0 +1,588 @@
+//! The index of a replica: what was last observed of every message, and the numbered journal of changes.
+//!
+//! A cache with a memory: it can be rebuilt from the tree at any time, but then it starts a new life (another
+//! [`IndexId`]) whose numbers mean nothing to a cursor of the old one. Each place of a message (folder, unique name, copy)
+//! has one row, keyed by the number of its last change, so that "what changed since" is a range of the primary key.
+//! A row stays as a tombstone when its message goes, for 90 days.
+//!
+//! A rollback journal, not WAL: it works on NFS, leaves one file, and several agents may use it in turn under the
+//! replica's lock. `docs/state.md` has the columns.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use protocol::entry::{Change, FolderChange};
+use protocol::message::Problem;
+use protocol::{Digest, Entry, FolderName, IndexId, Info, Tag, Unique};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use crate::error::{Error, Result};
+use crate::stamp::{DirStamp, FileStamp};
+
+/// The version of the schema below, in SQLite's `user_version`.
+const SCHEMA_VERSION: i64 = 1;
+/// How long the journal remembers that a message went.
+const JOURNAL_DAYS: u64 = 90;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE tags (position INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, number INTEGER NOT NULL, at INTEGER NOT NULL);
+CREATE TABLE folders (
+  id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, dir BLOB NOT NULL, ino INTEGER NOT NULL, birth INTEGER NOT NULL,
+  cur_ino INTEGER NOT NULL, cur_mtime INTEGER NOT NULL, cur_ctime INTEGER NOT NULL,
+  new_ino INTEGER NOT NULL, new_mtime INTEGER NOT NULL, new_ctime INTEGER NOT NULL,
+  dirty INTEGER NOT NULL, gone INTEGER NOT NULL, seq INTEGER NOT NULL, messages INTEGER NOT NULL);
+CREATE TABLE files (
+  seq INTEGER PRIMARY KEY, born INTEGER NOT NULL, folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL,
+  gone INTEGER NOT NULL, confirmed INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
+  size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, ino INTEGER NOT NULL,
+  damaged INTEGER NOT NULL, draft INTEGER NOT NULL);
+CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
+CREATE INDEX drafts ON files (seq) WHERE draft;
+CREATE TABLE pending (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
+CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
+CREATE INDEX problem_folders ON problems (folder);
+";
+
+const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, confirmed, in_new, info, digest, size, mtime, ctime, ino, damaged";
+const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_mtime, cur_ctime, new_ino, new_mtime, new_ctime, dirty, gone, seq, \
+     messages";
+
+/// One place of a message: what was last seen there.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct FileRow {
+    pub(crate) seq: u64,
+    pub(crate) born: u64,
+    pub(crate) folder: u32,
+    pub(crate) unique: Unique,
+    pub(crate) copy: u16,
+    pub(crate) gone: bool,
+    pub(crate) confirmed: bool,
+    pub(crate) entry: Entry,
+    pub(crate) stamp: FileStamp,
+}
+
+/// One folder: where it lies and what its directories looked like when they were last read.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct FolderRow {
+    pub(crate) id: u32,
+    pub(crate) name: FolderName,
+    pub(crate) dir: Vec<u8>,
+    pub(crate) ino: u64,
+    pub(crate) birth: i64,
+    pub(crate) cur: DirStamp,
+    pub(crate) new: DirStamp,
+    /// The stamps prove nothing: read again at the next chance.
+    pub(crate) dirty: bool,
+    pub(crate) gone: bool,
+    pub(crate) seq: u64,
+    /// How many live messages it held when it was last read.
+    pub(crate) messages: u64,
+}
+
+/// An open index.
+pub(crate) struct Index {
+    db: Connection,
+    path: PathBuf,
+    /// The newest number, while a transaction is open.
+    number: Cell<u64>,
+}
+
+impl Index {
+    /// Opens the index of a replica, or begins a new one.
+    pub(crate) fn open(path: &Path, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
+        let db = Connection::open(path).map_err(|source| Error::Index {
+            path: path.to_owned(),
+            source,
+        })?;
+        Index {
+            db,
+            path: path.to_owned(),
+            number: Cell::new(0),
+        }
+        .ready(index_id)
+    }
+
+    /// An index in memory: a copy of the one at `path` if there is one, for runs that may not write anything.
+    pub(crate) fn in_memory(path: &Path, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
+        let wrap = |source| Error::Index {
+            path: path.to_owned(),
+            source,
+        };
+        let mut db = Connection::open_in_memory().map_err(wrap)?;
+        let has_hot_journal = path.with_extension("db-journal").exists();
+        // A journal left by a crash could only be rolled back by writing; then the run starts without a memory.
+        if path.exists() && !has_hot_journal {
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let source = Connection::open_with_flags(path, flags).map_err(wrap)?;
+            let copy = rusqlite::backup::Backup::new(&source, &mut db).map_err(wrap)?;
+            copy.run_to_completion(10_000, Duration::ZERO, None)
+                .map_err(wrap)?;
+        }
+        Index {
+            db,
+            path: path.to_owned(),
+            number: Cell::new(0),
+        }
+        .ready(index_id)
+    }
+
+    fn ready(self, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
+        // FULL: a committed batch is durable, or I4 could not be kept.
+        self.batch("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")?;
+        self.wrap(self.db.busy_timeout(Duration::from_secs(10)))?;
+        let version: i64 = self.wrap(
+            self.db
+                .query_row("PRAGMA user_version", [], |row| row.get(0)),
+        )?;
+        if version == SCHEMA_VERSION {
+            return Ok(self);
+        }
+        if version != 0 {
+            return Err(Error::Usage(format!(
+                "The index {:?} has format {version}, and this version knows {SCHEMA_VERSION}; install the newer version, or delete the index",
+                self.path
+            )));
+        }
+        self.batch("BEGIN IMMEDIATE")?;
+        self.batch(SCHEMA)?;
+        self.set_meta("index", index_id().0.as_slice())?;
+        self.batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
+        self.commit()?;
+        Ok(self)
+    }
+
+    /// Forgets everything and begins a new life, because the tree is not the one that was remembered.
+    pub(crate) fn reset(&self, index_id: IndexId) -> Result<()> {
+        self.begin()?;
+        self.batch(
+            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM problems; \
+             DELETE FROM meta;",
+        )?;
+        self.number.set(0);
+        self.set_meta("index", index_id.0.as_slice())?;
+        self.commit()
+    }
+
+    fn wrap<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
+        result.map_err(|source| Error::Index {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn batch(&self, sql: &str) -> Result<()> {
+        self.wrap(self.db.execute_batch(sql))
+    }
+
+    fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<()> {
+        self.wrap(
+            self.db
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.execute(values)),
+        )?;
+        Ok(())
+    }
+
+    /// Begins a transaction, unless one is open.
+    pub(crate) fn begin(&self) -> Result<()> {
+        if self.db.is_autocommit() {
+            self.batch("BEGIN IMMEDIATE")?;
+            self.number.set(self.stored_number()?);
+        }
+        Ok(())
+    }
+
+    /// Ends the open transaction, if there is one, durably.
+    pub(crate) fn commit(&self) -> Result<()> {
+        if self.db.is_autocommit() {
+            return Ok(());
+        }
+        self.set_meta("number", self.number.get().cast_signed())?;
+        self.batch("COMMIT")
+    }
+
+    /// Takes back an open transaction, if one is open.
+    pub(crate) fn rollback(&self) {
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::warn!("Cannot roll back the index: {error}");
+        }
+    }
+
+    pub(crate) fn set_meta(&self, key: &str, value: impl rusqlite::ToSql) -> Result<()> {
+        self.execute(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)",
+            params![key, value],
+        )
+    }
+
+    fn meta<T: rusqlite::types::FromSql>(&self, key: &str) -> Result<Option<T>> {
+        let sql = "SELECT value FROM meta WHERE key = ?1";
+        self.wrap(self.db.query_row(sql, [key], |row| row.get(0)).optional())
+    }
+
+    pub(crate) fn id(&self) -> Result<IndexId> {
+        let id: Option<[u8; 8]> = self.meta("index")?;
+        id.map(IndexId)
+            .ok_or_else(|| Error::Usage(format!("The index {:?} has no id; delete it", self.path)))
+    }
+
+    fn stored_number(&self) -> Result<u64> {
+        Ok(self.meta::<i64>("number")?.unwrap_or(0).cast_unsigned())
+    }
+
+    /// The number of the newest change.
+    pub(crate) fn number(&self) -> Result<u64> {
+        if self.db.is_autocommit() {
+            self.stored_number()
+        } else {
+            Ok(self.number.get())
+        }
+    }
+
+    /// The number under which the next change is recorded; begins a transaction where none is open.
+    pub(crate) fn next_number(&self) -> Result<u64> {
+        self.begin()?;
+        self.number.set(self.number.get() + 1);
+        Ok(self.number.get())
+    }
+
+    /// Below this number tombstones were forgotten; cursors under it are not known any more.
+    pub(crate) fn floor(&self) -> Result<u64> {
+        Ok(self.meta::<i64>("floor")?.unwrap_or(0).cast_unsigned())
+    }
+
+    pub(crate) fn file_system(&self) -> Result<Option<i64>> {
+        self.meta("file_system")
+    }
+
+    /// The newest tag that this index saw, and the number up to which tags vouch for the journal.
+    pub(crate) fn newest_tag(&self) -> Result<Option<(Tag, u64)>> {
+        let sql = "SELECT tag, number FROM tags ORDER BY position DESC LIMIT 1";
+        let row = self
+            .db
+            .query_row(sql, [], |row| Ok((Tag(row.get(0)?), get_u64(row, 1)?)))
+            .optional();
+        self.wrap(row)
+    }
+
+    pub(crate) fn lists_tag(&self, tag: Tag) -> Result<bool> {
+        let sql = "SELECT 1 FROM tags WHERE tag = ?1";
+        Ok(self
+            .wrap(self.db.query_row(sql, [tag.0], |_| Ok(())).optional())?
+            .is_some())
+    }
+
+    pub(crate) fn add_tag(&self, tag: Tag, number: u64) -> Result<()> {
+        self.execute(
+            "INSERT OR IGNORE INTO tags (tag, number, at) VALUES (?1, ?2, ?3)",
+            params![tag.0, number.cast_signed(), now_secs().cast_signed()],
+        )
+    }
+
+    /// Forgets tombstones that are older than the journal's 90 days.
+    pub(crate) fn prune(&self) -> Result<()> {
+        let before = now_secs().saturating_sub(JOURNAL_DAYS * 86_400);
+        let sql = "SELECT max(number) FROM tags WHERE at < ?1";
+        let floor: Option<i64> = self.wrap(self.db.query_row(
+            sql,
+            [before.cast_signed()],
+            |row| row.get(0),
+        ))?;
+        let Some(floor) = floor.filter(|&floor| floor.cast_unsigned() > self.floor().unwrap_or(0))
+        else {
+            return Ok(());
+        };
+        self.begin()?;
+        self.execute("DELETE FROM files WHERE gone AND seq <= ?1", [floor])?;
+        self.execute("DELETE FROM folders WHERE gone AND seq <= ?1", [floor])?;
+        self.set_meta("floor", floor)?;
+        self.commit()
+    }
+
+    // Folders.
+
+    pub(crate) fn folders(&self) -> Result<Vec<FolderRow>> {
+        let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders ORDER BY id");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        let rows = self.wrap(statement.query_map([], folder_row))?;
+        rows.map(|row| self.wrap(row)).collect()
+    }
+
+    /// Writes a folder; one without an id gets one, which is returned.
+    pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
+        let sql = "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        let id = (row.id != 0).then_some(row.id);
+        self.execute(
+            sql,
+            params![
+                id,
+                row.name.as_bytes(),
+                row.dir,
+                row.ino.cast_signed(),
+                row.birth,
+                row.cur.ino.cast_signed(),
+                row.cur.mtime_ns,
+                row.cur.ctime_ns,
+                row.new.ino.cast_signed(),
+                row.new.mtime_ns,
+                row.new.ctime_ns,
+                row.dirty,
+                row.gone,
+                row.seq.cast_signed(),
+                row.messages.cast_signed()
+            ],
+        )?;
+        Ok(id.unwrap_or_else(|| {
+            u32::try_from(self.db.last_insert_rowid()).expect("fewer than 2^32 folders")
+        }))
+    }
+
+    /// Makes every folder be read again and every file be hashed again, for a disk whose inodes mean something else.
+    pub(crate) fn distrust_stamps(&self) -> Result<()> {
+        self.batch("UPDATE folders SET dirty = 1; UPDATE files SET ctime = 0 WHERE NOT gone")
+    }
+
+    pub(crate) fn folders_since(&self, number: u64) -> Result<Vec<FolderChange>> {
+        let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders WHERE seq > ?1 ORDER BY seq");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        let rows = self.wrap(statement.query_map([number.cast_signed()], |row| {
+            let row = folder_row(row)?;
+            Ok(FolderChange {
+                seq: row.seq,
+                id: row.id,
+                name: row.name,
+                gone: row.gone,
+            })
+        }))?;
+        rows.map(|row| self.wrap(row)).collect()
+    }
+
+    // Files.
+
+    /// Calls `take` for each row that the condition finds.
+    pub(crate) fn each_file(
+        &self,
+        condition: &str,
+        values: impl rusqlite::Params,
+        mut take: impl FnMut(FileRow) -> Result<()>,
+    ) -> Result<()> {
+        let mut statement = self.wrap(self.db.prepare_cached(&format!(
+            "SELECT {FILE_COLUMNS} FROM files WHERE {condition}"
+        )))?;
+        let mut rows = self.wrap(statement.query(values))?;
+        while let Some(row) = self.wrap(rows.next())? {
+            take(self.wrap(file_row(row))?)?;
+        }
+        Ok(())
+    }
+
+    /// All rows of a folder, tombstones too, in order of (unique, copy).
+    pub(crate) fn files_of(&self, folder: u32) -> Result<Vec<FileRow>> {
+        let mut rows = Vec::new();
+        self.each_file("folder = ?1 ORDER BY uniq, copy", [folder], |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    pub(crate) fn file_at(
+        &self,
+        folder: u32,
+        unique: &Unique,
+        copy: u16,
+    ) -> Result<Option<FileRow>> {
+        let mut found = None;
+        let values = params![folder, unique.as_bytes(), copy];
+        self.each_file("folder = ?1 AND uniq = ?2 AND copy = ?3", values, |row| {
+            found = Some(row);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Writes a row under its number, in the place of whatever stood at its place.
+    pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO files VALUES \
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        let entry = &row.entry;
+        self.execute(
+            sql,
+            params![
+                row.seq.cast_signed(),
+                row.born.cast_signed(),
+                row.folder,
+                row.unique.as_bytes(),
+                row.copy,
+                row.gone,
+                row.confirmed,
+                entry.in_new,
+                entry.info.as_bytes(),
+                entry.digest.as_bytes(),
+                entry.size.cast_signed(),
+                entry.mtime_ns,
+                row.stamp.ctime_ns,
+                row.stamp.ino.cast_signed(),
+                entry.damaged,
+                !row.gone && entry.flags().contains(b'D')
+            ],
+        )
+    }
+
+    pub(crate) fn changes_since(
+        &self,
+        number: u64,
+        mut take: impl FnMut(Change) -> Result<()>,
+    ) -> Result<()> {
+        self.each_file("seq > ?1 ORDER BY seq", [number.cast_signed()], |row| {
+            take(row.into_change())
+        })
+    }
+
+    /// How many live messages the folders held when they were last read.
+    pub(crate) fn messages(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(messages), 0) FROM folders WHERE NOT gone";
+        self.wrap(self.db.query_row(sql, [], |row| get_u64(row, 0)))
+    }
+
+    // Problems of the folders that were read; those of the tree itself are found anew in every scan.
+
+    pub(crate) fn replace_problems(&self, folder: u32, problems: &[Problem]) -> Result<()> {
+        self.execute("DELETE FROM problems WHERE folder = ?1", [folder])?;
+        for problem in problems {
+            let sql = "INSERT INTO problems (folder, path, why) VALUES (?1, ?2, ?3)";
+            self.execute(sql, params![folder, problem.path, problem.why])?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn problems(&self) -> Result<Vec<Problem>> {
+        let mut statement = self.wrap(
+            self.db
+                .prepare_cached("SELECT path, why FROM problems ORDER BY path"),
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(Problem {
+                path: row.get(0)?,
+                why: row.get(1)?,
+            })
+        });
+        self.wrap(rows)?.map(|row| self.wrap(row)).collect()
+    }
+
+    // Batches begun and not known to be ended.
+
+    pub(crate) fn put_pending(&self, batch: &[u8]) -> Result<()> {
+        self.execute("INSERT INTO pending (batch) VALUES (?1)", [batch])
+    }
+
+    pub(crate) fn pending(&self) -> Result<Vec<Vec<u8>>> {
+        let mut statement = self.wrap(
+            self.db
+                .prepare_cached("SELECT batch FROM pending ORDER BY id"),
+        )?;
+        let rows = self.wrap(statement.query_map([], |row| row.get(0)))?;
+        rows.map(|row| self.wrap(row)).collect()
+    }
+
+    pub(crate) fn clear_pending(&self) -> Result<()> {
+        self.batch("DELETE FROM pending")
+    }
+}
+
+impl FileRow {
+    pub(crate) fn into_change(self) -> Change {
+        let FileRow {
+            seq,
+            born,
+            folder,
+            unique,
+            copy,
+            gone,
+            confirmed,
+            entry,
+            ..
+        } = self;
+        Change {
+            seq,
+            born,
+            folder,
+            unique,
+            copy,
+            gone,
+            confirmed,
+            entry,
+        }
+    }
+}
+
+fn file_row(row: &SqlRow) -> rusqlite::Result<FileRow> {
+    let entry = Entry {
+        in_new: row.get(7)?,
+        info: Info::new(row.get_ref(8)?.as_blob()?).map_err(|error| broken(8, error))?,
+        digest: Digest::new(row.get(9)?),
+        size: get_u64(row, 10)?,
+        mtime_ns: row.get(11)?,
+        damaged: row.get(14)?,
+    };
+    let stamp = FileStamp {
+        ino: get_u64(row, 13)?,
+        size: entry.size,
+        mtime_ns: entry.mtime_ns,
+        ctime_ns: row.get(12)?,
+    };
+    Ok(FileRow {
+        seq: get_u64(row, 0)?,
+        born: get_u64(row, 1)?,
+        folder: row.get(2)?,
+        unique: Unique::new(row.get_ref(3)?.as_blob()?).map_err(|error| broken(3, error))?,
+        copy: row.get(4)?,
+        gone: row.get(5)?,
+        confirmed: row.get(6)?,
+        entry,
+        stamp,
+    })
+}
+
+fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
+    let stamp = |at: usize| -> rusqlite::Result<DirStamp> {
+        Ok(DirStamp {
+            ino: get_u64(row, at)?,
+            mtime_ns: row.get(at + 1)?,
+            ctime_ns: row.get(at + 2)?,
+        })
+    };
+    Ok(FolderRow {
+        id: row.get(0)?,
+        name: FolderName::new(row.get_ref(1)?.as_blob()?).map_err(|error| broken(1, error))?,
+        dir: row.get(2)?,
+        ino: get_u64(row, 3)?,
+        birth: row.get(4)?,
+        cur: stamp(5)?,
+        new: stamp(8)?,
+        dirty: row.get(11)?,
+        gone: row.get(12)?,
+        seq: get_u64(row, 13)?,
+        messages: get_u64(row, 14)?,
+    })
+}
+
+/// SQLite's integers are signed; numbers and inodes are stored as the same 64 bits.
+fn get_u64(row: &SqlRow, at: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(at)?.cast_unsigned())
+}
+
+fn broken(at: usize, error: protocol::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Blob, Box::new(error))
+}
+
+/// Seconds since 1970, for ages only; nothing is decided by comparing clocks of two hosts (C42).
+pub(crate) fn now_secs() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
+}

@@ -1,0 +1,36 @@
+//! One Maildir replica on disk: what is in it, what changed, and how it is changed without losing anything.
+//!
+//! Only here do `cur`, `new` and `tmp` appear. It must never know of peers, connections or merging. Start reading at
+//! [`Replica`]; then [`scan`] for how changes are found, [`apply`] for how they are made, [`index`] and [`marker`] for
+//! what is remembered. `docs/state.md` tells why.
+#![expect(
+    rustdoc::private_intra_doc_links,
+    reason = "the reading order leads into the rooms"
+)]
+
+mod apply;
+mod apply_folder;
+mod body;
+pub mod durable;
+mod error;
+mod folder_scan;
+mod hash;
+mod index;
+pub mod layout;
+mod lock;
+mod marker;
+mod recover;
+mod replica;
+mod root;
+mod scan;
+mod stamp;
+mod trash;
+mod utf7;
+
+pub use body::{Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, SMALL_BYTES_MAX};
+pub use error::{Error, Result};
+pub use lock::Lock;
+pub use marker::MARKER_NAME;
+pub use replica::{Options, Replica};
+pub use scan::Scan;
+pub use trash::LOG_NAME;

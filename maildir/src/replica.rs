@@ -1,0 +1,529 @@
+//! One replica: a Maildir, its marker, its index and its trash, behind one face.
+//!
+//! Knows nothing of peers, connections or merging. Calls block; the caller chooses the thread. The root is locked while it
+//! is scanned and while a batch is applied, never in between (I8).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::entry::{Change, FolderChange, FolderDigest};
+use protocol::message::At;
+use protocol::{Cursor, Digest, IndexId, Op, Outcome, ReplicaId, Tag};
+
+use crate::apply::Applier;
+use crate::body::{Bodies, Body, Located, Partials};
+use crate::error::{Context, Error, Result};
+use crate::folder_scan::path as path_of;
+use crate::index::Index;
+use crate::layout::{Layout, Setting};
+use crate::lock::Lock;
+use crate::marker::Marker;
+use crate::recover::recover;
+use crate::root::{Root, join};
+use crate::scan::{Scan, Scanner, grain_ns};
+use crate::trash::{Trash, expire};
+
+/// How long a run waits for another one that scans or applies a batch.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a replica is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The Maildir.
+    pub root: PathBuf,
+    /// The directory that holds the state of all replicas.
+    pub state_dir: PathBuf,
+    /// Another place for the trash.
+    pub trash_dir: Option<PathBuf>,
+    /// How long the trash keeps what it got, in days.
+    pub trash_days: u64,
+    /// Who makes changes, for the trash's log.
+    pub client: String,
+    /// Write nothing at all.
+    pub dry_run: bool,
+    /// Trust no cached digest.
+    pub checksum: bool,
+    /// The replica that was synced here before, if any.
+    pub expect: Option<ReplicaId>,
+    /// Take the tree as it is, even if it is not the expected one.
+    pub adopt: bool,
+    /// Make the root if it is not there.
+    pub create: bool,
+    /// Layout and encoding of folder names, where they are set.
+    pub layout: Setting,
+}
+
+/// An open replica.
+pub struct Replica {
+    options: Options,
+    root: Root,
+    layout: Layout,
+    marker: Marker,
+    index: Index,
+    trash: Trash,
+    state: PathBuf,
+    is_fresh: bool,
+    tag: Option<Tag>,
+    told: u64,
+    tmp_count: u64,
+    has_applied: bool,
+}
+
+impl Replica {
+    /// Opens a replica: checks that the root is the expected one, reads or makes its marker, and finds the index that
+    /// belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Unsafe`] when a known root is missing, emptied or without its marker; [`Error::Usage`] when the path is
+    /// no Maildir; else what the system said.
+    pub fn open(options: Options) -> Result<Replica> {
+        let path = &options.root;
+        prepare_root(&options)?;
+        let root = Root::open(path)?;
+        let layout = Layout::detect(path, options.layout).context("look at", path)?;
+        let found = Marker::read(path)?;
+        let is_fresh = found.is_none();
+        let mut marker = match found {
+            Some(marker) => marker,
+            None if options.expect.is_some() && !options.adopt => {
+                return Err(unsafe_root(path, "has no marker"));
+            }
+            None => {
+                check_is_maildir(path, &layout)?;
+                Marker::new(path, ReplicaId(random()?), Vec::new())
+            }
+        };
+        if is_fresh && !options.dry_run {
+            marker.save()?;
+        }
+        let state = options
+            .state_dir
+            .join("replicas")
+            .join(marker.id.to_string());
+        let index_path = state.join("index.db");
+        let index_id = IndexId(random()?);
+        let index = if options.dry_run {
+            Index::in_memory(&index_path, || index_id)?
+        } else {
+            fs::create_dir_all(&state).context("make", &state)?;
+            Index::open(&index_path, || index_id)?
+        };
+        if index
+            .newest_tag()?
+            .is_some_and(|(tag, _)| !marker.lists(tag))
+        {
+            tracing::info!("{path:?} is not the tree that its index knows; the index is made anew");
+            index.reset(IndexId(random()?))?;
+        }
+        let trash_dir = options
+            .trash_dir
+            .clone()
+            .unwrap_or_else(|| state.join("trash"));
+        let trash = Trash::new(trash_dir, options.client.clone());
+        Ok(Replica {
+            options,
+            root,
+            layout,
+            marker,
+            index,
+            trash,
+            state,
+            is_fresh,
+            tag: None,
+            told: 0,
+            tmp_count: 0,
+            has_applied: false,
+        })
+    }
+
+    /// The replica's id.
+    #[must_use]
+    pub fn id(&self) -> ReplicaId {
+        self.marker.id
+    }
+
+    /// Whether the root had no marker until now.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// The root's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Gives a tree that was copied with its marker an id of its own; must come before anything else is done with it.
+    ///
+    /// # Errors
+    /// When the marker cannot be written or the new index cannot be made.
+    pub fn renew_id(self) -> Result<Replica> {
+        let mut marker = Marker::new(
+            self.root.path(),
+            ReplicaId(random()?),
+            self.marker.tags().to_vec(),
+        );
+        if !self.options.dry_run {
+            marker.save()?;
+            return Replica::open(Options {
+                expect: None,
+                ..self.options
+            });
+        }
+        Ok(Replica {
+            marker,
+            is_fresh: true,
+            ..self
+        })
+    }
+
+    /// Whether the tree continues a memory that saw this tag last.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn continues(&self, tag: Tag) -> Result<bool> {
+        Ok(self.marker.lists(tag) || self.index.lists_tag(tag)?)
+    }
+
+    /// Whether the index can tell what changed since a cursor.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn knows(&self, cursor: &Cursor) -> Result<bool> {
+        let number = self.index.number()?;
+        Ok(self.index.id()? == cursor.index
+            && (self.index.floor()?..=number).contains(&cursor.number))
+    }
+
+    fn lock(&self) -> Result<Option<Lock>> {
+        let busy = format!(
+            "Another run is busy in {:?}; try again later",
+            self.root.path()
+        );
+        Lock::take_dir(self.root.path(), LOCK_PATIENCE, &busy)
+    }
+
+    /// Looks at the tree and brings the index up to date.
+    ///
+    /// # Errors
+    /// When the index fails, the lock is not to be had, or the tree has lost its INBOX.
+    pub fn scan(&mut self) -> Result<Scan> {
+        let _lock = self.lock()?;
+        if !self.options.dry_run {
+            self.with_applier(recover)?;
+        }
+        self.scan_locked(self.options.checksum)
+    }
+
+    fn scan_locked(&mut self, checksum: bool) -> Result<Scan> {
+        let file_system = self
+            .root
+            .file_system()
+            .context("look at", self.root.path())?;
+        if self
+            .index
+            .file_system()?
+            .is_some_and(|known| known != file_system)
+        {
+            self.index.begin()?;
+            self.index.distrust_stamps()?;
+        }
+        if self.index.file_system()? != Some(file_system) {
+            self.index.begin()?;
+            self.index.set_meta("file_system", file_system)?;
+        }
+        let spot_path = self.state.join("spot");
+        let mut spot = fs::read_to_string(&spot_path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        let scanned = Scanner::new(&self.root, &self.layout, &self.index, checksum)?.run(&mut spot);
+        if scanned.is_err() {
+            self.index.rollback();
+        }
+        let scan = scanned?;
+        if !self.options.dry_run
+            && let Err(error) = fs::write(&spot_path, spot.to_string())
+        {
+            tracing::debug!("Cannot remember where the spot check was: {error}"); // It begins anew, that is all.
+        }
+        Ok(scan)
+    }
+
+    /// Says how far the index has come, and makes it a promise: whoever hears it may remember it, so a tag that vouches
+    /// for it is in the marker first.
+    ///
+    /// # Errors
+    /// When the marker or the index cannot be written.
+    pub fn tell(&mut self) -> Result<Cursor> {
+        self.told = self.index.number()?;
+        self.vouch()?;
+        self.cursor()
+    }
+
+    fn vouch(&mut self) -> Result<()> {
+        let number = self.index.number()?;
+        let vouched = self.index.newest_tag()?;
+        if self.options.dry_run || vouched.is_some_and(|(_, vouched)| number <= vouched) {
+            return Ok(());
+        }
+        self.append_tag()
+    }
+
+    fn append_tag(&mut self) -> Result<()> {
+        let tag = Tag(random()?);
+        self.marker.append(tag)?;
+        self.index.begin()?;
+        let number = self.index.number()?;
+        self.index.add_tag(tag, number)?;
+        self.index.commit()?;
+        self.tag = Some(tag);
+        Ok(())
+    }
+
+    fn cursor(&self) -> Result<Cursor> {
+        let tag = self.marker.newest().unwrap_or(Tag([0; 8]));
+        Ok(Cursor {
+            index: self.index.id()?,
+            number: self.told,
+            tag,
+        })
+    }
+
+    /// The folders that were made, renamed or removed after a number.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn folders_since(&self, number: u64) -> Result<Vec<FolderChange>> {
+        self.index.folders_since(number)
+    }
+
+    /// The messages that came, changed or went after a number, in order of their last change.
+    ///
+    /// # Errors
+    /// When the index cannot be asked, or `take` fails.
+    pub fn changes_since(&self, number: u64, take: impl FnMut(Change) -> Result<()>) -> Result<()> {
+        self.index.changes_since(number, take)
+    }
+
+    /// The live messages of a folder.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn manifest(&self, folder: u32) -> Result<Vec<Change>> {
+        let rows = self.index.files_of(folder)?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| !row.gone)
+            .map(crate::index::FileRow::into_change)
+            .collect())
+    }
+
+    /// The digests of all live folders.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn folder_digests(&self) -> Result<Vec<(u32, Digest)>> {
+        let mut digests = Vec::new();
+        for folder in self
+            .index
+            .folders()?
+            .into_iter()
+            .filter(|folder| !folder.gone)
+        {
+            let mut digest = FolderDigest::default();
+            for row in self
+                .index
+                .files_of(folder.id)?
+                .iter()
+                .filter(|row| !row.gone)
+            {
+                digest.add(
+                    &row.unique,
+                    row.copy,
+                    row.entry.in_new,
+                    row.entry.flags(),
+                    &row.entry.digest,
+                );
+            }
+            digests.push((folder.id, digest.finish()));
+        }
+        Ok(digests)
+    }
+
+    /// How many messages there are.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn messages(&self) -> Result<u64> {
+        self.index.messages()
+    }
+
+    /// Where a message's file lies, if it is there with these bytes.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn locate(&self, at: &At, digest: &Digest) -> Result<Option<Located>> {
+        let folder = self
+            .index
+            .folders()?
+            .into_iter()
+            .find(|row| !row.gone && row.name == at.folder);
+        let Some(folder) = folder else {
+            return Ok(None);
+        };
+        let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
+        Ok(row
+            .filter(|row| !row.gone && row.entry.digest == *digest)
+            .map(|row| Located {
+                path: path_of(&folder.dir, &row),
+                dir: folder.dir,
+                unique: row.unique,
+                digest: *digest,
+                size: row.entry.size,
+            }))
+    }
+
+    /// The way to the bytes of located messages, for another thread.
+    ///
+    /// # Errors
+    /// When no further descriptor is to be had.
+    pub fn bodies(&self) -> Result<Bodies> {
+        Ok(Bodies {
+            root: self.root.try_clone().context("open", self.root.path())?,
+        })
+    }
+
+    /// The large bodies that broke off.
+    #[must_use]
+    pub fn partials(&self) -> Partials {
+        Partials::new(self.state.join("partial"))
+    }
+
+    /// Carries out a batch; `bodies` has one entry for each operation whose bytes come from outside, in order.
+    ///
+    /// # Errors
+    /// When the index, the marker or the trash's log fails, or the lock is not to be had; the next scan puts in order
+    /// what was begun.
+    pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Body>>) -> Result<Vec<Outcome>> {
+        let _lock = self.lock()?;
+        if self.tag.is_none() {
+            self.append_tag()?;
+        }
+        let before = self.index.number()?;
+        self.has_applied = true;
+        let applied = self.with_applier(|applier| applier.apply(ops, bodies));
+        if applied.is_err() {
+            self.index.rollback();
+        }
+        let outcomes = applied?;
+        // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
+        if before == self.told {
+            self.told = self.index.number()?;
+        }
+        Ok(outcomes)
+    }
+
+    fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
+        let inbox = self.layout.dir(&protocol::FolderName::inbox());
+        let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
+        let mut applier = Applier {
+            root: &self.root,
+            layout: &self.layout,
+            index: &self.index,
+            trash: &mut self.trash,
+            tag: self.tag.unwrap_or(Tag([0; 8])),
+            tmp_dir: join(&inbox, &[b"tmp"]),
+            tmp_count: &mut self.tmp_count,
+            folders: self.index.folders()?,
+            dirty_dirs: BTreeSet::new(),
+        };
+        work(&mut applier)
+    }
+
+    /// Ends a run: looks once more at what it changed, so that the next one need not, vouches for it in the marker, and
+    /// clears the trash of what is too old. Returns how far the client knows the replica.
+    ///
+    /// # Errors
+    /// When the index or the marker cannot be written.
+    pub fn settle(&mut self) -> Result<Cursor> {
+        if self.has_applied {
+            let _lock = self.lock()?;
+            // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is
+            // short; no event tells of its end.
+            let grain = grain_ns(&self.root);
+            if grain < 100_000_000 {
+                std::thread::sleep(Duration::from_nanos(grain.unsigned_abs()));
+            }
+            self.scan_locked(false)?;
+            self.vouch()?;
+            self.index.prune()?;
+            let trash = self.trash_dir();
+            expire(&trash, self.options.trash_days).context("clear the trash", &trash)?;
+        }
+        self.cursor()
+    }
+
+    fn trash_dir(&self) -> PathBuf {
+        self.options
+            .trash_dir
+            .clone()
+            .unwrap_or_else(|| self.state.join("trash"))
+    }
+}
+
+/// Makes the root or says what is wrong with it.
+fn prepare_root(options: &Options) -> Result<()> {
+    let path = &options.root;
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Error::Usage(format!(
+            "{path:?} is not a directory; name the Maildir itself"
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if options.expect.is_some() && !options.adopt {
+                return Err(unsafe_root(path, "is missing"));
+            }
+            if !options.create {
+                return Err(Error::Usage(format!(
+                    "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
+                )));
+            }
+            fs::create_dir_all(path).context("make", path)
+        }
+        Err(error) => Err(error).context("open", path),
+    }
+}
+
+fn unsafe_root(path: &Path, what: &str) -> Error {
+    Error::Unsafe(format!(
+        "The Maildir {path:?} {what} although it was synced before, so it may be unmounted, emptied or another one; nothing was done. \
+         Put it back, or run again with --adopt to take it as it is (nothing is deleted then)"
+    ))
+}
+
+/// A root without a marker must be empty or look like a Maildir, so that nobody's home directory becomes one.
+fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
+    let discovery = crate::layout::discover(path, layout);
+    if !discovery.folders.is_empty() {
+        return Ok(());
+    }
+    let mut names = fs::read_dir(path).context("list", path)?;
+    if names.any(|name| name.is_ok_and(|name| name.file_name() != "lost+found")) {
+        return Err(Error::Usage(format!(
+            "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
+        )));
+    }
+    Ok(())
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Usage(format!("The system gives no random numbers: {error}")))?;
+    Ok(bytes)
+}

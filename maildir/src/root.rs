@@ -1,0 +1,295 @@
+//! The directory tree of a replica, reached through one held descriptor.
+//!
+//! Every path below is relative to the root and resolved beneath it, without following symbolic links, whatever a peer
+//! or a mail reader put there meanwhile (I9).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps,
+    UTIME_OMIT,
+};
+
+use crate::error::{Context, Result};
+use crate::stamp::{DirStamp, FileStamp};
+
+/// A held root directory.
+#[derive(Debug)]
+pub(crate) struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// One name in a directory as it was listed.
+pub(crate) struct Listed {
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: FileType,
+}
+
+impl Root {
+    pub(crate) fn open(path: &Path) -> Result<Root> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .context("open the Maildir", path)?;
+        Ok(Root {
+            fd,
+            path: path.to_owned(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The full path of something in the root, for messages.
+    pub(crate) fn full(&self, relative: &[u8]) -> PathBuf {
+        self.path.join(std::ffi::OsStr::from_bytes(relative))
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Root> {
+        Ok(Root {
+            fd: self.fd.try_clone()?,
+            path: self.path.clone(),
+        })
+    }
+
+    fn open_beneath(&self, relative: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let relative = if relative.is_empty() { b"." } else { relative };
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        // The kernel answers EAGAIN when a rename elsewhere made it unsure of `..`; asking again is its documented cure.
+        for _ in 0..8 {
+            match rustix::fs::openat2(&self.fd, relative, flags | OFlags::CLOEXEC, mode, resolve) {
+                Err(rustix::io::Errno::AGAIN) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(rustix::io::Errno::AGAIN.into())
+    }
+
+    pub(crate) fn open_dir(&self, relative: &[u8]) -> io::Result<OwnedFd> {
+        self.open_beneath(relative, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+    }
+
+    /// Opens for reading; never blocks on a fifo that somebody put among the mail.
+    pub(crate) fn open_file(&self, relative: &[u8]) -> io::Result<File> {
+        Ok(self
+            .open_beneath(relative, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?
+            .into())
+    }
+
+    pub(crate) fn create_file(&self, relative: &[u8]) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        // The umask decides what group and others may do, as with every delivery agent.
+        Ok(self
+            .open_beneath(relative, flags, Mode::from_raw_mode(0o666))?
+            .into())
+    }
+
+    /// Opens a directory so that names in it can be used one component at a time.
+    fn parent<'a>(&self, relative: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
+        let at = relative.iter().rposition(|&byte| byte == b'/');
+        let (dir, name) = at.map_or((&b""[..], relative), |at| {
+            (&relative[..at], &relative[at + 1..])
+        });
+        Ok((self.open_dir(dir)?, name))
+    }
+
+    pub(crate) fn file_stamp(&self, relative: &[u8]) -> io::Result<FileStamp> {
+        let (dir, name) = self.parent(relative)?;
+        stamp_in(dir.as_fd(), name)
+    }
+
+    /// The stamp of a directory; cheap, because a sync with nothing to do asks for hundreds of them.
+    pub(crate) fn dir_stamp(&self, relative: &[u8]) -> io::Result<DirStamp> {
+        let relative = if relative.is_empty() { b"." } else { relative };
+        let stat = rustix::fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(rustix::io::Errno::NOTDIR.into());
+        }
+        Ok(DirStamp::from(&stat))
+    }
+
+    /// Inode and time of birth of a directory: what stays when it is renamed. The birth is 0 where unknown.
+    pub(crate) fn dir_identity(&self, relative: &[u8]) -> io::Result<(u64, i64)> {
+        let relative = if relative.is_empty() { b"." } else { relative };
+        let wanted = rustix::fs::StatxFlags::INO | rustix::fs::StatxFlags::BTIME;
+        let statx = rustix::fs::statx(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+        let birth = statx.stx_btime;
+        Ok((
+            statx.stx_ino,
+            birth
+                .tv_sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(i64::from(birth.tv_nsec)),
+        ))
+    }
+
+    /// A number for the file system under the root, so that inodes of another one are not taken for these.
+    pub(crate) fn file_system(&self) -> io::Result<i64> {
+        let statfs = rustix::fs::fstatfs(&self.fd)?;
+        let text = format!("{:?} {}", statfs.f_fsid, statfs.f_type);
+        let digest = blake3::hash(text.as_bytes());
+        Ok(i64::from_le_bytes(
+            digest.as_bytes()[..8]
+                .try_into()
+                .expect("a digest has 32 bytes"),
+        ))
+    }
+
+    /// The magic number of the file system's type, see statfs(2).
+    pub(crate) fn file_system_type(&self) -> io::Result<i64> {
+        Ok(rustix::fs::fstatfs(&self.fd)?.f_type)
+    }
+
+    /// Renames without ever overwriting (I5).
+    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        self.rename_with(from, to, RenameFlags::NOREPLACE)
+    }
+
+    /// Exchanges two files in one step.
+    pub(crate) fn exchange(&self, one: &[u8], other: &[u8]) -> io::Result<()> {
+        self.rename_with(one, other, RenameFlags::EXCHANGE)
+    }
+
+    fn rename_with(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::renameat_with(
+            from_dir, from, to_dir, to, flags,
+        )?)
+    }
+
+    /// Renames a file out of the root, into a directory on the same file system.
+    pub(crate) fn rename_out(&self, from: &[u8], dir: BorrowedFd, to: &[u8]) -> io::Result<()> {
+        let (from_dir, from) = self.parent(from)?;
+        Ok(rustix::fs::renameat_with(
+            from_dir,
+            from,
+            dir,
+            to,
+            RenameFlags::NOREPLACE,
+        )?)
+    }
+
+    /// The way back of [`Root::rename_out`].
+    pub(crate) fn rename_in(&self, dir: BorrowedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let (to_dir, to) = self.parent(to)?;
+        Ok(rustix::fs::renameat_with(
+            dir,
+            from,
+            to_dir,
+            to,
+            RenameFlags::NOREPLACE,
+        )?)
+    }
+
+    pub(crate) fn unlink(&self, relative: &[u8]) -> io::Result<()> {
+        let (dir, name) = self.parent(relative)?;
+        Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_dir(&self, relative: &[u8]) -> io::Result<()> {
+        let (dir, name) = self.parent(relative)?;
+        Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    }
+
+    pub(crate) fn make_dir(&self, relative: &[u8]) -> io::Result<()> {
+        let (dir, name) = self.parent(relative)?;
+        match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    pub(crate) fn sync_dir(&self, relative: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open_dir(relative)?)?)
+    }
+
+    /// Flushes the whole file system; reports write-back errors since Linux 5.8 (syncfs(2)).
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.fd)?)
+    }
+
+    pub(crate) fn list(&self, relative: &[u8]) -> io::Result<Vec<Listed>> {
+        list_fd(self.open_dir(relative)?)
+    }
+}
+
+/// Lists an open directory, without `.` and `..`.
+pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(Listed {
+                name: name.to_vec(),
+                kind: entry.file_type(),
+            });
+        }
+    }
+    Ok(names)
+}
+
+/// The stamp of a regular file in an open directory.
+///
+/// # Errors
+/// When it cannot be asked, or is not a regular file (`InvalidInput`).
+pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(FileStamp::from(&stat)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
+}
+
+/// The stamp of an open file.
+pub(crate) fn stamp_of(file: &File) -> io::Result<FileStamp> {
+    let stat = rustix::fs::fstat(file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(FileStamp::from(&stat)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
+}
+
+/// Gives a file the modification time that travelled with the message.
+pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
+    let last_modification = Timespec {
+        tv_sec: mtime_ns.div_euclid(1_000_000_000),
+        tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+    };
+    let last_access = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
+    Ok(rustix::fs::futimens(
+        file,
+        &Timestamps {
+            last_access,
+            last_modification,
+        },
+    )?)
+}
+
+/// Joins the parts of a path in the root.
+pub(crate) fn join(dir: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut path = dir.to_vec();
+    for part in parts {
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(part);
+    }
+    path
+}

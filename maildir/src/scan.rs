@@ -1,0 +1,370 @@
+//! Looking at the tree: which messages are new, changed or gone since the index was last right.
+//!
+//! # Evidence (I2, I3)
+//! *What holds*: a message is recorded as gone only if it can have gone nowhere unseen.
+//! - A folder's listing reads `new` before `cur`, because mail readers move files that way, and again if a stamp moved
+//!   meanwhile: readdir may miss a file that is renamed under it.
+//! - A folder whose `cur` and `new` have unchanged stamps is not read, but only once the stamps are older than the
+//!   clock's grain: a change within one tick leaves no trace in them. Until then it is *dirty* and read again.
+//! - In a folder that is read, every file is stat-ed, and hashed on any difference; a rename moves the ctime, so a
+//!   renamed file is hashed too. A file that cannot be hashed is unknown: no message of its unique name, in whatever
+//!   folder, is recorded as gone.
+//! - Whoever is missing counts as gone only after another pass over all folders in which nothing more went missing; a
+//!   folder or file that cannot be read makes the scan incomplete, and then nobody is gone.
+//!
+//! *If interrupted*: what was committed is right, the rest is found again, since a folder's stamps are written together
+//! with its rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use protocol::bytes::escape;
+use protocol::message::Problem;
+use protocol::{FolderName, Unique};
+
+use crate::error::{Error, Result};
+use crate::folder_scan;
+use crate::index::{FileRow, FolderRow, Index};
+use crate::layout::{self, Discovery, Layout};
+use crate::root::Root;
+
+/// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
+const PASSES_MAX: usize = 4;
+/// How long files of unchanged folders are looked at in one run, in turn.
+const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
+/// How many files that is at most, so that nothing hangs on a slow clock.
+const SPOT_CHECK_FILES: u64 = 5000;
+
+/// What a scan found, beside what it wrote into the index.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Whether everything could be listed; otherwise nothing was recorded as gone.
+    pub complete: bool,
+    /// What was left alone, in the whole tree.
+    pub problems: Vec<Problem>,
+}
+
+/// One scan in progress.
+pub(crate) struct Scanner<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) layout: &'a Layout,
+    pub(crate) index: &'a Index,
+    /// Read and hash everything, whatever the stamps say.
+    pub(crate) checksum: bool,
+    pub(crate) grain_ns: i64,
+    /// Unique names of files that are there but could not be hashed.
+    pub(crate) unhashed: HashSet<Unique>,
+    /// What the last reading of each folder missed.
+    pub(crate) missing: BTreeMap<u32, Vec<FileRow>>,
+    pub(crate) complete: bool,
+    folders: Vec<FolderRow>,
+    vanished: BTreeSet<u32>,
+    tree_problems: Vec<Problem>,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(
+        root: &'a Root,
+        layout: &'a Layout,
+        index: &'a Index,
+        checksum: bool,
+    ) -> Result<Scanner<'a>> {
+        Ok(Scanner {
+            root,
+            layout,
+            index,
+            checksum,
+            grain_ns: grain_ns(root),
+            unhashed: HashSet::new(),
+            missing: BTreeMap::new(),
+            complete: true,
+            folders: index.folders()?,
+            vanished: BTreeSet::new(),
+            tree_problems: Vec::new(),
+        })
+    }
+
+    /// Looks at the whole tree; `spot_from` says after which number the spot check goes on, and is moved.
+    pub(crate) fn run(mut self, spot_from: &mut u64) -> Result<Scan> {
+        self.pass()?;
+        self.spot_check(spot_from)?;
+        // Every later pass reads what changed meanwhile or was too fresh to be trusted; once one of them misses
+        // nothing that its predecessor had not missed, what is missing went nowhere that we would have seen.
+        self.checksum = false;
+        let mut settled = self.gone_count() == 0;
+        for _ in 1..PASSES_MAX {
+            if settled || !self.complete {
+                break;
+            }
+            let before = self.gone_count();
+            self.pass()?;
+            settled = self.gone_count() <= before;
+        }
+        if self.complete && settled {
+            self.record_gone()?;
+        } else {
+            self.look_again_later()?;
+        }
+        let mut problems = self.index.problems()?;
+        problems.append(&mut self.tree_problems);
+        self.index.commit()?;
+        Ok(Scan {
+            complete: self.complete && settled,
+            problems,
+        })
+    }
+
+    fn gone_count(&self) -> usize {
+        self.missing.values().map(Vec::len).sum::<usize>() + self.vanished.len()
+    }
+
+    /// Finds the folders and reads those whose stamps moved.
+    fn pass(&mut self) -> Result<()> {
+        let discovery = layout::discover(self.root.path(), self.layout);
+        self.tree_problems.clear();
+        for (dir, why) in &discovery.misfits {
+            self.tree_problems.push(Problem {
+                path: escape(dir),
+                why: why.clone(),
+            });
+        }
+        for (path, error) in &discovery.errors {
+            self.complete = false;
+            let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+            self.tree_problems.push(Problem {
+                path: escape(path),
+                why: error.to_string(),
+            });
+        }
+        self.match_folders(&discovery)?;
+        for at in 0..self.folders.len() {
+            if !self.folders[at].gone && !self.vanished.contains(&self.folders[at].id) {
+                let mut row = self.folders[at].clone();
+                folder_scan::read_folder(self, &mut row)?;
+                self.folders[at] = row;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells known, renamed, new and vanished folders apart.
+    fn match_folders(&mut self, discovery: &Discovery) -> Result<()> {
+        let found: BTreeMap<&FolderName, &[u8]> = discovery
+            .folders
+            .iter()
+            .map(|found| (&found.name, found.dir.as_slice()))
+            .collect();
+        let live: BTreeSet<FolderName> = self
+            .folders
+            .iter()
+            .filter(|row| !row.gone)
+            .map(|row| row.name.clone())
+            .collect();
+        for (name, dir) in found.iter().filter(|(name, _)| !live.contains(**name)) {
+            self.add_folder(name, dir, &found)?;
+        }
+        self.vanished = self
+            .folders
+            .iter()
+            .filter(|row| !row.gone && !found.contains_key(&row.name))
+            .map(|row| row.id)
+            .collect();
+        if let Some(inbox) = self
+            .folders
+            .iter()
+            .find(|row| row.name.is_inbox() && self.vanished.contains(&row.id))
+            && inbox.messages > 0
+        {
+            return Err(Error::Unsafe(format!(
+                "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
+                self.root.path()
+            )));
+        }
+        for id in self.vanished.clone() {
+            let mut rows = self.index.files_of(id)?;
+            rows.retain(|row| !row.gone);
+            self.missing.insert(id, rows);
+        }
+        Ok(())
+    }
+
+    /// Records a folder under a name that was not live: a renamed one if its identity is known, else a new one.
+    fn add_folder(
+        &mut self,
+        name: &FolderName,
+        dir: &[u8],
+        found: &BTreeMap<&FolderName, &[u8]>,
+    ) -> Result<()> {
+        let Ok((ino, birth)) = self.root.dir_identity(dir) else {
+            return Ok(()); // Gone again since it was found.
+        };
+        // An inode alone may have been used again; the time of birth tells. Where the folder was may have been filled anew.
+        let old = self.folders.iter().position(|row| {
+            let was_moved = || match found.get(&row.name) {
+                None => true,
+                Some(dir) => self
+                    .root
+                    .dir_identity(dir)
+                    .is_ok_and(|identity| identity != (ino, birth)),
+            };
+            !row.gone
+                && !row.name.is_inbox()
+                && birth != 0
+                && (row.ino, row.birth) == (ino, birth)
+                && was_moved()
+        });
+        let seq = self.index.next_number()?;
+        self.folders
+            .retain(|row| !(row.gone && row.name == *name && old.is_some()));
+        let at = old.map_or_else(
+            || self.folders.iter().position(|row| row.name == *name),
+            |_| {
+                self.folders.iter().position(|row| {
+                    !row.gone && (row.ino, row.birth) == (ino, birth) && !row.name.is_inbox()
+                })
+            },
+        );
+        let mut row = match at {
+            Some(at) => self.folders.remove(at),
+            None => FolderRow {
+                id: 0,
+                name: name.clone(),
+                dir: Vec::new(),
+                ino,
+                birth,
+                cur: Default::default(),
+                new: Default::default(),
+                dirty: true,
+                gone: false,
+                seq,
+                messages: 0,
+            },
+        };
+        let was_live = !row.gone && at.is_some();
+        (row.name, row.dir, row.ino, row.birth, row.gone, row.seq) =
+            (name.clone(), dir.to_vec(), ino, birth, false, seq);
+        row.dirty = row.dirty || !was_live;
+        self.index.begin()?;
+        row.id = self.index.put_folder(&row)?;
+        self.folders.push(row);
+        Ok(())
+    }
+
+    /// Looks at drafts, which are edited in place, and in turn at some other files of folders that were not read.
+    fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
+        let mut suspects = BTreeSet::new();
+        let look = |scanner: &Scanner, row: &FileRow, suspects: &mut BTreeSet<u32>| {
+            if let Some(folder) = scanner
+                .folders
+                .iter()
+                .find(|folder| folder.id == row.folder && !folder.gone)
+            {
+                let path = folder_scan::path(&folder.dir, row);
+                if scanner.root.file_stamp(&path).ok() != Some(row.stamp) {
+                    suspects.insert(folder.id);
+                }
+            }
+        };
+        self.index.each_file("draft ORDER BY seq", [], |row| {
+            look(self, &row, &mut suspects);
+            Ok(())
+        })?;
+        let deadline = Instant::now() + SPOT_CHECK_MAX;
+        let mut last = 0;
+        let sql = "seq > ?1 AND NOT gone ORDER BY seq LIMIT ?2";
+        self.index.each_file(
+            sql,
+            [spot_from.cast_signed(), SPOT_CHECK_FILES.cast_signed()],
+            |row| {
+                if Instant::now() < deadline {
+                    look(self, &row, &mut suspects);
+                    last = row.seq;
+                }
+                Ok(())
+            },
+        )?;
+        *spot_from = last; // 0 at the end: the next round begins anew.
+        for at in 0..self.folders.len() {
+            if suspects.contains(&self.folders[at].id)
+                && !self.vanished.contains(&self.folders[at].id)
+            {
+                let mut row = self.folders[at].clone();
+                row.dirty = true;
+                folder_scan::read_folder(self, &mut row)?;
+                self.folders[at] = row;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns what is missing into tombstones. Only here does a message become gone.
+    fn record_gone(&mut self) -> Result<()> {
+        let mut waits = BTreeSet::new();
+        for (folder, rows) in std::mem::take(&mut self.missing) {
+            for mut row in rows {
+                if self.unhashed.contains(&row.unique) {
+                    waits.insert(folder);
+                    continue;
+                }
+                row.seq = self.index.next_number()?;
+                (row.gone, row.confirmed) = (true, false);
+                self.index.put_file(&row)?;
+            }
+        }
+        for at in 0..self.folders.len() {
+            let row = &mut self.folders[at];
+            if self.vanished.contains(&row.id) && !waits.contains(&row.id) {
+                (row.gone, row.seq, row.messages) = (true, self.index.next_number()?, 0);
+                self.index.put_folder(row)?;
+                self.index.replace_problems(row.id, &[])?;
+            }
+        }
+        self.missing = waits
+            .into_iter()
+            .map(|folder| (folder, Vec::new()))
+            .collect();
+        self.look_again_later()
+    }
+
+    /// Folders in which something is missing that may not be called gone are read again next time.
+    fn look_again_later(&mut self) -> Result<()> {
+        for row in &mut self.folders {
+            if self.missing.contains_key(&row.id) && !row.dirty && !row.gone {
+                row.dirty = true;
+                self.index.begin()?;
+                self.index.put_folder(row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long after a change the file system may still give the same time to another one.
+pub(crate) fn grain_ns(root: &Root) -> i64 {
+    const TICK_NS: i64 = 20_000_000; // Two ticks of the slowest kernel clock (HZ=100).
+    const COARSE_NS: i64 = 2_500_000_000; // FAT has two seconds, NFS servers and old ext3 one.
+    match root.file_system_type() {
+        Ok(
+            0xEF53 | 0x5846_5342 | 0x9123_683E | 0x0102_1994 | 0xF2F5_2010 | 0x2FC1_2FC1
+            | 0x794C_7630 | 0xCA45_1A4E,
+        ) => TICK_NS,
+        Ok(_) | Err(_) => COARSE_NS,
+    }
+}
+
+/// Now, on the clock that stamps files.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Whether an error says that a file has just gone or is being written, which is no problem, only bad timing.
+pub(crate) fn is_bad_timing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,234 @@
+//! Where deleted and replaced messages go, outside the root (I6).
+//!
+//! One directory a run, `<seconds>-<tag>`, with the files numbered and a log that has one JSON object a line: what each
+//! was, where it lay, who took it away, when and why. The log is durable before the first file leaves the root; if
+//! interrupted in between, a line may name a file that never came.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use protocol::Tag;
+use protocol::bytes::{escape, hex};
+use protocol::message::Reason;
+use serde_json::json;
+
+use crate::error::{Context, Result};
+use crate::index::now_secs;
+use crate::root::{Root, set_mtime, stamp_in, stamp_of};
+use crate::stamp::FileStamp;
+
+/// The log's name in a run's directory.
+pub const LOG_NAME: &str = "log.jsonl";
+
+/// What the log says of a file.
+#[derive(Default)]
+pub(crate) struct Label {
+    pub(crate) folder: Vec<u8>,
+    pub(crate) name: Vec<u8>,
+    pub(crate) in_new: bool,
+    pub(crate) digest: Option<protocol::Digest>,
+    pub(crate) reason: Option<Reason>,
+}
+
+/// The trash of one run; its directory is made when the first file comes.
+pub(crate) struct Trash {
+    dir: PathBuf,
+    client: String,
+    run: Option<Run>,
+}
+
+struct Run {
+    path: PathBuf,
+    dir: File,
+    log: File,
+    count: u64,
+}
+
+/// What came of taking a file away.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    /// It lies in the trash.
+    Yes,
+    /// It was not the expected file any more and lies where it was.
+    Changed,
+}
+
+impl Trash {
+    pub(crate) fn new(dir: PathBuf, client: String) -> Trash {
+        Trash {
+            dir,
+            client,
+            run: None,
+        }
+    }
+
+    fn run(&mut self, tag: Tag) -> Result<&mut Run> {
+        if self.run.is_none() {
+            let path = self.dir.join(format!("{}-{tag}", now_secs()));
+            fs::create_dir_all(&path).context("make", &path)?;
+            crate::durable::sync_parent(&path)?;
+            crate::durable::sync_parent(&self.dir)?;
+            let dir = File::open(&path).context("open", &path)?;
+            let log_path = path.join(LOG_NAME);
+            let log = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&log_path)
+                .context("open", &log_path)?;
+            self.run = Some(Run {
+                path,
+                dir,
+                log,
+                count: 0,
+            });
+        }
+        Ok(self.run.as_mut().expect("it was just made"))
+    }
+
+    /// Writes what is about to come into the log, durably; returns the names under which the files will lie.
+    pub(crate) fn announce(&mut self, tag: Tag, labels: &[Label]) -> Result<Vec<String>> {
+        let client = self.client.clone();
+        let run = self.run(tag)?;
+        let mut text = String::new();
+        let mut names = Vec::new();
+        for label in labels {
+            run.count += 1;
+            let file = format!("{:06}", run.count);
+            let line = json!({
+                "file": file, "folder": escape(&label.folder), "name": escape(&label.name),
+                "folder_hex": hex(&label.folder), "name_hex": hex(&label.name), "in_new": label.in_new,
+                "digest": label.digest.map(|digest| hex(digest.as_bytes())),
+                "reason": label.reason.map(reason_text), "client": client, "time": now_secs(),
+            });
+            text.push_str(&format!("{line}\n"));
+            names.push(file);
+        }
+        let path = &run.path;
+        run.log
+            .write_all(text.as_bytes())
+            .and_then(|()| run.log.sync_data())
+            .context("write the log in", path)?;
+        run.dir.sync_all().context("flush", path)?;
+        Ok(names)
+    }
+
+    /// Moves a file into the trash, if it still is the expected one; it is checked again after the move, and put back
+    /// if somebody replaced it in between.
+    ///
+    /// # Errors
+    /// When the file cannot be moved or copied; then it is where it was.
+    pub(crate) fn take(
+        &mut self,
+        root: &Root,
+        path: &[u8],
+        stamp: &FileStamp,
+        name: &str,
+    ) -> io::Result<Taken> {
+        let run = self
+            .run
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the trash was not announced"))?;
+        match root.rename_out(path, run.dir.as_fd(), name.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                return copy_out(run, root, path, stamp, name);
+            }
+            other => other?,
+        }
+        let seen = stamp_in(run.dir.as_fd(), name.as_bytes())?;
+        if seen.same_but_renamed(stamp) {
+            return Ok(Taken::Yes);
+        }
+        root.rename_in(run.dir.as_fd(), name.as_bytes(), path)?;
+        Ok(Taken::Changed)
+    }
+
+    /// Moves a directory into the trash.
+    ///
+    /// # Errors
+    /// When it cannot be renamed, as on another file system.
+    pub(crate) fn take_dir(&mut self, root: &Root, path: &[u8], name: &str) -> io::Result<()> {
+        let run = self
+            .run
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the trash was not announced"))?;
+        root.rename_out(path, run.dir.as_fd(), name.as_bytes())?;
+        run.dir.sync_all()
+    }
+
+    /// Makes the names of what came durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.run.as_ref().map_or(Ok(()), |run| run.dir.sync_all())
+    }
+}
+
+/// Copies a file out to a trash on another file system, durably, and only then removes it.
+fn copy_out(
+    run: &mut Run,
+    root: &Root,
+    path: &[u8],
+    stamp: &FileStamp,
+    name: &str,
+) -> io::Result<Taken> {
+    let mut from = root.open_file(path)?;
+    if !stamp_of(&from)?.same_but_renamed(stamp) {
+        return Ok(Taken::Changed);
+    }
+    let target = run.path.join(name);
+    let copied = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(&target)
+        .and_then(|mut to| {
+            io::copy(&mut from, &mut to)?;
+            set_mtime(&to, stamp.mtime_ns)?;
+            to.sync_all()?;
+            run.dir.sync_all()
+        });
+    if let Err(error) = copied {
+        let _ = fs::remove_file(&target); // Half a copy is of no use; the original stays.
+        return Err(error);
+    }
+    if !root.file_stamp(path)?.same_but_renamed(stamp) {
+        fs::remove_file(&target)?;
+        return Ok(Taken::Changed);
+    }
+    root.unlink(path)?;
+    Ok(Taken::Yes)
+}
+
+fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Deleted => "deleted",
+        Reason::Excluded => "excluded",
+        Reason::Replaced => "replaced",
+        Reason::Damaged => "damaged",
+    }
+}
+
+/// Removes the runs whose time is over.
+pub(crate) fn expire(dir: &Path, days: u64) -> io::Result<()> {
+    let before = now_secs().saturating_sub(days.saturating_mul(86_400));
+    let runs = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for run in runs {
+        let run = run?;
+        let name = run.file_name();
+        let seconds = name
+            .as_bytes()
+            .split(|&byte| byte == b'-')
+            .next()
+            .unwrap_or_default();
+        let seconds = std::str::from_utf8(seconds)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok());
+        if seconds.is_some_and(|seconds| seconds < before) {
+            fs::remove_dir_all(run.path())?;
+        }
+    }
+    Ok(())
+}

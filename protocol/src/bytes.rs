@@ -1,0 +1,136 @@
+//! Byte strings on the wire and in printed text.
+//!
+//! Names of mail files are bytes, never `String`; serde's derive would send them one by one, so the newtypes of this
+//! crate are sent as byte strings by the macro below and validated as they arrive.
+
+use std::fmt::Write as _;
+
+/// Shows bytes for people: UTF-8 as it is, control characters and invalid bytes as `\xNN`.
+///
+/// Source: rsync's CWE-117, where a file name wrote its own log lines.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if char.is_control() || is_bidi_control(char) {
+                let mut utf8 = [0; 4];
+                for byte in char.encode_utf8(&mut utf8).bytes() {
+                    let _ = write!(text, "\\x{byte:02x}");
+                }
+            } else {
+                text.push(char);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Right-to-left overrides reorder what a terminal shows, so they count as control characters.
+fn is_bidi_control(char: char) -> bool {
+    matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes bytes as lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Reads exactly `N` bytes of hexadecimal; anything else is `None`.
+#[must_use]
+pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.len() != N * 2 {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |char: u8| char::from(char).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Gives a newtype over `Vec<u8>` its serde: a byte string, validated by `Self::new` on arrival.
+macro_rules! serde_as_bytes {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(
+                &self,
+                serializer: S,
+            ) -> std::result::Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(self.as_bytes())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> std::result::Result<Self, D::Error> {
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                        f.write_str(stringify!($name))
+                    }
+                    fn visit_bytes<E: serde::de::Error>(
+                        self,
+                        bytes: &[u8],
+                    ) -> std::result::Result<$name, E> {
+                        $name::new(bytes).map_err(E::custom)
+                    }
+                    fn visit_byte_buf<E: serde::de::Error>(
+                        self,
+                        bytes: Vec<u8>,
+                    ) -> std::result::Result<$name, E> {
+                        $name::new(&bytes).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_byte_buf(Visitor)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str(&$crate::bytes::escape(self.as_bytes()))
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                write!(f, "{:?}", $crate::bytes::escape(self.as_bytes()))
+            }
+        }
+    };
+}
+pub(crate) use serde_as_bytes;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_and_invalid_bytes_are_escaped() {
+        assert_eq!(escape(b"plain \xc3\xa9"), "plain \u{e9}");
+        assert_eq!(escape(b"a\nb\x1b[31m\xff"), "a\\x0ab\\x1b[31m\\xff");
+        assert_eq!(escape("\u{202e}".as_bytes()), "\\xe2\\x80\\xae");
+    }
+
+    #[test]
+    fn hexadecimal_is_read_back() {
+        assert_eq!(
+            unhex::<3>(hex(&[0, 171, 255]).as_bytes()),
+            Some([0, 171, 255])
+        );
+        assert_eq!(unhex::<2>(b"00ab1"), None);
+        assert_eq!(unhex::<2>(b"00gg"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! The agent's output: one stream that the worker and the sender of bodies share.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
+use protocol::Response;
+use protocol::frame::FrameWriter;
+
+/// The shared output; locked for one frame at a time, so that answers pass a large body between its chunks.
+#[derive(Clone)]
+pub(crate) struct Output(Arc<Mutex<FrameWriter<File>>>);
+
+/// A body that the client asked for.
+pub(crate) enum Wanted {
+    /// It is there.
+    Body(Located, u64),
+    /// It is not; the client may see it in its next run.
+    Gone,
+}
+
+impl Output {
+    pub(crate) fn new(file: File) -> Output {
+        Output(Arc::new(Mutex::new(FrameWriter::new(file))))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends an answer and makes it readable for the client at once.
+    pub(crate) fn say(&self, response: &Response) -> protocol::Result<()> {
+        let mut output = self.lock();
+        output.message(response)?;
+        output.flush()
+    }
+}
+
+/// Sends bodies in the order in which they were asked for, until the asker hangs up.
+pub(crate) fn send_bodies(
+    output: &Output,
+    bodies: &Bodies,
+    wanted: &Receiver<Wanted>,
+) -> protocol::Result<()> {
+    loop {
+        let next = match wanted.try_recv() {
+            Ok(next) => next,
+            Err(TryRecvError::Disconnected) => return Ok(()),
+            Err(TryRecvError::Empty) => {
+                // The client waits for what was sent so far.
+                output.lock().flush()?;
+                match wanted.recv() {
+                    Ok(next) => next,
+                    Err(_) => return Ok(()),
+                }
+            }
+        };
+        send_body(output, bodies, &next)?;
+    }
+}
+
+fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Result<()> {
+    let opened = match wanted {
+        Wanted::Body(located, offset) => bodies.open(located, *offset),
+        Wanted::Gone => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    match opened {
+        Ok(Outgoing::Small(bytes)) => {
+            let mut output = output.lock();
+            let (last, rest) = match bytes.chunks(CHUNK_BYTES).collect::<Vec<_>>().split_last() {
+                Some((last, rest)) => (
+                    last.to_vec(),
+                    rest.iter().map(|chunk| chunk.to_vec()).collect(),
+                ),
+                None => (Vec::new(), Vec::new()),
+            };
+            for chunk in rest {
+                output.body_chunk(&chunk, false)?;
+            }
+            output.body_chunk(&last, true)
+        }
+        Ok(Outgoing::Large(file, left)) => send_large(output, file, left),
+        Err(error) => {
+            let timing = matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::Interrupted
+            );
+            let why = if timing {
+                String::new()
+            } else {
+                error.to_string()
+            };
+            output.lock().message(&Response::NoBody { why })
+        }
+    }
+}
+
+/// Sends a large file; if it cannot be read to its end, the client sees by the digest that it is not whole.
+fn send_large(output: &Output, file: File, left: u64) -> protocol::Result<()> {
+    let mut file = file.take(left);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let count = file.read(&mut buffer).unwrap_or_else(|error| {
+            tracing::warn!("A message could not be read to its end: {error}");
+            0
+        });
+        output.lock().body_chunk(&buffer[..count], count == 0)?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the agent was told on its command line, by ssh and by its own environment.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use etcetera::BaseStrategy;
+use protocol::handshake::parse_hello;
+use protocol::message::{Hello, Rights};
+
+/// The agent of maildir-sync: serves one Maildir over stdin and stdout. It is started by ssh, not by hand.
+#[derive(Parser, Debug)]
+#[command(name = "maildir-sync-server", version)]
+pub(crate) struct Arguments {
+    /// The Maildir to serve, whatever the client asks for.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Where the index lies [default: $XDG_STATE_HOME/maildir-sync].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where deleted and replaced messages go [default: in the state directory].
+    #[arg(long, value_name = "DIR")]
+    trash: Option<PathBuf>,
+    /// How many days the trash keeps them.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    trash_days: u64,
+    /// Allow no change to mail.
+    #[arg(long, group = "rights")]
+    read_only: bool,
+    /// Allow new messages, copies and folders only.
+    #[arg(long, group = "rights")]
+    append_only: bool,
+    /// Allow everything but deleting messages and removing folders.
+    #[arg(long, group = "rights")]
+    no_delete: bool,
+    /// The client's hello; under a forced command it is taken from SSH_ORIGINAL_COMMAND.
+    #[arg(value_name = "HELLO")]
+    hello: Option<String>,
+}
+
+/// What the agent serves and allows.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The root that the server chose, if it did.
+    pub(crate) root: Option<PathBuf>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) trash_dir: Option<PathBuf>,
+    pub(crate) trash_days: u64,
+    pub(crate) rights: Rights,
+}
+
+impl Arguments {
+    /// The hello: the last word of what the client wanted to execute.
+    pub(crate) fn hello(&self) -> anyhow::Result<Hello> {
+        let original = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
+        let word = self
+            .hello
+            .as_deref()
+            .or_else(|| original.split_ascii_whitespace().next_back());
+        let word = word.context(
+            "This is the agent of maildir-sync, which speaks to the client only; run maildir-sync on the other machine",
+        )?;
+        parse_hello(word).with_context(|| {
+            format!(
+                "{:?} is not a hello of maildir-sync; this key is for maildir-sync only",
+                word.escape_default().to_string()
+            )
+        })
+    }
+
+    pub(crate) fn service(&self) -> anyhow::Result<Service> {
+        let state_dir = match &self.state_dir {
+            Some(dir) => dir.clone(),
+            None => {
+                let base = etcetera::base_strategy::Xdg::new()
+                    .context("The home directory is not known; give --state-dir")?;
+                base.state_dir()
+                    .context("The state directory is not known; give --state-dir")?
+                    .join("maildir-sync")
+            }
+        };
+        let rights = if self.read_only {
+            Rights::ReadOnly
+        } else if self.append_only {
+            Rights::AppendOnly
+        } else if self.no_delete {
+            Rights::NoDelete
+        } else {
+            Rights::All
+        };
+        Ok(Service {
+            root: self
+                .root
+                .as_deref()
+                .map(|root| resolve(root.as_os_str().as_bytes()))
+                .transpose()?,
+            state_dir,
+            trash_dir: self.trash.clone(),
+            trash_days: self.trash_days,
+            rights,
+        })
+    }
+}
+
+/// The path that a client or an authorized_keys line means: `~/` and relative paths are in the home directory.
+pub(crate) fn resolve(path: &[u8]) -> anyhow::Result<PathBuf> {
+    let home =
+        || etcetera::home_dir().context("The home directory is not known; give an absolute path");
+    let path = Path::new(OsStr::from_bytes(path));
+    Ok(match path.strip_prefix("~") {
+        Ok(rest) => home()?.join(rest),
+        Err(_) if path.is_absolute() => path.to_owned(),
+        Err(_) => home()?.join(path),
+    })
+}

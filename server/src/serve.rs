@@ -1,0 +1,410 @@
+//! One conversation: decode, check rights, call the replica, encode.
+//!
+//! Three threads: one reads stdin and sees its end at any time, one sends bodies, and the caller's works on the replica.
+//! None of them waits for the client to read before it reads itself, so that neither end can block the other.
+//! Keeps nothing per client: the client brings its cursor and owns the archive.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use maildir::{Body, Incoming, Replica, SMALL_BYTES_MAX};
+use protocol::codec::{batches, decode};
+use protocol::frame::{Frame, FrameReader};
+use protocol::handshake::{VERSIONS, choose_version, write_greeting};
+use protocol::message::{
+    Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
+    Source, Welcome,
+};
+use protocol::{Op, Outcome, Request, Response};
+
+use crate::answer::{Output, Wanted, send_bodies};
+use crate::arguments::{Service, resolve};
+
+/// How many frames are read ahead of the work.
+const FRAMES_AHEAD: usize = 16;
+/// How many bodies a client may ask for ahead of what was sent; past that it is not read for a while.
+const WANTED_MAX: usize = 100_000;
+/// How many bytes of small bodies one batch may hold in memory.
+const BATCH_BYTES_MAX: u64 = 64 << 20;
+
+/// Serves one client until it finishes or goes away.
+///
+/// # Errors
+/// When the connection breaks or the client does not keep to the protocol; the tree is right all the same.
+pub(crate) fn serve(
+    service: Service,
+    hello: Hello,
+    input: File,
+    mut output: File,
+) -> anyhow::Result<()> {
+    write_greeting(&mut output)?;
+    let Some(version) = choose_version(VERSIONS, hello.versions) else {
+        return Ok(()); // The greeting names our versions; the client explains.
+    };
+    let frames = read_frames(input);
+    let output = Output::new(output);
+    let refused = match Agent::open(service, &hello, output.clone(), frames) {
+        Ok(mut agent) => match agent.welcome(&hello, version) {
+            Ok(()) => return agent.converse(),
+            Err(refusal) => refusal,
+        },
+        Err(refusal) => refusal,
+    };
+    output.say(&Response::Refused(refused))?;
+    output.lock().finish()?;
+    Ok(())
+}
+
+/// Reads stdin on a thread of its own. When the client goes away before it finished, the process ends there and then:
+/// everything is made to be killed at any moment, and nobody is left to hear.
+fn read_frames(input: File) -> Receiver<Frame> {
+    let (sender, receiver) = sync_channel(FRAMES_AHEAD);
+    std::thread::spawn(move || {
+        let mut reader = FrameReader::new(BufReader::new(input));
+        loop {
+            match reader.next() {
+                Ok(Some(frame)) => {
+                    let is_end = matches!(&frame, Frame::Message(bytes) if matches!(decode(bytes), Ok(Request::Finish)));
+                    if sender.send(frame).is_err() || is_end {
+                        return;
+                    }
+                }
+                Ok(None) => std::process::exit(0),
+                Err(error) => {
+                    eprintln!("maildir-sync-server: {error}");
+                    std::process::exit(1);
+                }
+            }
+        }
+    });
+    receiver
+}
+
+struct Agent {
+    replica: Replica,
+    rights: Rights,
+    dry_run: bool,
+    output: Output,
+    frames: Receiver<Frame>,
+}
+
+fn refusal(error: maildir::Error) -> Refusal {
+    Refusal {
+        kind: error.kind(),
+        why: error.to_string(),
+    }
+}
+
+impl Agent {
+    fn open(
+        service: Service,
+        hello: &Hello,
+        output: Output,
+        frames: Receiver<Frame>,
+    ) -> Result<Agent, Refusal> {
+        let root = choose_root(service.root, hello.path.as_bytes()).map_err(|error| Refusal {
+            kind: RefusalKind::Usage,
+            why: error.to_string(),
+        })?;
+        let options = maildir::Options {
+            root,
+            state_dir: service.state_dir,
+            trash_dir: service.trash_dir,
+            trash_days: service.trash_days,
+            client: hello.client.clone(),
+            dry_run: hello.dry_run,
+            checksum: hello.checksum,
+            expect: hello.expect,
+            adopt: hello.adopt,
+            create: false,
+            layout: maildir::layout::Setting::default(),
+        };
+        let replica = Replica::open(options).map_err(refusal)?;
+        Ok(Agent {
+            replica,
+            rights: service.rights,
+            dry_run: hello.dry_run,
+            output,
+            frames,
+        })
+    }
+
+    /// Introduces the replica, looks at the tree and tells what changed.
+    fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
+        let broken = |error: protocol::Error| Refusal {
+            kind: RefusalKind::Error,
+            why: error.to_string(),
+        };
+        let continues = hello
+            .cursor
+            .map(|cursor| self.replica.continues(cursor.tag))
+            .transpose()
+            .map_err(refusal)?;
+        let root = std::os::unix::ffi::OsStrExt::as_bytes(self.replica.path().as_os_str());
+        let welcome = Welcome {
+            version,
+            features: 0,
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            rights: self.rights,
+            replica: self.replica.id(),
+            fresh: self.replica.is_fresh(),
+            continues,
+            root: PathBytes::new(root).map_err(broken)?,
+        };
+        self.output
+            .say(&Response::Welcome(welcome))
+            .map_err(broken)?;
+        let scan = self.replica.scan().map_err(refusal)?;
+        let cursor = hello.cursor.filter(|_| continues == Some(true));
+        let knows = cursor
+            .map(|cursor| self.replica.knows(&cursor))
+            .transpose()
+            .map_err(refusal)?;
+        let told = self.replica.tell().map_err(refusal)?;
+        let (from, since) = match (cursor, knows) {
+            (Some(cursor), Some(true)) => (Listing::Cursor, cursor.number),
+            (Some(_), Some(false) | None) => (Listing::Digests, 0),
+            (None, _) => (Listing::Everything, 0),
+        };
+        self.list(from, since).map_err(refusal)?;
+        if !scan.problems.is_empty() {
+            for problems in batches(scan.problems) {
+                self.output
+                    .lock()
+                    .message(&Response::Problems(problems))
+                    .map_err(broken)?;
+            }
+        }
+        let partials = self.replica.partials().list();
+        if !partials.is_empty() {
+            self.output
+                .lock()
+                .message(&Response::Partials(partials))
+                .map_err(broken)?;
+        }
+        let messages = self.replica.messages().map_err(refusal)?;
+        let listed = Listed {
+            from,
+            cursor: told,
+            complete: scan.complete,
+            messages,
+        };
+        self.output.say(&Response::Listed(listed)).map_err(broken)
+    }
+
+    /// Tells folders and messages, without the end of the list.
+    fn list(&self, from: Listing, since: u64) -> maildir::Result<()> {
+        let mut folders = self.replica.folders_since(since)?;
+        folders.retain(|folder| from == Listing::Cursor || !folder.gone);
+        for folders in batches(folders) {
+            self.put(&Response::Folders(folders))?;
+        }
+        if from == Listing::Digests {
+            return batches(self.replica.folder_digests()?)
+                .try_for_each(|digests| self.put(&Response::Digests(digests)));
+        }
+        let mut changes = Vec::new();
+        self.replica.changes_since(since, |change| {
+            if from == Listing::Cursor || !change.gone {
+                changes.push(change);
+            }
+            if changes.len() < 256 {
+                return Ok(());
+            }
+            self.put(&Response::Changes(std::mem::take(&mut changes)))
+        })?;
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            self.put(&Response::Changes(changes))
+        }
+    }
+
+    fn put(&self, response: &Response) -> maildir::Result<()> {
+        let written = self.output.lock().message(response);
+        written.map_err(|error| maildir::Error::Busy(error.to_string()))
+    }
+
+    fn converse(mut self) -> anyhow::Result<()> {
+        let (wanted, queue) = sync_channel(WANTED_MAX);
+        let (output, bodies) = (self.output.clone(), self.replica.bodies()?);
+        let sender = std::thread::spawn(move || send_bodies(&output, &bodies, &queue));
+        loop {
+            match decode(&self.message()?)? {
+                Request::Manifests { folders } => self.manifests(&folders)?,
+                Request::Fetch(lines) => self.fetch(&lines, &wanted)?,
+                Request::Prefixes(lines) => self.prefixes(&lines)?,
+                Request::Apply(ops) => self.apply(&ops)?,
+                Request::Finish => break,
+            }
+        }
+        drop(wanted);
+        sender
+            .join()
+            .map_err(|_| anyhow::anyhow!("The sender of bodies panicked"))??;
+        let cursor = if self.dry_run {
+            self.replica.tell()?
+        } else {
+            self.replica.settle()?
+        };
+        self.output.say(&Response::Finished { cursor })?;
+        self.output.lock().finish()?;
+        Ok(())
+    }
+
+    fn message(&self) -> anyhow::Result<Vec<u8>> {
+        match self.frames.recv()? {
+            Frame::Message(bytes) => Ok(bytes),
+            Frame::Body { .. } => anyhow::bail!("A body came that nobody asked for"),
+        }
+    }
+
+    fn manifests(&mut self, folders: &[u32]) -> anyhow::Result<()> {
+        for &folder in folders {
+            for changes in batches(self.replica.manifest(folder)?) {
+                self.output.lock().message(&Response::Changes(changes))?;
+            }
+        }
+        let (cursor, messages) = (self.replica.tell()?, self.replica.messages()?);
+        let listed = Listed {
+            from: Listing::Manifests,
+            cursor,
+            complete: true,
+            messages,
+        };
+        Ok(self.output.say(&Response::Listed(listed))?)
+    }
+
+    fn fetch(&self, lines: &[Fetch], wanted: &SyncSender<Wanted>) -> anyhow::Result<()> {
+        for line in lines {
+            let located = self.replica.locate(&line.at, &line.digest)?;
+            wanted
+                .send(located.map_or(Wanted::Gone, |located| Wanted::Body(located, line.offset)))?;
+        }
+        Ok(())
+    }
+
+    fn prefixes(&self, lines: &[Prefix]) -> anyhow::Result<()> {
+        let bodies = self.replica.bodies()?;
+        let mut digests = Vec::with_capacity(lines.len());
+        for line in lines {
+            let located = self.replica.locate(&line.at, &line.digest)?;
+            digests.push(
+                located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten()),
+            );
+        }
+        Ok(self.output.say(&Response::Prefixes(digests))?)
+    }
+
+    /// Takes the batch's bodies from the stream, then carries out what the rights allow.
+    fn apply(&mut self, ops: &[Op]) -> anyhow::Result<()> {
+        let mut bodies = Vec::new();
+        let mut small_bytes = 0;
+        for op in ops {
+            if let Some((body, offset)) = incoming(op) {
+                small_bytes += if body.size <= SMALL_BYTES_MAX {
+                    body.size
+                } else {
+                    0
+                };
+                anyhow::ensure!(
+                    small_bytes <= BATCH_BYTES_MAX,
+                    "A batch is over its limit of {BATCH_BYTES_MAX} bytes"
+                );
+                let received = self.receive(body, offset)?;
+                bodies.push((self.allows(op), received));
+            }
+        }
+        let allowed: Vec<Op> = ops.iter().filter(|op| self.allows(op)).cloned().collect();
+        let bodies = bodies
+            .into_iter()
+            .filter(|(allowed, _)| *allowed)
+            .map(|(_, body)| body)
+            .collect();
+        let mut done = if allowed.is_empty() {
+            Vec::new()
+        } else {
+            self.replica.apply(&allowed, bodies)?
+        }
+        .into_iter();
+        let outcomes: Vec<Outcome> = ops
+            .iter()
+            .map(|op| {
+                if self.allows(op) {
+                    done.next().unwrap_or(Outcome::Stale)
+                } else {
+                    Outcome::Denied
+                }
+            })
+            .collect();
+        Ok(self.output.say(&Response::Outcomes(outcomes))?)
+    }
+
+    fn receive(&self, body: &NewBody, offset: u64) -> anyhow::Result<io::Result<Body>> {
+        let mut incoming =
+            Incoming::begin(&self.replica.partials(), body.digest, body.size, offset);
+        loop {
+            match self.frames.recv()? {
+                Frame::Body { bytes, last } => {
+                    incoming.take(&bytes);
+                    if last {
+                        return Ok(incoming.finish());
+                    }
+                }
+                Frame::Message(_) => anyhow::bail!("A message came where a body was due"),
+            }
+        }
+    }
+
+    fn allows(&self, op: &Op) -> bool {
+        if self.dry_run {
+            return false;
+        }
+        match (self.rights, op) {
+            (Rights::All, _) | (_, Op::Confirm { .. }) => true,
+            (Rights::NoDelete, op) => !matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. }),
+            (Rights::AppendOnly, op) => matches!(op, Op::Create { .. } | Op::MakeFolder { .. }),
+            (Rights::ReadOnly, _) => false,
+        }
+    }
+}
+
+/// The body that an operation brings along, and the offset from which it is sent.
+fn incoming(op: &Op) -> Option<(&NewBody, u64)> {
+    let body = match op {
+        Op::Create { body, .. } => Some(body),
+        Op::Update { body, .. } => body.as_ref(),
+        Op::MakeFolder { .. }
+        | Op::RenameFolder { .. }
+        | Op::RemoveFolder { .. }
+        | Op::Retire { .. }
+        | Op::Confirm { .. } => None,
+    }?;
+    match body.source {
+        Source::Body { offset } => Some((body, offset)),
+        Source::Copy(_) => None,
+    }
+}
+
+/// The root to serve: the server's choice where it made one, and then nothing else.
+fn choose_root(forced: Option<PathBuf>, asked: &[u8]) -> anyhow::Result<PathBuf> {
+    let Some(forced) = forced else {
+        anyhow::ensure!(
+            !asked.is_empty(),
+            "No Maildir was named; write it after the colon, as in host:Maildir"
+        );
+        return resolve(asked);
+    };
+    if asked.is_empty() {
+        return Ok(forced);
+    }
+    let asked = resolve(asked)?;
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    anyhow::ensure!(
+        real(&asked) == real(&forced),
+        "This key serves {forced:?} only, and {asked:?} was asked for; name {forced:?} in the address, or change the server's authorized_keys"
+    );
+    Ok(forced)
+}

@@ -1,0 +1,219 @@
+//! Faults from outside: a process killed at its n-th system call, a link cut after so many bytes, a run held still.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::process::LIMIT;
+use crate::run::Run;
+use crate::world::{Invocation, World, agent_command, wrap_program};
+
+/// System calls that change a disk. What a kernel or libc does not have is passed over (`?`). A file that was made and
+/// not yet written is seen by a kill at the write.
+pub const MUTATING: &[&str] = &[
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "write",
+    "pwrite64",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "utimensat",
+    "copy_file_range",
+];
+
+/// Which end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The client.
+    Client,
+    /// The agent.
+    Agent,
+}
+
+/// Kills one end as it enters a system call for the n-th time.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    /// Who dies.
+    pub end: End,
+    /// In which system call.
+    pub call: &'static str,
+    /// At which of its calls, from 1, counted per thread.
+    pub nth: usize,
+}
+
+/// Cuts the link after so many bytes in one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Where the bytes come from.
+    pub from: End,
+    /// How many get through.
+    pub bytes: u64,
+}
+
+impl Kill {
+    /// Runs a command and kills as told; waits until the agent has ended, too. True if the run was hit.
+    pub fn run(&self, world: &World, invocation: Invocation) -> (bool, Run) {
+        let alive = Alive::new(world);
+        let log = world.path("strace.log");
+        let strace = self.strace(&log);
+        let agent = agent_command(&world.server_state());
+        let run = match self.end {
+            End::Client => {
+                let words: Vec<&str> = strace.iter().map(String::as_str).collect();
+                invocation
+                    .through(&alive.wrap("", &agent))
+                    .under(&words)
+                    .run()
+            }
+            End::Agent => invocation
+                .through(&alive.wrap("", &format!("{} {agent}", strace.join(" "))))
+                .run(),
+        };
+        alive.wait_for_end();
+        let traced = std::fs::read_to_string(log).expect("strace keeps a log");
+        (traced.contains("killed by SIGKILL"), run)
+    }
+
+    /// The agent is started by the client and must not die with it: strace lets go of it when it is executed.
+    fn strace(&self, log: &Path) -> Vec<String> {
+        let inject = format!("inject=?{}:signal=SIGKILL:when={}", self.call, self.nth);
+        let trace = format!("trace=?{}", self.call);
+        let log = log.display().to_string();
+        [
+            "strace", "-f", "-b", "execve", "-q", "-o", &log, "-e", &trace, "-e", &inject,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+}
+
+impl Cut {
+    /// Runs a command over a link that breaks, and waits until the agent has ended, too.
+    pub fn run(&self, world: &World, invocation: Invocation) -> Run {
+        let alive = Alive::new(world);
+        let option = match self.from {
+            End::Client => "--up",
+            End::Agent => "--down",
+        };
+        let agent = agent_command(&world.server_state());
+        let run = invocation
+            .through(&alive.wrap(&format!("{option} {}", self.bytes), &agent))
+            .run();
+        alive.wait_for_end();
+        run
+    }
+}
+
+/// A file that is locked as long as an agent lives.
+#[derive(Debug)]
+pub struct Alive {
+    file: PathBuf,
+}
+
+impl Alive {
+    /// Takes the world's file.
+    #[must_use]
+    pub fn new(world: &World) -> Alive {
+        Alive {
+            file: world.path("alive"),
+        }
+    }
+
+    /// The server command that holds the lock.
+    #[must_use]
+    pub fn wrap(&self, options: &str, agent: &str) -> String {
+        format!(
+            "{} --alive {} {options} -- {agent}",
+            wrap_program().display(),
+            self.file.display()
+        )
+    }
+
+    /// Waits until no agent is left.
+    ///
+    /// # Panics
+    /// When one stays.
+    pub fn wait_for_end(&self) {
+        let Ok(file) = File::open(&self.file) else {
+            return;
+        };
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(file.lock()));
+        let locked = receiver
+            .recv_timeout(LIMIT)
+            .expect("the agent outlives its client");
+        locked.expect("file of life can be locked");
+    }
+}
+
+/// A run that is stopped after so many bytes from the agent, until it is let go.
+#[derive(Debug)]
+pub struct Held {
+    reached: PathBuf,
+    go: PathBuf,
+}
+
+impl Held {
+    /// Makes what is needed to hold one run.
+    #[must_use]
+    pub fn new(world: &World, name: &str) -> Held {
+        let held = Held {
+            reached: world.path(&format!("{name}.reached")),
+            go: world.path(&format!("{name}.go")),
+        };
+        for fifo in [&held.reached, &held.go] {
+            mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("fifo is made");
+        }
+        held
+    }
+
+    /// The server command that stops after so many bytes.
+    #[must_use]
+    pub fn command(&self, bytes: u64, agent: &str) -> String {
+        let wrap = wrap_program();
+        let fifos = format!("{} {}", self.reached.display(), self.go.display());
+        format!("{} --stop-after {bytes} {fifos} -- {agent}", wrap.display())
+    }
+
+    /// Waits until the run stands still.
+    pub fn wait_until_held(&self) {
+        within_limit(
+            &self.reached,
+            false,
+            "the run never got as far as it should be held",
+        );
+    }
+
+    /// Lets it go on.
+    pub fn release(&self) {
+        within_limit(&self.go, true, "the held run is gone");
+    }
+}
+
+/// Opening a fifo waits for the other end.
+fn within_limit(fifo: &Path, write: bool, what: &str) {
+    let fifo = fifo.to_owned();
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        sender.send(
+            OpenOptions::new()
+                .read(!write)
+                .write(write)
+                .open(fifo)
+                .is_ok(),
+        )
+    });
+    assert!(receiver.recv_timeout(LIMIT).unwrap_or(false), "{what}");
+}

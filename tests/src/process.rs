@@ -1,0 +1,157 @@
+//! Child processes with a deadline: a hang fails a test instead of stopping the suite.
+
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How long any run may take before it counts as hanging.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// What a finished process left behind.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Finished {
+    /// Its exit code, none when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// A process on its way, leader of its own group.
+#[derive(Debug)]
+#[must_use]
+pub struct Running {
+    what: String,
+    pid: Pid,
+    limit: Duration,
+    exit: Receiver<ExitStatus>,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+/// Starts a command with captured output and nothing to read.
+pub fn start(mut command: Command, limit: Duration) -> Running {
+    let what = format!("{command:?}");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let stdout = read_all(child.stdout.take().expect("stdout is piped"));
+    let stderr = read_all(child.stderr.take().expect("stderr is piped"));
+    Running {
+        what,
+        pid: pid_of(&child),
+        limit,
+        exit: wait_for(child),
+        stdout,
+        stderr,
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: Command, limit: Duration) -> Finished {
+    start(command, limit).wait()
+}
+
+impl Running {
+    /// Waits for the end, of the process and of its output.
+    ///
+    /// # Panics
+    /// When it hangs, or when something that it left behind keeps its output open.
+    pub fn wait(self) -> Finished {
+        let Ok(status) = self.exit.recv_timeout(self.limit) else {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            let stderr = self
+                .stderr
+                .recv_timeout(Duration::from_secs(2))
+                .unwrap_or_default();
+            panic!(
+                "hangs (over {:?}): {}\n{}",
+                self.limit,
+                self.what,
+                String::from_utf8_lossy(&stderr)
+            );
+        };
+        let open = "something left behind keeps the output open";
+        let stdout = self
+            .stdout
+            .recv_timeout(self.limit)
+            .unwrap_or_else(|_| panic!("{open}: {}", self.what));
+        let stderr = self
+            .stderr
+            .recv_timeout(self.limit)
+            .unwrap_or_else(|_| panic!("{open}: {}", self.what));
+        Finished {
+            code: status.code(),
+            signal: status.signal(),
+            stdout,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Kills the process alone, without a chance to clean up.
+    pub fn kill(&self) {
+        // It may have ended by itself meanwhile.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill_process(self.pid, signal);
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+/// The id of a child as rustix wants it.
+///
+/// # Panics
+/// Never: ids of children are positive.
+#[must_use]
+pub fn pid_of(child: &Child) -> Pid {
+    let raw = i32::try_from(child.id()).expect("process ids fit");
+    Pid::from_raw(raw).expect("process ids are positive")
+}
+
+/// Runs a helper program that must succeed.
+///
+/// # Panics
+/// When it does not.
+pub fn must(program: &str, args: &[&std::ffi::OsStr]) {
+    let mut command = Command::new(program);
+    command.args(args);
+    let done = run(command, LIMIT);
+    assert_eq!(done.code, Some(0), "{program} {args:?}: {}", done.stderr);
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        sender.send(bytes)
+    });
+    receiver
+}
+
+fn wait_for(mut child: Child) -> Receiver<ExitStatus> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(child.wait().expect("a child can be waited for")));
+    receiver
+}

@@ -1,0 +1,22 @@
+//! The black-box suite: both real binaries, over a child process and over a real sshd.
+//!
+//! One module per topic; `tests/README.md` tells how to run each, and what the long sweeps are.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the suite plays mail readers, and they write files"
+)]
+
+mod concurrent;
+mod errors;
+mod faults;
+mod first_sync;
+mod guard;
+mod histories;
+mod names;
+mod real_mail;
+mod rows;
+mod scenario;
+mod ssh;
+mod tidy;
+mod trash;
