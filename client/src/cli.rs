@@ -198,7 +198,7 @@ pub struct ConnectionArgs {
 
 /// Where configuration and state lie.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Files")]
+#[command(next_help_heading = "Places")]
 pub struct PlaceArgs {
     /// Read the accounts from here [default: ~/.config/maildir-sync/config.toml]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -336,49 +336,58 @@ pub fn completions(shell: Shell, to: &mut dyn Write) -> std::io::Result<()> {
 }
 
 /// Moves options that stand before the command behind it, where clap looks for them: each command has its own set,
-/// and the order among `--folder` and `--exclude` must survive.
-fn command_first(words: Vec<OsString>) -> Vec<OsString> {
+/// and the order among `--folder` and `--exclude` must survive. What clap should complain about stays as it is.
+fn command_first(mut words: Vec<OsString>) -> Vec<OsString> {
     let cli = Cli::command();
-    let takers: Vec<clap::Arg> = cli
+    let options: Vec<clap::Arg> = cli
         .get_subcommands()
         .flat_map(clap::Command::get_arguments)
         .cloned()
         .collect();
     let mut at = 1;
-    while let Some(word) = words.get(at).map(|word| word.as_bytes()) {
-        match word {
-            b"-h" | b"--help" | b"-V" | b"--version" | b"--" => return words,
-            [b'-', b'-', name @ ..] => at += 1 + usize::from(takes_next(&takers, name)),
-            [b'-', letters @ ..] if !letters.is_empty() => {
-                at += 1 + usize::from(letters_take_next(&takers, letters))
-            }
-            _ => break,
+    while let Some(word) = words
+        .get(at)
+        .map(|word| word.as_bytes())
+        .filter(|word| word.starts_with(b"-"))
+    {
+        match values_after(&options, word) {
+            Some(values) => at += 1 + values,
+            None => return words,
         }
     }
-    let mut rest = words;
-    if at < rest.len() {
-        rest[1..=at].rotate_right(1);
+    if at < words.len() {
+        words[1..=at].rotate_right(1);
+    } else {
+        // Options and no command: clap then says what commands there are.
+        words.truncate(1);
     }
-    rest
+    words
 }
 
-/// Whether the value of a long option is the next word.
-fn takes_next(takers: &[clap::Arg], name: &[u8]) -> bool {
-    takers.iter().any(|arg| {
-        arg.get_long().map(str::as_bytes) == Some(name) && arg.get_action().takes_values()
-    })
-}
-
-/// Whether the value of the last of some short options is the next word.
-fn letters_take_next(takers: &[clap::Arg], letters: &[u8]) -> bool {
-    let takes = |&letter: &u8| {
-        let is_it = |arg: &&clap::Arg| arg.get_short() == Some(char::from(letter));
-        takers
+/// How many words after an option are its value; `None` for what is no option of any command, or is clap's own.
+fn values_after(options: &[clap::Arg], word: &[u8]) -> Option<usize> {
+    if let Some(name) = word.strip_prefix(b"--") {
+        let end = name
             .iter()
-            .find(is_it)
-            .is_some_and(|arg| arg.get_action().takes_values())
-    };
-    letters.iter().position(|letter| takes(letter)) == Some(letters.len() - 1)
+            .position(|&byte| byte == b'=')
+            .unwrap_or(name.len());
+        let option = options
+            .iter()
+            .find(|option| option.get_long().map(str::as_bytes) == Some(&name[..end]))?;
+        return Some(usize::from(
+            option.get_action().takes_values() && end == name.len(),
+        ));
+    }
+    let letters = word.get(1..).filter(|letters| !letters.is_empty())?;
+    for (place, &letter) in letters.iter().enumerate() {
+        let option = options
+            .iter()
+            .find(|option| option.get_short() == Some(char::from(letter)))?;
+        if option.get_action().takes_values() {
+            return Some(usize::from(place + 1 == letters.len()));
+        }
+    }
+    Some(0)
 }
 
 #[cfg(test)]

@@ -1,2 +1,94 @@
-//! x
-fn main() {}
+//! `maildir-sync`: reads the command line, does it for each account, and ends with the worst exit code.
+
+use std::io;
+
+use client::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
+use client::config::{Account, Dirs, resolve};
+use client::exit_code::ExitCode;
+use client::plan::Direction;
+use client::progress::Progress;
+use client::report::Reporter;
+use client::run::run;
+use client::status::Status;
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_words(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            // Nothing can be said about a terminal that is gone.
+            let _ = error.print();
+            return if is_help { ExitCode::InSync } else { ExitCode::Usage };
+        }
+    };
+    match &cli.command {
+        Command::Pull(args) => sync(args, Direction::Pull),
+        Command::Push(args) => sync(args, Direction::Push),
+        Command::Sync(args) => sync(args, Direction::Sync),
+        Command::Status(args) => status(args),
+        Command::Completions { shell } => written(completions(*shell, &mut io::stdout())),
+        Command::Man => written(man(&mut io::stdout())),
+    }
+}
+
+fn written(result: io::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::Error,
+        _ => ExitCode::InSync,
+    }
+}
+
+fn trace(verbose: u8) {
+    let level = match verbose {
+        0 | 1 => "warn",
+        2 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MAILDIR_SYNC_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).without_time().init();
+}
+
+fn accounts(args: &SyncArgs, reporter: &Reporter) -> Result<Vec<Account>, ExitCode> {
+    Dirs::from_env().and_then(|dirs| resolve(args, &dirs)).map_err(|error| {
+        reporter.error(None, &error.to_string());
+        ExitCode::Usage
+    })
+}
+
+/// One account after the other; one that fails does not stop the next.
+fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
+    trace(args.output.verbose);
+    let accounts = match accounts(args, &Reporter::new(&args.output, Progress::hidden())) {
+        Ok(accounts) => accounts,
+        Err(code) => return code,
+    };
+    let mut worst = ExitCode::InSync;
+    for account in &accounts {
+        let progress = if args.output.quiet { Progress::hidden() } else { Progress::new(args.progress.progress, &account.name) };
+        let reporter = Reporter::new(&args.output, progress.clone());
+        let summary = run(account, direction, &progress, args.output.verbose > 0);
+        reporter.summary(&summary);
+        worst = worst.worst(summary.exit);
+    }
+    worst
+}
+
+fn status(args: &StatusArgs) -> ExitCode {
+    trace(args.output.verbose);
+    let reporter = Reporter::new(&args.output, Progress::hidden());
+    let accounts = match accounts(&args.to_sync(), &reporter) {
+        Ok(accounts) => accounts,
+        Err(code) => return code,
+    };
+    let mut worst = ExitCode::InSync;
+    for account in &accounts {
+        let status = Status::of(account);
+        if reporter.wants_json() {
+            reporter.json(&status.json());
+        } else {
+            reporter.answer(&status.text());
+        }
+        worst = worst.worst(if status.is_healthy() { ExitCode::InSync } else { ExitCode::Error });
+    }
+    worst
+}

@@ -4,7 +4,7 @@
 //! thread: drawing is limited to a few times a second.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,8 +22,6 @@ const RATE_AFTER: Duration = Duration::from_secs(1);
 /// What a run is busy with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Reaching and starting the agent.
-    Connecting,
     /// Looking at what changed in the local replica.
     Scanning,
     /// Hearing what changed at the other side, and deciding.
@@ -38,7 +36,9 @@ pub struct Progress(Option<Arc<Line>>);
 
 struct Line {
     account: String,
-    bar: Option<ProgressBar>,
+    terminal: bool,
+    /// Made when the first phase begins: until then ssh may be asking for a password.
+    bar: OnceLock<ProgressBar>,
     count: Mutex<Count>,
 }
 
@@ -57,8 +57,8 @@ impl Progress {
         Progress(None)
     }
 
-    /// A line for one account on stderr: drawn on a terminal; written once a second where there is none and `when`
-    /// says always.
+    /// A line for one account on stderr: drawn on a terminal, from the first phase on; written once a second where
+    /// there is none and `when` says always.
     #[must_use]
     pub fn new(when: When, account: &str) -> Progress {
         let terminal = std::io::stderr().is_terminal();
@@ -72,7 +72,7 @@ impl Progress {
         }
         let now = Instant::now();
         let count = Count {
-            phase: Phase::Connecting,
+            phase: Phase::Scanning,
             begun: now,
             drawn: now,
             messages: (0, 0),
@@ -81,7 +81,8 @@ impl Progress {
         let account = protocol::bytes::escape(account.as_bytes());
         Progress(Some(Arc::new(Line {
             account,
-            bar: terminal.then(bar),
+            terminal,
+            bar: OnceLock::new(),
             count: Mutex::new(count),
         })))
     }
@@ -117,14 +118,14 @@ impl Progress {
 
     /// Takes the line away, for good.
     pub fn clear(&self) {
-        if let Some(bar) = self.0.as_ref().and_then(|line| line.bar.as_ref()) {
+        if let Some(bar) = self.0.as_ref().and_then(|line| line.bar.get()) {
             bar.finish_and_clear();
         }
     }
 
     /// Takes the line away while something else is printed.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        match self.0.as_ref().and_then(|line| line.bar.as_ref()) {
+        match self.0.as_ref().and_then(|line| line.bar.get()) {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
@@ -134,7 +135,7 @@ impl Progress {
         let Some(line) = &self.0 else { return };
         let mut count = line.count.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut count);
-        let interval = if line.bar.is_some() {
+        let interval = if line.terminal {
             INTERVAL
         } else {
             INTERVAL_PLAIN
@@ -143,10 +144,11 @@ impl Progress {
             return;
         }
         count.drawn = Instant::now();
-        let text = count.text(count.begun.elapsed());
-        match &line.bar {
-            Some(bar) => bar.set_message(format!("{}: {text}", line.account)),
-            None => drop(writeln!(std::io::stderr(), "{}: {text}", line.account)),
+        let text = format!("{}: {}", line.account, count.text(count.begun.elapsed()));
+        if line.terminal {
+            line.bar.get_or_init(bar).set_message(text);
+        } else {
+            drop(writeln!(std::io::stderr(), "{text}"));
         }
     }
 }
@@ -163,7 +165,6 @@ fn bar() -> ProgressBar {
 impl Count {
     fn text(&self, elapsed: Duration) -> String {
         let mut text = match self.phase {
-            Phase::Connecting => "connecting",
             Phase::Scanning => "scanning",
             Phase::Comparing => "comparing",
             Phase::Transferring => "transferring",
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_known() {
-        assert_eq!(text(Phase::Connecting, (0, 0), (0, 0), 0), "connecting");
+        assert_eq!(text(Phase::Scanning, (0, 0), (0, 0), 0), "scanning");
         assert_eq!(
             text(Phase::Scanning, (1200, 0), (0, 0), 2),
             "scanning 1200 messages"

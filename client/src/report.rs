@@ -124,8 +124,9 @@ impl Reporter {
         }
     }
 
-    /// Prints what became of one account.
+    /// Prints what became of one account, instead of the progress line.
     pub fn summary(&self, summary: &Summary) {
+        self.progress.clear();
         let account = Some(summary.account.as_str());
         self.skipped(summary);
         self.notes(account, &summary.conflicts);
@@ -140,7 +141,7 @@ impl Reporter {
             self.error(account, error);
         }
         if let Some(plan) = &summary.plan {
-            self.print_err(account, Weight::Error, &text::plan_line(plan));
+            self.print_err(account, Weight::Note, &text::plan_line(plan));
         }
         if self.json {
             self.print_out(&text::summary_json(summary).to_string());

@@ -1,83 +1,307 @@
-//! A pair of blocking streams to an agent, however it is reached.
-use std::io::{Read, Write};
-use std::path::PathBuf;
+//! A pair of blocking streams to an agent, however it is reached: through ssh, or as a child process.
+//!
+//! Starts the agent with the hello as the last word of its command line, and explains what went wrong when it does
+//! not answer. Knows nothing of what is said on the streams; [`crate::ssh`] is the only place that knows openssh.
+
+mod error;
+mod tail;
+
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::address::Address;
-use crate::exit_code::ExitCode;
+use crate::config::Account;
+use crate::ssh;
+
+pub use error::ConnectError;
+pub(crate) use tail::{Relay, Tail, last_line, one_line};
+
+/// The agent's program, where no other command is set.
+pub const SERVER: &str = "maildir-sync-server";
+
+/// An agent speaks first and at once; what says nothing for so long is something else.
+const FIRST_BYTE_SECS: u64 = 60;
+/// How long to wait for an exit status once the stream has ended.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to connect.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
-    /// The command that starts the agent, instead of `maildir-sync-server`.
+    /// The command that starts the agent; at ssh for the login's shell, for a local path split into words at blanks.
     pub server_command: Option<String>,
     /// The private key to log in with.
     pub identity: Option<PathBuf>,
     /// The ssh config to use.
     pub ssh_config: Option<PathBuf>,
-    /// How long the ssh connection stays open after a run.
+    /// How long the ssh connection stays open after a run; without it the connection ends with the session.
     pub persist: Option<Duration>,
-    /// Where a control socket goes if there is no `$XDG_RUNTIME_DIR`.
+    /// Where control sockets go if nothing more fleeting will do.
     pub state_dir: PathBuf,
-    /// Show what the agent and ssh say on their stderr.
+    /// Shows what ssh and the agent say on their stderr.
     pub verbose: bool,
 }
 
-/// An agent that was started.
-pub struct Connection {
-    /// What the agent says.
-    pub reader: Box<dyn Read + Send>,
-    /// What the agent hears; its end is the agent's end.
-    pub writer: Box<dyn Write + Send>,
-    /// The process or channel behind both.
-    pub peer: Peer,
-}
-
-/// The process or channel behind a connection.
-pub struct Peer {}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Stub.
-    #[error("{0}")]
-    Stub(String),
-}
-
-impl ConnectError {
-    /// How the run ends.
+impl ConnectOptions {
+    /// The options of an account.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        ExitCode::Temporary
+    pub fn of(account: &Account, verbose: bool) -> ConnectOptions {
+        ConnectOptions {
+            server_command: account.server_command.clone(),
+            identity: account.identity.clone(),
+            ssh_config: account.ssh_config.clone(),
+            persist: account.persist,
+            state_dir: account.state_dir.clone(),
+            verbose,
+        }
     }
 }
 
-/// Starts the agent at an address.
+/// An agent that was started, and has said something.
+pub struct Connection {
+    /// What the agent says.
+    pub reader: Box<dyn Read + Send>,
+    /// What the agent hears; dropping it is how the agent is told to end.
+    pub writer: Box<dyn Write + Send>,
+    /// The process behind both.
+    pub peer: Peer,
+}
+
+/// The process at the other end of a connection, here or on the server.
+pub struct Peer {
+    machine: String,
+    command: String,
+    ending: Receiver<Ending>,
+    stderr: Tail,
+    local: bool,
+}
+
+/// How a process ended, as far as that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// With this status.
+    Code(i32),
+    /// By a signal, or by the end of the connection: ssh does not tell which.
+    Cut,
+}
+
+impl Ending {
+    fn of(status: ExitStatus) -> Ending {
+        status.code().map_or(Ending::Cut, Ending::Code)
+    }
+}
+
+/// Starts the agent at an address, and returns once it has begun to speak or has ended.
 ///
 /// # Errors
-/// When it cannot be reached or started.
+/// When the host or the program cannot be reached or started, or stays silent.
 pub fn connect(
     address: &Address,
     options: &ConnectOptions,
     hello_word: &str,
 ) -> Result<Connection, ConnectError> {
-    let _ = (address, options, hello_word);
-    Err(ConnectError::Stub("not yet".to_owned()))
+    let server = options.server_command.as_deref().unwrap_or(SERVER).trim();
+    if server.is_empty() {
+        return Err(ConnectError::Options("server_command is empty".to_owned()));
+    }
+    let (reader, writer, peer) = match address {
+        Address::Ssh {
+            user, host, port, ..
+        } => {
+            let login = ssh::Login {
+                user: user.as_deref(),
+                host,
+                port: *port,
+                options,
+            };
+            let channel = ssh::open(&login, &format!("{server} {hello_word}"))?;
+            let peer = Peer {
+                machine: host.clone(),
+                command: server.to_owned(),
+                ending: channel.ending,
+                stderr: channel.stderr,
+                local: false,
+            };
+            (
+                channel.reader,
+                Box::new(channel.writer) as Box<dyn Write + Send>,
+                peer,
+            )
+        }
+        Address::Local(_) => spawn(options, hello_word)?,
+    };
+    if !wait_readable(&reader, Duration::from_secs(FIRST_BYTE_SECS)) {
+        drop(writer);
+        return Err(peer.silent());
+    }
+    Ok(Connection {
+        reader: Box::new(reader),
+        writer,
+        peer,
+    })
+}
+
+/// Starts the agent as a child process; no shell is involved.
+fn spawn(
+    options: &ConnectOptions,
+    hello_word: &str,
+) -> Result<(PipeReader, Box<dyn Write + Send>, Peer), ConnectError> {
+    let mut words = options
+        .server_command
+        .iter()
+        .flat_map(|command| command.split_whitespace());
+    let program = words.next().map_or_else(server_beside, PathBuf::from);
+    let command = options
+        .server_command
+        .clone()
+        .unwrap_or_else(|| program.display().to_string());
+    let failed = |source| ConnectError::Start {
+        program: program.display().to_string(),
+        source,
+    };
+    let (reader, stdout) = std::io::pipe().map_err(failed)?;
+    let mut starter = Command::new(&program);
+    starter
+        .args(words)
+        .arg(hello_word)
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let mut child = starter.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            ConnectError::not_installed("this machine", &command, true, String::new())
+        }
+        _ => failed(error),
+    })?;
+    // It holds the write end of the child's stdout, whose end could not be seen otherwise.
+    drop(starter);
+    let stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+    let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
+    let (ended, ending) = channel();
+    std::thread::spawn(move || {
+        let _ = ended.send(child.wait().map_or(Ending::Cut, Ending::of));
+    });
+    let relay = if options.verbose {
+        Relay::AtOnce
+    } else {
+        Relay::Never
+    };
+    let stderr = Tail::collect(stderr, relay);
+    Ok((
+        reader,
+        Box::new(stdin),
+        Peer {
+            machine: "this machine".to_owned(),
+            command,
+            ending,
+            stderr,
+            local: true,
+        },
+    ))
+}
+
+/// The agent beside our own program, where a build or an unpacked archive has it, else by its name.
+fn server_beside() -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let beside = own
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|dir| dir.join(SERVER));
+    beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(SERVER))
+}
+
+/// Waits until a stream has something to read or has ended; false if neither happens in time.
+pub(crate) fn wait_readable(stream: &impl AsFd, timeout: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    loop {
+        match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => return ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            // A stream that cannot be polled is left to the reader, who will hear why.
+            Err(_) => return true,
+        }
+    }
 }
 
 impl Peer {
-    /// Waits, a little, for the agent to end; to be called after both streams were dropped.
-    pub fn close(self) {}
+    /// Lets go of the process after a session that was finished in order; both streams must have been dropped.
+    ///
+    /// Waits for a child process, so that nothing of it outlives us, but not for a server: its end takes a round trip.
+    pub fn close(self) {
+        if self.local {
+            let _ = self.ending.recv_timeout(STATUS_TIMEOUT);
+        }
+    }
 
-    /// Explains why the stream ended, or went wrong, before the agent's magic was seen; `noise` is what came instead.
+    /// Explains why the stream ended, or went wrong, before the agent had introduced itself; `noise` is what came
+    /// instead.
     #[must_use]
     pub fn diagnose(self, noise: &[u8]) -> ConnectError {
-        ConnectError::Stub(protocol::bytes::escape(noise))
+        let ending = self
+            .ending
+            .recv_timeout(STATUS_TIMEOUT)
+            .unwrap_or(Ending::Cut);
+        let (machine, command) = (self.machine, self.command);
+        match ending {
+            Ending::Code(127) => {
+                ConnectError::not_installed(&machine, &command, self.local, self.stderr.said())
+            }
+            Ending::Code(code) if noise.is_empty() && code != 0 => ConnectError::Agent {
+                machine,
+                command,
+                code,
+                said: self.stderr.said(),
+            },
+            Ending::Cut if noise.is_empty() => ConnectError::Lost {
+                machine,
+                said: self.stderr.said(),
+            },
+            Ending::Code(_) | Ending::Cut => {
+                ConnectError::stranger(&machine, noise, &self.stderr.said())
+            }
+        }
     }
 
     /// Explains why the stream ended in the middle of a session.
     #[must_use]
     pub fn diagnose_loss(self) -> ConnectError {
-        ConnectError::Stub(String::new())
+        let ending = self
+            .ending
+            .recv_timeout(STATUS_TIMEOUT)
+            .unwrap_or(Ending::Cut);
+        let said = self.stderr.said();
+        match ending {
+            Ending::Code(code) if code != 0 && !said.is_empty() => ConnectError::Agent {
+                machine: self.machine,
+                command: self.command,
+                code,
+                said,
+            },
+            Ending::Code(_) | Ending::Cut => ConnectError::Lost {
+                machine: self.machine,
+                said,
+            },
+        }
+    }
+
+    fn silent(self) -> ConnectError {
+        ConnectError::Silent {
+            machine: self.machine,
+            command: self.command,
+            seconds: FIRST_BYTE_SECS,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

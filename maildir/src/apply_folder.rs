@@ -1,5 +1,6 @@
 //! Carrying out operations on folders.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use protocol::{FolderName, Outcome};
@@ -92,14 +93,11 @@ impl Applier<'_> {
         Ok(seq)
     }
 
-    /// Renames a folder's directory; in the nested layout its subfolders go along, which the caller wants too.
+    /// Renames a folder's directory, with all that lies in it but other folders.
     pub(crate) fn rename_folder(&mut self, from: &FolderName, to: &FolderName) -> Step<u64> {
         let is_live = |rows: &[FolderRow], name: &FolderName| {
             rows.iter().any(|row| !row.gone && row.name == *name)
         };
-        if !is_live(&self.folders, from) && is_live(&self.folders, to) {
-            return Ok(0); // It went along with its parent.
-        }
         if from.is_inbox() || to.is_inbox() || is_live(&self.folders, to) {
             return stale();
         }
@@ -111,53 +109,46 @@ impl Applier<'_> {
             }
             self.dirty_dirs.insert(new_dir[..at].to_vec());
         }
-        self.root.rename(&old_dir, &new_dir)?;
+        let children = self.child_entries(&old_dir);
+        if children.is_empty() {
+            self.root.rename(&old_dir, &new_dir)?;
+        } else {
+            self.move_entries(&old_dir, &new_dir, &children)?;
+        }
         self.dirty_dirs.insert(parent(&old_dir));
         self.dirty_dirs.insert(parent(&new_dir));
-        let mut last = 0;
-        for at in 0..self.folders.len() {
-            let row = &self.folders[at];
-            let Some(rest) = row
-                .dir
-                .strip_prefix(&old_dir[..])
-                .filter(|rest| rest.is_empty() || rest[0] == b'/')
-            else {
-                continue;
-            };
-            if row.gone {
-                continue;
-            }
-            let dir = [&new_dir[..], rest].concat();
-            let name = if rest.is_empty() {
-                to.clone()
-            } else {
-                self.name_of(&dir)?
-            };
-            last = self.index.next_number()?;
-            let gone_id = self
-                .folders
-                .iter()
-                .find(|row| row.gone && row.name == name)
-                .map(|row| row.id);
-            let row = &mut self.folders[at];
-            (row.name, row.dir, row.seq) = (name, dir, last);
-            let row = row.clone();
-            self.index.put_folder(&row)?;
-            self.folders
-                .iter_mut()
-                .filter(|row| Some(row.id) == gone_id)
-                .for_each(|row| row.dir = b"\0".to_vec());
-        }
-        self.folders.retain(|row| row.dir != b"\0");
-        Ok(last)
+        let seq = self.index.next_number()?;
+        let gone = self.folders.iter().position(|row| row.gone && row.name == *to);
+        gone.map(|at| self.folders.swap_remove(at));
+        let (ino, birth) = self.root.dir_identity(&new_dir)?;
+        let Some(row) = self.folders.iter_mut().find(|row| !row.gone && row.name == *from) else { return stale() };
+        (row.name, row.dir, row.seq, row.ino, row.birth) = (to.clone(), new_dir, seq, ino, birth);
+        let row = row.clone();
+        self.index.put_folder(&row)?;
+        Ok(seq)
     }
 
-    fn name_of(&self, dir: &[u8]) -> Step<FolderName> {
-        self.layout.name(dir).map_err(|misfit| {
-            Stop::Outcome(Outcome::Failed {
-                why: misfit.to_string(),
-            })
-        })
+    /// The names in a folder's directory that lead to other folders: nested ones do not go along.
+    fn child_entries(&self, dir: &[u8]) -> BTreeSet<Vec<u8>> {
+        let below = self.folders.iter().filter(|row| !row.gone).filter_map(|row| {
+            let rest = row.dir.strip_prefix(dir)?.strip_prefix(b"/")?;
+            rest.split(|&byte| byte == b'/').next()
+        });
+        below.map(<[u8]>::to_vec).collect()
+    }
+
+    /// Moves all that belongs to a folder itself, and leaves the folders below it where they are.
+    fn move_entries(&mut self, from: &[u8], to: &[u8], children: &BTreeSet<Vec<u8>>) -> Step<()> {
+        self.root.make_dir(to)?;
+        let mut entries = self.root.list(from)?;
+        // `cur` last: as long as it is where it was, the folder is.
+        entries.sort_by_key(|listed| listed.name == b"cur");
+        for listed in entries.iter().filter(|listed| !children.contains(&listed.name)) {
+            self.root.rename(&join(from, &[&listed.name]), &join(to, &[&listed.name]))?;
+        }
+        self.dirty_dirs.insert(from.to_vec());
+        self.dirty_dirs.insert(to.to_vec());
+        Ok(())
     }
 
     /// Removes a folder without messages. Its directory goes into the trash whole if only what servers make anew is

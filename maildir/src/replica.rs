@@ -388,6 +388,17 @@ impl Replica {
             }))
     }
 
+    /// The path of the file that is or last was at a place.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn file_path(&self, at: &At) -> Result<Option<PathBuf>> {
+        let folder = self.index.folders()?.into_iter().find(|row| row.name == at.folder);
+        let Some(folder) = folder else { return Ok(None) };
+        let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
+        Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
+    }
+
     /// The way to the bytes of located messages, for another thread.
     ///
     /// # Errors

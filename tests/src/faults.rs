@@ -116,6 +116,32 @@ impl Cut {
     }
 }
 
+/// Spoils one byte of one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Flip {
+    /// Where the bytes come from.
+    pub from: End,
+    /// Which of them.
+    pub at: u64,
+}
+
+impl Flip {
+    /// Runs a command over a link that spoils one byte, and waits until the agent has ended, too.
+    pub fn run(&self, world: &World, invocation: Invocation) -> Run {
+        let alive = Alive::new(world);
+        let option = match self.from {
+            End::Client => "--flip-up",
+            End::Agent => "--flip-down",
+        };
+        let agent = agent_command(&world.server_state());
+        let run = invocation
+            .through(&alive.wrap(&format!("{option} {}", self.at), &agent))
+            .run();
+        alive.wait_for_end();
+        run
+    }
+}
+
 /// A file that is locked as long as an agent lives.
 #[derive(Debug)]
 pub struct Alive {

@@ -155,3 +155,36 @@ fn wait_for(mut child: Child) -> Receiver<ExitStatus> {
     std::thread::spawn(move || sender.send(child.wait().expect("a child can be waited for")));
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn code_and_output_are_kept() {
+        let done = run(shell("echo out; echo err >&2; exit 7"), LIMIT);
+        assert_eq!(
+            (done.code, &*done.stdout, &*done.stderr),
+            (Some(7), &b"out\n"[..], "err\n")
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "hangs")]
+    fn a_hang_fails() {
+        let _ = run(shell("exec sleep 600"), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_kill_is_a_signal() {
+        let running = start(shell("exec sleep 600"), LIMIT);
+        running.kill();
+        assert_eq!(running.wait().signal, Some(9));
+    }
+}

@@ -64,3 +64,18 @@ pub fn seed_or(own: u64) -> u64 {
     println!("seed {seed} (repeat it with MAILDIR_SYNC_SEED={seed})");
     seed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_seeds_give_equal_streams() {
+        let mut one = Rng::new(7);
+        // The first number of splitmix64 for the seed 7, from its author's C code.
+        assert_eq!(one.next_u64(), 7_191_089_600_892_374_487);
+        let (mut left, mut right) = (Rng::new(1), Rng::new(1));
+        assert_eq!(left.bytes(33), right.bytes(33));
+        assert!((0..1000).all(|_| left.below(3) < 3));
+    }
+}

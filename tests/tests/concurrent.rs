@@ -1,1 +1,310 @@
-//! x
+//! Runs at the same time: on one client, from several clients, beside a busy user (I8, C22, C26, C27, C45, C54).
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use harness::faults::Held;
+use harness::rng::seed_or;
+use harness::world::agent_command;
+use harness::{Client, Rng, Snapshot, World, body, bulky, digest_hex};
+
+fn name(number: usize) -> String {
+    format!("17000{number:05}.M{number}P1.mx,S=100")
+}
+
+fn fill(world: &World, count: usize) {
+    for number in 0..count {
+        world.server().store(
+            "INBOX",
+            &name(number),
+            "S",
+            &bulky(&format!("bulky {number}"), 20_000),
+        );
+    }
+}
+
+/// A pull that stands still in the middle of its bodies.
+fn held_pull(world: &World, client: &Client) -> (Held, harness::process::Running) {
+    let held = Held::new(world, "held");
+    let command = held.command(300_000, &agent_command(&world.server_state()));
+    let running = client.pull().through(&command).start();
+    held.wait_until_held();
+    (held, running)
+}
+
+/// C26: the lock is held by the first; the second gives up as temporary and changes nothing.
+#[test]
+fn a_second_run_of_one_client_gives_up_as_temporary() {
+    let world = World::new();
+    fill(&world, 100);
+    let (held, first) = held_pull(&world, world.client());
+    let server = Snapshot::of(world.server());
+    for command in ["sync", "pull", "push"] {
+        let run = world
+            .client()
+            .pair(command)
+            .run()
+            .exits(75)
+            .says_one_sentence();
+        assert!(
+            run.stderr.to_lowercase().contains("another run"),
+            "{}",
+            run.stderr
+        );
+    }
+    harness::assert_untouched(&server, world.server(), "a run that found the lock taken");
+    held.release();
+    assert_eq!(first.wait().code, Some(0));
+    world.assert_same();
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// C26: it waits a little for one that is nearly through; C45: neither deletes what the other is about to write.
+#[test]
+fn a_second_run_waits_for_one_that_is_nearly_through() {
+    let world = World::new();
+    fill(&world, 100);
+    let (held, first) = held_pull(&world, world.client());
+    let second = world.client().sync().start();
+    held.release();
+    assert_eq!(first.wait().code, Some(0));
+    let code = second.wait().code;
+    assert!(matches!(code, Some(0 | 75)), "{code:?}");
+    world.assert_same();
+    assert_eq!(Snapshot::of(world.server()).messages.len(), 100);
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// A lock is no file that a crash leaves behind.
+#[test]
+fn a_killed_run_leaves_no_lock() {
+    let world = World::new();
+    fill(&world, 100);
+    let (held, first) = held_pull(&world, world.client());
+    first.kill();
+    held.release();
+    let _ = first.wait();
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+}
+
+/// I8: a root is never locked while waiting for the wire, so a long first pull keeps nobody out.
+#[test]
+fn a_long_pull_of_one_client_keeps_the_others_going() {
+    let world = World::with_clients(2);
+    fill(&world, 100);
+    let (held, first) = held_pull(&world, world.nth(0));
+    let _ = world.nth(1).sync().run().ok();
+    harness::assert_same(world.server(), world.nth(1).tree());
+    world.nth(1).tree().delete("INBOX", &name(99));
+    world.nth(1).tree().set_flags("INBOX", &name(98), "FS");
+    let _ = world.nth(1).sync().run().ok();
+    assert!(!world.server().has("INBOX", &name(99)));
+    held.release();
+    let done = first.wait();
+    assert!(matches!(done.code, Some(0 | 3)), "{done:?}");
+    for client in world.clients() {
+        let _ = client.sync().run().ok();
+        harness::assert_same(world.server(), client.tree());
+    }
+    assert!(
+        !world.server().has("INBOX", &name(99)),
+        "a deletion made meanwhile came back"
+    );
+}
+
+/// C54, C22: what is flagged, moved or deleted between the scan and its fetch is done by the next run; no run fails.
+#[test]
+fn changes_in_the_middle_of_a_pull_wait_for_the_next_run() {
+    let world = World::new();
+    fill(&world, 100);
+    world.server().make_folder("Work");
+    let (held, first) = held_pull(&world, world.client());
+    for number in 0..100 {
+        match number % 4 {
+            0 => world.server().set_flags("INBOX", &name(number), "FS"),
+            1 => world
+                .server()
+                .rename("INBOX", &name(number), "Work", &name(number)),
+            2 => world.server().delete("INBOX", &name(number)),
+            _ => {}
+        }
+    }
+    held.release();
+    let done = first.wait();
+    assert_eq!(
+        done.code,
+        Some(0),
+        "vanished is not even reported: {done:?}"
+    );
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(Snapshot::of(world.server()).messages.len(), 75);
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// C27: all clients at once, again and again, with changes on every side.
+#[test]
+fn clients_at_once_lose_nothing() {
+    let mut rng = Rng::new(seed_or(27));
+    let world = World::with_clients(3);
+    fill(&world, 10);
+    for client in world.clients() {
+        let _ = client.sync().run().ok();
+    }
+    let mut wanted: BTreeSet<String> = Snapshot::of(world.server())
+        .counts()
+        .keys()
+        .map(|&key| key.to_owned())
+        .collect();
+    for round in 0..12 {
+        for (number, client) in world.clients().iter().enumerate() {
+            let unique = format!("{round}.C{number}.mx");
+            let bytes = body(&unique);
+            client.tree().store("INBOX", &unique, "S", &bytes);
+            wanted.insert(digest_hex(&bytes));
+            let flags = ["S", "FS", "RS", ""][rng.below(4)];
+            client
+                .tree()
+                .set_flags("INBOX", &name(rng.below(10)), flags);
+        }
+        let running: Vec<_> = world
+            .clients()
+            .iter()
+            .map(|client| client.sync().start())
+            .collect();
+        for run in running {
+            let done = run.wait();
+            assert!(matches!(done.code, Some(0 | 75)), "{done:?}");
+        }
+    }
+    for _ in 0..2 {
+        for client in world.clients() {
+            let _ = client.sync().run().ok();
+        }
+    }
+    for client in world.clients() {
+        harness::assert_same(world.server(), client.tree());
+        let _ = client.sync().run().ok().idle();
+    }
+    let snapshot = Snapshot::of(world.server());
+    let found: BTreeSet<String> = snapshot
+        .counts()
+        .keys()
+        .map(|&key| key.to_owned())
+        .collect();
+    assert_eq!(found, wanted, "lost or brought back");
+    assert_eq!(snapshot.messages.len(), wanted.len(), "doubled");
+}
+
+/// Many runs of one client at once: whoever gets the lock works, the others wait or give up, and nothing is doubled.
+#[test]
+fn many_runs_of_one_client_at_once_are_one_after_the_other() {
+    let world = World::new();
+    fill(&world, 40);
+    let running: Vec<_> = (0..6).map(|_| world.client().sync().start()).collect();
+    let codes: Vec<Option<i32>> = running.into_iter().map(|run| run.wait().code).collect();
+    assert!(
+        codes.iter().all(|code| matches!(code, Some(0 | 75))) && codes.contains(&Some(0)),
+        "{codes:?}"
+    );
+    world.assert_same();
+    assert_eq!(Snapshot::of(world.server()).messages.len(), 40);
+}
+
+/// C21, C54: a mail reader works while run follows run: every rename hits a scan sooner or later.
+#[test]
+fn a_busy_reader_never_loses_a_message() {
+    let mut rng = Rng::new(seed_or(54));
+    let world = World::new();
+    for number in 0..30 {
+        world
+            .server()
+            .store("INBOX", &name(number), "", &body(&format!("busy {number}")));
+    }
+    world.server().make_folder("Work");
+    let _ = world.client().sync().run().ok();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                disturb(&world, &mut rng);
+            }
+        });
+        for _ in 0..25 {
+            let run = world.client().sync().run();
+            assert!(matches!(run.code, Some(0)), "{run:?}");
+            assert_eq!(
+                run.here("deleted") + run.there("deleted"),
+                0,
+                "{}",
+                run.stdout
+            );
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(Snapshot::of(world.server()).messages.len(), 30);
+}
+
+/// Renames one message on the server: a flag, or a move to the other folder. It may be away at that moment, because the
+/// run renames, too.
+fn disturb(world: &World, rng: &mut Rng) {
+    let unique = name(rng.below(30));
+    let tree = world.server();
+    let Some(from) = ["INBOX", "Work"]
+        .into_iter()
+        .find_map(|folder| tree.find(folder, &unique))
+    else {
+        return;
+    };
+    let flags = ["", "S", "F", "FS"][rng.below(4)];
+    let folder = if rng.chance(70) {
+        from.parent()
+            .and_then(|cur| cur.parent())
+            .expect("in a folder")
+            .to_owned()
+    } else {
+        tree.dir("Work")
+    };
+    let _ = std::fs::rename(
+        &from,
+        folder.join("cur").join(format!("{unique}:2,{flags}")),
+    );
+}
+
+/// Two agents on one root answer both.
+#[test]
+fn a_held_agent_does_not_block_another_on_the_same_root() {
+    let world = World::with_clients(2);
+    fill(&world, 100);
+    let (held, first) = held_pull(&world, world.nth(0));
+    for round in 0..3 {
+        world.server().deliver(
+            "INBOX",
+            &format!("{round}.N.mx"),
+            &body(&format!("round {round}")),
+        );
+        let _ = world.nth(1).sync().run().ok();
+        harness::assert_same(world.server(), world.nth(1).tree());
+    }
+    held.release();
+    assert_eq!(first.wait().code, Some(0));
+}
+
+/// The agent ends when its client is gone, also while nobody speaks.
+#[test]
+fn an_agent_ends_with_its_stdin() {
+    let world = World::new();
+    fill(&world, 3);
+    let mut command = Command::new("sh");
+    let agent = agent_command(&world.server_state());
+    let root = world.server().root().display();
+    command
+        .arg("-c")
+        .arg(format!("{agent} --root {root} not-a-hello </dev/null"));
+    let done = harness::process::run(command, harness::process::LIMIT);
+    assert_ne!(done.code, None, "{done:?}");
+}

@@ -8,13 +8,19 @@
 )]
 
 mod concurrent;
+mod damage;
+mod disk;
 mod errors;
 mod faults;
 mod first_sync;
+mod folders;
 mod guard;
 mod histories;
 mod names;
+mod people;
+mod promises;
 mod real_mail;
+mod restored;
 mod rows;
 mod scenario;
 mod ssh;

@@ -1,1 +1,302 @@
-//! x
+//! Names and what hangs on a file beside its bytes (C1–C6, C32, C53): verbatim, whatever they hold.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use harness::tree::{files, name_bytes};
+use harness::{Snapshot, Tree, World, body};
+
+use crate::errors::{U1, U2};
+
+/// File names of `cur` as they lie there, in byte order.
+fn names(tree: &Tree, folder: &str, part: &str) -> Vec<Vec<u8>> {
+    files(&tree.dir(folder).join(part))
+        .iter()
+        .map(|path| name_bytes(path).to_vec())
+        .collect()
+}
+
+/// C6: names are bytes and arrive verbatim.
+#[test]
+fn odd_file_names_arrive_byte_for_byte() {
+    let long = [&b"1."[..], &[b'x'; 250], b":2,"].concat();
+    let full = [b'y'; 255];
+    let odd: &[&[u8]] = &[
+        b"1.no-info",
+        b"2.colon:",
+        b"3.colon:2",
+        b"4.empty:2,",
+        b"5.one:1,S",
+        b"6.three:3,S",
+        b"7.unsorted:2,TSF",
+        b"8.repeated:2,SSF",
+        b"9.passed:2,PS",
+        b"10.keywords:2,Sabz",
+        b"11.unknown:2,SX",
+        b"12.after:2,S,keyword=a",
+        b"13.two:2,S:2,F",
+        b"14.bang!2,S",
+        b"15.semicolon;2,S",
+        b"16.with space:2,S",
+        b"17.tab\there:2,S",
+        b"18.new\nline:2,S",
+        b"19.cr\rhere:2,S",
+        b"20.back\\slash:2,S",
+        b"21.quote'\":2,S",
+        b"22.$(touch x)`id`:2,S",
+        b"23.glob*?[a]:2,S",
+        b"-24.dash:2,S",
+        b"25.\xff\xfe.latin\xe9:2,S",
+        "26.umlaut\u{fc}:2,S".as_bytes(),
+        "26.umlautu\u{308}:2,S".as_bytes(),
+        b"27.esc\x1b[31m:2,S",
+        b"28.del\x7f:2,S",
+        b"29.digits:2,S12",
+        b":2,S",
+        b"30.Case:2,S",
+        b"30.case:2,S",
+        b"31.comma,S=4,W=5,U=6,FMD5=7:2,S",
+        &long,
+        &full,
+        b"~32:2,S",
+        b"33.%41:2,S",
+    ];
+    for (from_server, command) in [
+        (true, "sync"),
+        (false, "sync"),
+        (true, "pull"),
+        (false, "push"),
+    ] {
+        let world = World::new();
+        world.local().create();
+        let (from, to) = if from_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        for (number, name) in odd.iter().enumerate() {
+            from.put("INBOX", "cur", name, &body(&format!("odd {number}")));
+            from.put("Odd", "new", name, &body(&format!("odd and new {number}")));
+        }
+        let _ = world.client().pair(command).run().ok();
+        for (folder, part) in [("INBOX", "cur"), ("Odd", "new")] {
+            assert_eq!(
+                names(to, folder, part),
+                names(from, folder, part),
+                "{folder}/{part}"
+            );
+        }
+        world.assert_same();
+        let _ = world.client().sync().run().ok().idle();
+        assert!(
+            !world.client().home().join("x").exists(),
+            "a name was executed"
+        );
+    }
+}
+
+/// C6: only letters change, and only when a flag does; what else stands in an info is kept.
+#[test]
+fn a_flag_change_keeps_the_rest_of_an_odd_info() {
+    let world = World::new();
+    world
+        .server()
+        .put("INBOX", "cur", b"1.after:2,S,keyword=a", &body("one"));
+    world
+        .server()
+        .put("INBOX", "cur", b"2.unsorted:2,TSF", &body("two"));
+    let _ = world.client().sync().run().ok();
+    let cur = world.local().dir("INBOX").join("cur");
+    fs::rename(
+        cur.join("1.after:2,S,keyword=a"),
+        cur.join("1.after:2,FS,keyword=a"),
+    )
+    .expect("is flagged");
+    let _ = world.client().sync().run().ok();
+    let wanted: Vec<Vec<u8>> = vec![
+        b"1.after:2,FS,keyword=a".to_vec(),
+        b"2.unsorted:2,TSF".to_vec(),
+    ];
+    assert_eq!(names(world.server(), "INBOX", "cur"), wanted);
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// A name of 255 bytes has no room for a flag: that message is reported, the others go on.
+#[test]
+fn a_name_without_room_for_a_flag_is_reported() {
+    let world = World::new();
+    let full = [&[b'y'; 252][..], b":2,"].concat();
+    world.server().put("INBOX", "cur", &full, &body("one"));
+    world.server().store("INBOX", U1, "", &body("two"));
+    world.local().create();
+    let _ = world.client().sync().run().ok();
+    // The client's reader writes flags in its own way: it shortened the name, which is a rename of the message.
+    let cur = world.local().dir("INBOX").join("cur");
+    let shorter = [&[b'y'; 251][..], b":2,S"].concat();
+    fs::rename(
+        cur.join(std::ffi::OsStr::from_bytes(&full)),
+        cur.join(std::ffi::OsStr::from_bytes(&shorter)),
+    )
+    .expect("renamed");
+    world.local().set_flags("INBOX", U1, "S");
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(world.server().flags("INBOX", U1), "S");
+}
+
+/// C1: a unique name twice in one folder, equal bytes and other bytes: both are kept, never merged.
+#[test]
+fn one_unique_name_twice_stays_two_messages() {
+    for same_bytes in [true, false] {
+        for from_server in [true, false] {
+            let world = World::new();
+            world.local().create();
+            let from = if from_server {
+                world.server()
+            } else {
+                world.local()
+            };
+            from.put("INBOX", "cur", b"1.M1.mx:2,S", &body("first"));
+            from.put(
+                "INBOX",
+                "cur",
+                b"1.M1.mx:2,F",
+                &body(if same_bytes { "first" } else { "second" }),
+            );
+            from.put("INBOX", "new", b"1.M1.mx", &body("third"));
+            let run = world.client().sync().run();
+            assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+            for tree in [world.server(), world.local()] {
+                let snapshot = Snapshot::of(tree);
+                assert_eq!(snapshot.messages.len(), 3, "{snapshot:?}");
+                assert_eq!(snapshot.counts().len(), if same_bytes { 2 } else { 3 });
+            }
+            let _ = world.client().sync().run().ok();
+            world.assert_same();
+            let _ = world.client().sync().run().ok().idle();
+        }
+    }
+}
+
+/// C2, C7: names that differ in case or in `,S=` only are different names.
+#[test]
+fn names_that_differ_a_little_are_different() {
+    let world = World::new();
+    for name in ["1.M1.mx", "1.m1.mx", "1.M1.mx,S=4", "1.M1.mx,S=5"] {
+        world.server().store("INBOX", name, "S", &body(name));
+    }
+    world.server().store("Foo", U1, "S", &body("upper"));
+    world.server().store("foo", U1, "S", &body("lower"));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    world.local().delete("INBOX", "1.m1.mx");
+    let _ = world.client().sync().run().ok();
+    assert!(world.server().has("INBOX", "1.M1.mx") && !world.server().has("INBOX", "1.m1.mx"));
+    world.assert_same();
+}
+
+/// Hard links are several messages; on the other side each is a file of its own.
+#[test]
+fn hard_links_become_files_of_their_own() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("linked"));
+    world.server().make_folder("Work");
+    world.server().link("INBOX", U1, "INBOX", U2);
+    world.server().link("INBOX", U1, "Work", U1);
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    let snapshot = Snapshot::of(world.local());
+    assert!(
+        snapshot.messages.iter().all(|(_, stamp)| stamp.links == 1),
+        "{snapshot:?}"
+    );
+    world.server().delete("INBOX", U2);
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(
+        Snapshot::of(world.local()).messages.len(),
+        2,
+        "one instance went, not all"
+    );
+}
+
+/// C4: two laptops' other programs give names of their own; the server's stand.
+#[test]
+fn names_of_other_programs_converge() {
+    let world = World::new();
+    world.local().create();
+    world
+        .server()
+        .store("INBOX", "1.M1.mx,U=7", "S", &body("one"));
+    world
+        .local()
+        .store("INBOX", "1.M1.laptop,U=9,FMD5=0123", "S", &body("one"));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert!(world.local().has("INBOX", "1.M1.mx,U=7"));
+    world
+        .local()
+        .rename("INBOX", "1.M1.mx,U=7", "INBOX", "1.M1.mx,U=11");
+    let _ = world.client().sync().run().ok();
+    assert!(
+        world.server().has("INBOX", "1.M1.mx,U=11"),
+        "a rename is a rename"
+    );
+    world.assert_same();
+}
+
+/// C5: no unique name needs to be unique across folders.
+#[test]
+fn one_unique_name_in_many_folders_is_many_messages() {
+    let world = World::new();
+    for folder in ["INBOX", "A", "B", "C"] {
+        world
+            .server()
+            .store(folder, U1, "S", &body(&format!("in {folder}")));
+    }
+    let _ = world.client().sync().run().ok();
+    world.local().make_folder("D");
+    world.local().rename("A", U1, "D", U1);
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(world.server().read("D", U1), body("in A"));
+}
+
+/// C32: the time travels, odd ones too; the mode is the reader's own.
+#[test]
+fn modification_times_travel() {
+    let world = World::new();
+    let times = [0_i64, 1, 1_000_000_000, 2_208_988_800, 4_102_444_800];
+    for (number, time) in times.iter().enumerate() {
+        let unique = format!("{number}.M.mx");
+        world
+            .server()
+            .store("INBOX", &unique, "S", &body(&format!("time {number}")));
+        let path = world.server().path("INBOX", &unique);
+        let when =
+            std::time::UNIX_EPOCH + std::time::Duration::new(time.unsigned_abs(), 123_456_789);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(when))
+            .expect("time is set");
+        fs::set_permissions(
+            &path,
+            fs::Permissions::from_mode([0o400, 0o777, 0o660, 0o644, 0o600][number]),
+        )
+        .expect("mode");
+    }
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    for path in files(&world.local().dir("INBOX").join("cur")) {
+        let mode = fs::metadata(&path).expect("is there").mode();
+        assert_eq!(
+            mode & 0o600,
+            0o600,
+            "{} must be the owner's to read and write",
+            path.display()
+        );
+        assert_eq!(mode & 0o111, 0, "{} must not be a program", path.display());
+    }
+}

@@ -100,6 +100,9 @@ fn an_option_is_refused_where_it_does_nothing() {
         "undo",
         "",
         "-n",
+        "-nx sync",
+        "--nothing sync",
+        "--folder sync",
     ] {
         let error = parsed(line).expect_err(line);
         assert!(

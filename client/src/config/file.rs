@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use protocol::bytes::escape;
 
-use super::{ConfigError, FolderNames, Layout, MaxDelete, nearest};
+use super::resolve::nearest;
+use super::{ConfigError, FolderNames, Layout, MaxDelete};
 
 /// The keys of one account.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
@@ -106,7 +107,10 @@ impl Accounts {
         })?;
         let file: File = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            wrong(line_of(text.as_bytes(), start), explain(error.message()))
+            wrong(
+                line_of(text.as_bytes(), start),
+                explain(error.message(), key_at(&text, start)),
+            )
         })?;
         let mut accounts: Vec<_> = file.account.into_iter().collect();
         accounts.sort_by_key(|(name, _)| name.span().start);
@@ -136,15 +140,25 @@ fn line_of(text: &[u8], at: usize) -> usize {
     text.iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
 }
 
+/// The key on the line of a byte, where there is one.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[start..].lines().next()?;
+    line.split_once('=').map(|(key, _)| key.trim())
+}
+
 /// Puts serde's words into a sentence with the remedy: what may have been meant, else what is known.
 ///
-/// Relies on serde's "unknown field `x`, expected one of `a`, `b`"; any other message is kept as it is.
-fn explain(message: &str) -> String {
+/// Relies on serde's "unknown field `x`, expected one of `a`, `b`"; any other message is kept as it is, behind the key.
+fn explain(message: &str, key: Option<&str>) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let kind = match message {
         _ if message.starts_with("unknown field `") => "key",
         _ if message.starts_with("unknown variant `") => "value",
-        _ => return capitalised(&escape(message.as_bytes())),
+        _ => {
+            let said = key.map_or_else(|| capitalised(message), |key| format!("{key}: {message}"));
+            return escape(said.as_bytes());
+        }
     };
     let Some((word, known)) = quoted.split_first() else {
         return message.to_owned();
@@ -178,7 +192,7 @@ impl<'de> Deserialize<'de> for MaxDelete {
             fn visit_i64<E: Error>(self, number: i64) -> Result<MaxDelete, E> {
                 u64::try_from(number)
                     .map(MaxDelete::Count)
-                    .map_err(|_| E::custom("max_delete cannot be negative"))
+                    .map_err(|_| E::custom("it cannot be negative"))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<MaxDelete, E> {
@@ -310,18 +324,18 @@ mod tests {
             (
                 "[account.x]\nmax_delete = -1\n",
                 2,
-                "Max_delete cannot be negative",
+                "max_delete: it cannot be negative",
             ),
             ("[account.x]\nmax_delete = true\n", 2, MAX_DELETE_TYPE),
             (
                 "[account.x]\npersist = '10'\n",
                 2,
-                "\"10\" is no time span: write 30s, 10m, 1h or 1d",
+                "persist: \"10\" is no time span: write 30s, 10m, 1h or 1d",
             ),
             (
                 "[account.x]\nexclude = 'Junk'\n",
                 2,
-                "Invalid type: string \"Junk\", expected a sequence",
+                "exclude: invalid type: string \"Junk\", expected a sequence",
             ),
             (
                 "[account.x]\nlocal 1\n",
@@ -329,6 +343,11 @@ mod tests {
                 "Key with no value, expected `=`",
             ),
             ("[account.x]\n[account.x]\n", 2, "Duplicate key"),
+            (
+                "[account.x]\nremote = \"no end\n\n",
+                2,
+                "remote: invalid basic string, expected `\"`",
+            ),
         ];
         for (text, line, why) in table {
             assert_eq!(
@@ -341,9 +360,8 @@ mod tests {
     }
 
     const MAX_DELETE: &str =
-        "\"5 percent\" is neither a number of messages nor a share from 0% to 100%";
-    const MAX_DELETE_TYPE: &str =
-        "Invalid type: boolean `true`, expected a number of messages or a share like \"5%\"";
+        "max_delete: \"5 percent\" is neither a number of messages nor a share from 0% to 100%";
+    const MAX_DELETE_TYPE: &str = "max_delete: invalid type: boolean `true`, expected a number of messages or a share like \"5%\"";
 
     #[test]
     fn time_spans_have_a_unit() {

@@ -1,5 +1,7 @@
 //! What files and options together mean.
 
+use std::path::Path;
+
 use super::*;
 use crate::cli::{Cli, Command};
 use crate::filter::Scope;
@@ -155,6 +157,10 @@ fn what_cannot_be_meant_is_said_in_one_sentence() {
             "Both sides of \"~/x\" are the same directory",
         ),
         (
+            "sync -i key ./x y",
+            "-i and -F are for ssh, and /work/x is on this machine",
+        ),
+        (
             "sync --config c host:x y",
             "--config names accounts: leave out either it or REMOTE LOCAL",
         ),
@@ -252,4 +258,20 @@ fn a_limit_on_deletions_is_a_number_or_a_share() {
     ] {
         assert!(text.parse::<MaxDelete>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn the_example_in_contrib_is_valid() {
+    let home = home(Some(include_str!("../../../contrib/config.toml")));
+    let accounts = resolved(&home, "sync").expect("valid");
+    assert_eq!(
+        accounts
+            .iter()
+            .map(|account| account.name.as_str())
+            .collect::<Vec<_>>(),
+        ["home", "phone"]
+    );
+    assert_eq!(accounts[0].persist, Some(Duration::from_secs(600)));
+    assert_eq!(accounts[0].filter.scope(b"Archive/2019"), Scope::Excluded);
+    assert_eq!(accounts[1].filter.scope(b"Sent"), Scope::NotSelected);
 }

@@ -1,4 +1,6 @@
 //! The bytes of version 1, which no change of ours may alter: `tests/golden-v1.txt`.
+//!
+//! They and `docs/protocol.md` name the same variants by the same numbers.
 
 use std::fmt::Debug;
 use std::slice;
@@ -12,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::samples;
 
 const GOLDEN: &str = include_str!("../golden-v1.txt");
+const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
 
 #[test]
 fn every_message_of_version_1_has_its_golden_bytes() {
@@ -91,5 +94,6 @@ fn the_greeting_and_the_hello_have_their_golden_bytes() {
 
     let word = hello_word(&samples::hello_first()).expect("short");
     assert_eq!(word, "AQEAAAltZUBsYXB0b3AAAAABAA");
+    assert!(DOCUMENT.contains(&word));
     assert_eq!(parse_hello(&word).expect("a hello"), samples::hello_first());
 }

@@ -1,7 +1,8 @@
-//! Stands between client and agent: prints noise first, cuts the link after so many bytes, stops in the middle until
-//! told to go on, and holds a lock as long as the agent lives.
+//! Stands between client and agent: prints noise first, cuts the link after so many bytes, spoils one byte, stops in the
+//! middle until told to go on, and holds a lock as long as the agent lives.
 //!
-//! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--stop-after N FIFO_REACHED FIFO_GO] -- PROGRAM ARG…`
+//! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--flip-up N | --flip-down N]
+//! [--stop-after N FIFO_REACHED FIFO_GO] -- PROGRAM ARG…`
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,18 +19,28 @@ use std::process::{Command, Stdio, exit};
 struct Wishes {
     alive: Option<File>,
     noise: String,
-    up_bytes_max: Option<u64>,
-    down_bytes_max: Option<u64>,
-    stop: Option<(u64, String, String)>,
+    up: Link,
+    down: Link,
     program: Vec<String>,
 }
 
+/// What happens to the bytes of one direction.
+#[derive(Default)]
+struct Link {
+    /// After so many bytes the link breaks, in both directions at once.
+    bytes_max: Option<u64>,
+    /// The byte with this number arrives with another value.
+    flip: Option<u64>,
+    /// After so many bytes everything waits: two fifos tell that it does, and when it may go on.
+    stop: Option<(u64, String, String)>,
+}
+
 fn main() {
-    let mut wishes = parse();
+    let wishes = parse();
     print_noise(&wishes.noise);
     let mut command = Command::new(&wishes.program[0]);
     command.args(&wishes.program[1..]);
-    if wishes.up_bytes_max.is_none() && wishes.down_bytes_max.is_none() && wishes.stop.is_none() {
+    if wishes.up.is_plain() && wishes.down.is_plain() {
         panic!("{:?}: {}", wishes.program, command.exec());
     }
     let mut child = command
@@ -39,17 +50,12 @@ fn main() {
         .expect("program starts");
     let mut to_agent = child.stdin.take().expect("stdin is piped");
     let from_agent = child.stdout.take().expect("stdout is piped");
-    let up_bytes_max = wishes.up_bytes_max;
+    let (up, down) = (wishes.up, wishes.down);
     std::thread::spawn(move || {
-        forward(stdin(), &mut to_agent, up_bytes_max, None);
+        up.forward(stdin(), &mut to_agent);
         drop(to_agent);
     });
-    forward(
-        from_agent,
-        &mut stdout(),
-        wishes.down_bytes_max,
-        wishes.stop.take(),
-    );
+    down.forward(from_agent, &mut stdout());
     let status = child.wait().expect("program can be waited for");
     exit(status.code().unwrap_or(1));
 }
@@ -62,11 +68,13 @@ fn parse() -> Wishes {
         match word.as_str() {
             "--alive" => wishes.alive = words.next().map(|file| hold(&file)),
             "--noise" => wishes.noise = words.next().expect("a text"),
-            "--up" => wishes.up_bytes_max = Some(number(words.next())),
-            "--down" => wishes.down_bytes_max = Some(number(words.next())),
+            "--up" => wishes.up.bytes_max = Some(number(words.next())),
+            "--down" => wishes.down.bytes_max = Some(number(words.next())),
+            "--flip-up" => wishes.up.flip = Some(number(words.next())),
+            "--flip-down" => wishes.down.flip = Some(number(words.next())),
             "--stop-after" => {
                 let bytes = number(words.next());
-                wishes.stop = Some((
+                wishes.down.stop = Some((
                     bytes,
                     words.next().expect("a fifo"),
                     words.next().expect("a fifo"),
@@ -99,41 +107,55 @@ fn print_noise(noise: &str) {
         .expect("noise is printed");
 }
 
-/// Copies until the end, or until the limit, where the link breaks in both directions at once.
-fn forward(
-    mut from: impl Read,
-    to: &mut impl Write,
-    limit: Option<u64>,
-    mut stop: Option<(u64, String, String)>,
-) {
-    let mut buffer = [0; 8192];
-    let mut done = 0;
-    loop {
-        let border = stop
-            .as_ref()
-            .map(|(bytes, ..)| *bytes)
-            .or(limit)
-            .unwrap_or(u64::MAX);
-        let room = usize::try_from(border - done)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        if room == 0 {
-            match stop.take() {
-                Some((_, reached, go)) => rendezvous(&reached, &go),
-                None => exit(1),
+impl Link {
+    fn is_plain(&self) -> bool {
+        self.bytes_max.is_none() && self.flip.is_none() && self.stop.is_none()
+    }
+
+    /// Copies until the end or a fault.
+    fn forward(mut self, mut from: impl Read, to: &mut impl Write) {
+        let mut buffer = [0; 8192];
+        let mut done = 0;
+        loop {
+            let border = self
+                .stop
+                .as_ref()
+                .map(|(bytes, ..)| *bytes)
+                .or(self.bytes_max)
+                .unwrap_or(u64::MAX);
+            let room = usize::try_from(border - done)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            if room == 0 {
+                match self.stop.take() {
+                    Some((_, reached, go)) => rendezvous(&reached, &go),
+                    None => exit(1),
+                }
+                continue;
             }
-            continue;
+            let count = from.read(&mut buffer[..room]).unwrap_or(0);
+            self.spoil(done, &mut buffer[..count]);
+            if count == 0
+                || to
+                    .write_all(&buffer[..count])
+                    .and_then(|()| to.flush())
+                    .is_err()
+            {
+                return;
+            }
+            done += count as u64;
         }
-        let count = from.read(&mut buffer[..room]).unwrap_or(0);
-        if count == 0
-            || to
-                .write_all(&buffer[..count])
-                .and_then(|()| to.flush())
-                .is_err()
-        {
-            return;
+    }
+
+    /// Spoils the one byte, if it is among these, which come after `done` others.
+    fn spoil(&self, done: u64, bytes: &mut [u8]) {
+        let at = self
+            .flip
+            .and_then(|flip| flip.checked_sub(done))
+            .and_then(|at| usize::try_from(at).ok());
+        if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 0x55;
         }
-        done += count as u64;
     }
 }
 

@@ -1,0 +1,484 @@
+//! What both replicas last agreed on, on disk, and what differs still.
+//!
+//! One SQLite file for each pair of replicas, named after their random ids; locked for the whole run. Losing it costs a
+//! first sync, never mail. Messages on which both sides agree are rows of `agreed`; all others are whole records in
+//! `pending`, and come into every run until they are agreed. `asked` holds what a batch is about to ask of a side, from
+//! before it is sent until its outcome is stored (I4). `docs/state.md` has the essay.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maildir::Lock;
+use protocol::codec::{decode_state, encode_state};
+use protocol::{Digest, Entry, Flags, FolderName, Info, ReplicaId, Unique};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
+
+const SCHEMA_VERSION: i64 = 1;
+/// How long a second run waits for the first before it gives up (exit 75).
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// A number that no journal reaches: the side's own number is not known any more.
+pub const SEQ_UNKNOWN: u64 = i64::MAX.cast_unsigned();
+
+const SCHEMA: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE folders (id INTEGER PRIMARY KEY, folder BLOB NOT NULL);
+CREATE TABLE agreed (
+  folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL, in_new INTEGER NOT NULL, flags INTEGER NOT NULL,
+  digest BLOB NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, local_seq INTEGER NOT NULL,
+  remote_seq INTEGER NOT NULL, PRIMARY KEY (folder, uniq, copy)) WITHOUT ROWID;
+CREATE TABLE pending (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE asked (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
+CREATE TABLE deletions (at INTEGER NOT NULL, side INTEGER NOT NULL, count INTEGER NOT NULL);
+CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
+";
+
+const AGREED: &str = "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
+
+/// Why the archive is of no use to this run.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Another run holds it, or the disk refused.
+    #[error(transparent)]
+    Lock(#[from] maildir::Error),
+    /// SQLite failed.
+    #[error("The archive {path:?} failed: {source}; without it the next run compares everything and deletes nothing")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's error.
+        source: rusqlite::Error,
+    },
+    /// Something stored does not read back.
+    #[error("The archive {path:?} is damaged ({why}); move it away, and the next run compares everything and deletes nothing")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+type Result<T> = std::result::Result<T, ArchiveError>;
+
+/// Where a record is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Stored {
+    /// Nowhere yet.
+    #[default]
+    Nowhere,
+    /// Among the agreed ones, under its place.
+    Agreed(Place),
+    /// Among the pending ones, under its number.
+    Pending(i64),
+}
+
+/// What was asked of a side for one message, before anybody knows whether it happened.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// Of whom.
+    pub side: Side,
+    /// Where the record was stored then.
+    pub stored: Stored,
+    /// The record then.
+    pub record: Record,
+    /// What the message shall be on that side; `None` for gone.
+    pub target: Option<State>,
+}
+
+/// A folder as base and both sides know it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Folder {
+    /// The name that both sides agreed on.
+    pub base: Option<FolderName>,
+    /// The local replica's number of it and its name there.
+    pub local: Option<(u32, FolderName)>,
+    /// The same of the remote one.
+    pub remote: Option<(u32, FolderName)>,
+    /// It is excluded, and nothing that was agreed on it counts any more.
+    pub forgotten: bool,
+}
+
+/// An open archive.
+pub struct Archive {
+    db: Connection,
+    path: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Archive {
+    /// Opens the archive of a pair, or begins one.
+    ///
+    /// # Errors
+    /// When another run holds it, or it cannot be read.
+    pub fn open(state_dir: &Path, local: ReplicaId, remote: ReplicaId, dry_run: bool) -> Result<Archive> {
+        let dir = state_dir.join("archives");
+        let path = dir.join(format!("{local}-{remote}.db"));
+        let wrap = |source| ArchiveError::Sqlite { path: path.clone(), source };
+        if dry_run {
+            let mut db = Connection::open_in_memory().map_err(wrap)?;
+            if path.exists() && !path.with_extension("db-journal").exists() {
+                let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+                let source = Connection::open_with_flags(&path, flags).map_err(wrap)?;
+                let copy = rusqlite::backup::Backup::new(&source, &mut db).map_err(wrap)?;
+                copy.run_to_completion(10_000, Duration::ZERO, None).map_err(wrap)?;
+            }
+            return Archive { db, path, _lock: None }.ready();
+        }
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| maildir::Error::Io { what: "make", path: dir.clone(), source })?;
+        let busy = "Another run is syncing this pair; try again when it is through";
+        let lock = Lock::take(&path.with_extension("lock"), LOCK_PATIENCE, busy)?;
+        let db = Connection::open(&path).map_err(wrap)?;
+        Archive { db, path, _lock: Some(lock) }.ready()
+    }
+
+    /// Whether a pair has an archive.
+    #[must_use]
+    pub fn exists(state_dir: &Path, local: ReplicaId, remote: ReplicaId) -> bool {
+        state_dir.join("archives").join(format!("{local}-{remote}.db")).exists()
+    }
+
+    fn ready(self) -> Result<Archive> {
+        self.batch("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")?;
+        let version: i64 = self.wrap(self.db.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        match version {
+            SCHEMA_VERSION => {}
+            0 => self.batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?,
+            other => {
+                let why = format!("its format {other} is newer than this version's {SCHEMA_VERSION}");
+                return Err(ArchiveError::Damaged { path: self.path, why });
+            }
+        }
+        Ok(self)
+    }
+
+    fn wrap<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
+        result.map_err(|source| ArchiveError::Sqlite { path: self.path.clone(), source })
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+        decode_state(bytes).map_err(|error| ArchiveError::Damaged { path: self.path.clone(), why: error.to_string() })
+    }
+
+    fn batch(&self, sql: &str) -> Result<()> {
+        self.wrap(self.db.execute_batch(sql))
+    }
+
+    fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
+        self.wrap(self.db.prepare_cached(sql).and_then(|mut statement| statement.execute(values)))
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn begin(&self) -> Result<()> {
+        self.batch("BEGIN")
+    }
+
+    /// Ends the transaction, durably.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn commit(&self) -> Result<()> {
+        self.batch("COMMIT")
+    }
+
+    /// Forgets all that was agreed, because one of the trees is not the one that is remembered.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn reset(&self) -> Result<()> {
+        self.batch(
+            "BEGIN; DELETE FROM meta; DELETE FROM folders; DELETE FROM agreed; DELETE FROM pending; DELETE FROM asked; \
+             DELETE FROM deletions; DELETE FROM plans; COMMIT;",
+        )
+    }
+
+    /// A remembered value.
+    ///
+    /// # Errors
+    /// When it does not read back.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        let sql = "SELECT value FROM meta WHERE key = ?1";
+        let bytes: Option<Vec<u8>> = self.wrap(self.db.query_row(sql, [key], |row| row.get(0)).optional())?;
+        bytes.map(|bytes| self.decode(&bytes)).transpose()
+    }
+
+    /// Remembers a value.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn set<T: Serialize>(&self, key: &str, value: &T) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
+        self.execute(sql, params![key, encode_state(value)]).map(|_| ())
+    }
+
+    fn blobs<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<(i64, T)>> {
+        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
+        let rows = self.wrap(statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))))?;
+        rows.map(|row| {
+            let (id, bytes) = self.wrap(row)?;
+            Ok((id, self.decode(&bytes)?))
+        })
+        .collect()
+    }
+
+    /// All folders.
+    ///
+    /// # Errors
+    /// When one does not read back.
+    pub fn folders(&self) -> Result<Vec<(Fid, Folder)>> {
+        let rows = self.blobs("SELECT id, folder FROM folders ORDER BY id")?;
+        Ok(rows.into_iter().map(|(id, folder)| (fid(id), folder)).collect())
+    }
+
+    /// Stores a folder under its number.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn put_folder(&self, id: Fid, folder: &Folder) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO folders (id, folder) VALUES (?1, ?2)";
+        self.execute(sql, params![id.0, encode_state(folder)]).map(|_| ())
+    }
+
+    /// Removes a folder that neither side has.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn remove_folder(&self, id: Fid) -> Result<()> {
+        self.execute("DELETE FROM folders WHERE id = ?1", [id.0]).map(|_| ())
+    }
+
+    /// All records that are not agreed.
+    ///
+    /// # Errors
+    /// When one does not read back.
+    pub fn pending(&self) -> Result<Vec<(i64, Record)>> {
+        self.blobs("SELECT id, record FROM pending ORDER BY id")
+    }
+
+    /// What was asked and never answered.
+    ///
+    /// # Errors
+    /// When it does not read back.
+    pub fn asked(&self) -> Result<Vec<(i64, Vec<Asked>)>> {
+        self.blobs("SELECT id, batch FROM asked ORDER BY id")
+    }
+
+    /// Records, durably, what is about to be asked; returns the number under which it is answered.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn ask(&self, batch: &[Asked]) -> Result<i64> {
+        self.execute("INSERT INTO asked (batch) VALUES (?1)", [encode_state(batch)])?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    /// Strikes what was answered.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn answered(&self, id: i64) -> Result<()> {
+        self.execute("DELETE FROM asked WHERE id = ?1", [id]).map(|_| ())
+    }
+
+    /// The agreed record at a place.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn agreed_at(&self, place: &Place) -> Result<Option<Record>> {
+        let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        let values = params![place.folder.0, place.unique.as_bytes(), place.copy];
+        self.wrap(statement.query_row(values, agreed_record).optional())
+    }
+
+    /// All agreed records of a folder, in order of (unique, copy).
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn agreed_in(&self, folder: Fid) -> Result<Vec<Record>> {
+        let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 ORDER BY uniq, copy");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        let rows = self.wrap(statement.query_map([folder.0], agreed_record))?;
+        rows.map(|row| self.wrap(row)).collect()
+    }
+
+    /// An agreed message with these bytes. Makes the index for it when it is first asked.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn agreed_with(&self, digest: &Digest) -> Result<Option<Place>> {
+        self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
+        let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1 LIMIT 1");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        let record = self.wrap(statement.query_row([digest.as_bytes()], agreed_record).optional())?;
+        Ok(record.and_then(|record| record.local).map(|seen| seen.place))
+    }
+
+    /// How many messages are agreed.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn agreed_count(&self) -> Result<u64> {
+        let count: i64 = self.wrap(self.db.query_row("SELECT count(*) FROM agreed", [], |row| row.get(0)))?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Whether nothing is agreed yet.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn is_empty(&self) -> Result<bool> {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM agreed) AND NOT EXISTS (SELECT 1 FROM pending)";
+        self.wrap(self.db.query_row(sql, [], |row| row.get(0)))
+    }
+
+    /// Drops what is agreed on a folder: it is excluded.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn forget_folder(&self, folder: Fid) -> Result<()> {
+        self.execute("DELETE FROM agreed WHERE folder = ?1", [folder.0]).map(|_| ())
+    }
+
+    /// Makes a side's numbers unknown: its journal began a new life.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn distrust_numbers(&self, side: Side) -> Result<()> {
+        let column = match side {
+            Side::Local => "local_seq",
+            Side::Remote => "remote_seq",
+        };
+        self.execute(&format!("UPDATE agreed SET {column} = ?1"), [SEQ_UNKNOWN.cast_signed()]).map(|_| ())
+    }
+
+    /// Stores a record where it belongs now; returns where that is.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn put(&self, stored: &Stored, record: &Record) -> Result<Stored> {
+        let place = record.is_agreed().then(|| record.local.as_ref().map(|seen| seen.place.clone())).flatten();
+        match stored {
+            Stored::Agreed(old) if Some(old) != place.as_ref() => {
+                let sql = "DELETE FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3";
+                self.execute(sql, params![old.folder.0, old.unique.as_bytes(), old.copy])?;
+            }
+            Stored::Pending(id) if place.is_some() || record.is_empty() => {
+                self.execute("DELETE FROM pending WHERE id = ?1", [id])?;
+            }
+            Stored::Agreed(_) | Stored::Pending(_) | Stored::Nowhere => {}
+        }
+        if let Some(place) = place {
+            self.put_agreed(&place, record)?;
+            return Ok(Stored::Agreed(place));
+        }
+        if record.is_empty() {
+            return Ok(Stored::Nowhere);
+        }
+        let bytes = encode_state(record);
+        if let Stored::Pending(id) = stored {
+            self.execute("UPDATE pending SET record = ?2 WHERE id = ?1", params![id, bytes])?;
+            return Ok(Stored::Pending(*id));
+        }
+        self.execute("INSERT INTO pending (record) VALUES (?1)", [bytes])?;
+        Ok(Stored::Pending(self.db.last_insert_rowid()))
+    }
+
+    fn put_agreed(&self, place: &Place, record: &Record) -> Result<()> {
+        let (Some(local), Some(remote)) = (&record.local, &record.remote) else { return Ok(()) };
+        let sql = "INSERT OR REPLACE INTO agreed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        let entry = &local.entry;
+        let values = params![
+            place.folder.0,
+            place.unique.as_bytes(),
+            place.copy,
+            entry.in_new,
+            entry.flags().bits().cast_signed(),
+            entry.digest.as_bytes(),
+            entry.size.cast_signed(),
+            entry.mtime_ns,
+            local.seq.cast_signed(),
+            remote.seq.cast_signed()
+        ];
+        self.execute(sql, values).map(|_| ())
+    }
+
+    // The guard's memory.
+
+    /// How much was deleted on a side since a time, confirmed deletions aside.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn deletions_since(&self, side: Side, at_secs: u64) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(count), 0) FROM deletions WHERE side = ?1 AND at > ?2";
+        let values = params![side as i64, at_secs.cast_signed()];
+        let count: i64 = self.wrap(self.db.query_row(sql, values, |row| row.get(0)))?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Counts deletions.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn count_deletions(&self, side: Side, at_secs: u64, count: u64) -> Result<()> {
+        let sql = "INSERT INTO deletions (at, side, count) VALUES (?1, ?2, ?3)";
+        self.execute(sql, params![at_secs.cast_signed(), side as i64, count.cast_signed()])?;
+        self.execute("DELETE FROM deletions WHERE at < ?1", [at_secs.saturating_sub(2 * 86_400).cast_signed()])?;
+        Ok(())
+    }
+
+    /// Remembers the deletions that a refused plan names.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn put_plan(&self, plan: &str, lines: &[Digest], at_secs: u64) -> Result<()> {
+        self.execute("DELETE FROM plans WHERE at < ?1", [at_secs.saturating_sub(30 * 86_400).cast_signed()])?;
+        let sql = "INSERT OR REPLACE INTO plans (plan, lines, at) VALUES (?1, ?2, ?3)";
+        self.execute(sql, params![plan, encode_state(lines), at_secs.cast_signed()]).map(|_| ())
+    }
+
+    /// The deletions that a plan names, if there is one of that name.
+    ///
+    /// # Errors
+    /// When it does not read back.
+    pub fn plan(&self, plan: &str) -> Result<Option<Vec<Digest>>> {
+        let sql = "SELECT lines FROM plans WHERE plan = ?1";
+        let bytes: Option<Vec<u8>> = self.wrap(self.db.query_row(sql, [plan], |row| row.get(0)).optional())?;
+        bytes.map(|bytes| self.decode(&bytes)).transpose()
+    }
+}
+
+/// Seconds since 1970, for the guard's day and for people.
+#[must_use]
+pub fn now_secs() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+fn fid(id: i64) -> Fid {
+    Fid(u32::try_from(id).unwrap_or(u32::MAX))
+}
+
+/// The record of a row: base and both sides alike.
+fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
+    let unique = Unique::new(row.get_ref(1)?.as_blob()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error)))?;
+    let place = Place { folder: Fid(row.get(0)?), unique, copy: row.get(2)? };
+    let flags = Flags::from_bits(row.get::<_, i64>(4)?.cast_unsigned());
+    let in_new = row.get(3)?;
+    let digest = Digest::new(row.get(5)?);
+    let size = row.get::<_, i64>(6)?.cast_unsigned();
+    // Which other bytes the info has on a side is that side's business; flags are all that was agreed.
+    let info = if flags.is_empty() { Info::default() } else { Info::of(flags) };
+    let entry = Entry { in_new, info, digest, size, mtime_ns: row.get(7)?, damaged: size == 0 };
+    let seen = |seq: i64| Seen { place: place.clone(), entry: entry.clone(), seq: seq.cast_unsigned(), touched: false };
+    let (local, remote) = (seen(row.get(8)?), seen(row.get(9)?));
+    let base = Base { place: Some(place.clone()), in_new: Some(in_new), flags, open: Flags::EMPTY, digest, size };
+    Ok(Record { base: Some(base), local: Some(local), remote: Some(remote), confirmed: false })
+}

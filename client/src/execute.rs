@@ -1,0 +1,554 @@
+//! Carrying out a plan: bodies flow in while operations flow out, and every batch is remembered before it is asked and
+//! agreed only after it is durable (I4).
+//!
+//! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
+//! which they were asked for; remote ones go out in batches with their bodies behind them.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+
+use maildir::{Body, Incoming, Partials, SMALL_BYTES_MAX};
+use protocol::codec::batches;
+use protocol::message::{Fetch, NewBody, Problem, Source};
+use protocol::{Cursor, Entry, Info, Op, Outcome, Request, Response};
+
+use crate::archive::{Asked, now_secs};
+use crate::failure::Failure;
+use crate::link::{Answer, unexpected};
+use crate::plan::{Kind, Plan, Step};
+use crate::progress::Progress;
+use crate::record::{Fid, Seen, Side};
+use crate::report::Tally;
+use crate::session::Session;
+
+/// How many operations a batch has at most.
+const BATCH_OPS: usize = 1000;
+/// How many bytes of bodies a batch has at most, but for a single larger one.
+const BATCH_BYTES: u64 = 8 << 20;
+/// How many remote batches are under way at once.
+const BATCHES_AHEAD: usize = 2;
+/// How many bodies are asked for ahead of what has come.
+const FETCHES_AHEAD: usize = 4096;
+
+/// What was done.
+#[derive(Default)]
+pub struct Done {
+    /// On each side.
+    pub tallies: [Tally; 2],
+    /// Messages that could not be dealt with.
+    pub problems: Vec<Problem>,
+    /// Why nothing more could be added on a side.
+    pub full: Option<String>,
+    /// Files that changed here.
+    pub changed: Vec<PathBuf>,
+}
+
+/// One plan in progress.
+pub struct Executor<'s, 'a> {
+    session: &'s mut Session<'a>,
+    progress: &'s Progress,
+    plan: Plan,
+    done: Done,
+    partials: Partials,
+    /// Local steps that wait for a body, in the order in which it comes.
+    awaited: VecDeque<usize>,
+    /// The body that is coming in.
+    incoming: Option<Incoming>,
+    /// Bodies that are to be asked for.
+    unasked: VecDeque<(usize, Fetch)>,
+    /// The next local step that is not in a batch.
+    next_local: usize,
+    batch: Vec<usize>,
+    batch_bodies: Vec<io::Result<Body>>,
+    batch_bytes: u64,
+    /// What came instead of the bodies of local steps.
+    arrived: HashMap<usize, Option<io::Result<Body>>>,
+    /// The next remote step that was not sent.
+    next_remote: usize,
+    in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
+    is_finish_sent: bool,
+    finished: Option<Cursor>,
+    /// Deletions and replacements of the current batch that nobody had confirmed.
+    deleted: u64,
+}
+
+/// What an answer from the agent will be about.
+enum InFlight {
+    Steps { asked: i64, steps: Vec<usize> },
+    Folders(Vec<(Fid, Op)>),
+}
+
+impl InFlight {
+    fn len(&self) -> usize {
+        match self {
+            InFlight::Steps { steps, .. } => steps.len(),
+            InFlight::Folders(ops) => ops.len(),
+        }
+    }
+}
+
+impl<'s, 'a> Executor<'s, 'a> {
+    /// Prepares to carry out a plan.
+    #[must_use]
+    pub fn new(session: &'s mut Session<'a>, plan: Plan, progress: &'s Progress) -> Executor<'s, 'a> {
+        let partials = session.local.partials();
+        Executor {
+            session,
+            progress,
+            plan,
+            done: Done::default(),
+            partials,
+            awaited: VecDeque::new(),
+            incoming: None,
+            unasked: VecDeque::new(),
+            next_local: 0,
+            batch: Vec::new(),
+            batch_bodies: Vec::new(),
+            batch_bytes: 0,
+            arrived: HashMap::new(),
+            next_remote: 0,
+            in_flight: VecDeque::new(),
+            is_finish_sent: false,
+            finished: None,
+            deleted: 0,
+        }
+    }
+
+    /// Carries everything out and ends the conversation.
+    ///
+    /// # Errors
+    /// When the connection is lost or a side's disk or index fails; what was done is stored.
+    pub fn run(mut self) -> Result<Done, Failure> {
+        self.session.link.read_from(self.session.local.bodies()?);
+        self.begin()?;
+        let result = self.converse();
+        if result.is_err() {
+            // What has arrived is not asked for again.
+            self.apply_local()?;
+        }
+        result?;
+        self.end_local_folders()?;
+        self.store_end()?;
+        Ok(self.done)
+    }
+
+    /// Folders first, on both sides; then it is known what to fetch.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let remote = std::mem::take(&mut self.plan.before[Side::Remote as usize]);
+        self.send_folders(remote);
+        let local = std::mem::take(&mut self.plan.before[Side::Local as usize]);
+        self.apply_local_folders(local)?;
+        let (mut messages, mut bytes) = (self.plan.steps[Side::Remote as usize].len() as u64, 0);
+        for at in 0..self.plan.steps[Side::Local as usize].len() {
+            messages += 1;
+            let step = &self.plan.steps[Side::Local as usize][at];
+            let Some(body) = wired(&step.op) else { continue };
+            bytes += body.size;
+            let Some(seen) = &self.session.set.all[step.index].record.remote else { continue };
+            let renaming = &self.plan.renaming[Side::Remote as usize];
+            let folder = self.session.folders.name_then(Side::Remote, seen.place.folder, renaming);
+            let at_remote = protocol::message::At { folder, unique: seen.place.unique.clone(), copy: seen.place.copy };
+            let offset = if body.size > SMALL_BYTES_MAX { self.partials.length(&body.digest).min(body.size) } else { 0 };
+            self.unasked.push_back((at, Fetch { at: at_remote, digest: body.digest, offset }));
+        }
+        self.progress.begin(crate::progress::Phase::Transferring, messages, bytes);
+        Ok(())
+    }
+
+    fn send_folders(&mut self, ops: Vec<(Fid, Op)>) {
+        for ops in batches_of(ops) {
+            self.session.link.apply(ops.iter().map(|(_, op)| op.clone()).collect(), Vec::new());
+            self.in_flight.push_back((InFlight::Folders(ops), Vec::new()));
+        }
+    }
+
+    fn apply_local_folders(&mut self, ops: Vec<(Fid, Op)>) -> Result<(), Failure> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
+        let outcomes = self.session.local.apply(&plain, Vec::new())?;
+        self.folders_done(Side::Local, &ops, &outcomes)
+    }
+
+    fn folders_done(&mut self, side: Side, ops: &[(Fid, Op)], outcomes: &[Outcome]) -> Result<(), Failure> {
+        for ((id, op), outcome) in ops.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done { .. } => self.session.folders.done(side, *id, op),
+                Outcome::Failed { why } => self.problem(self.session.folders.name(*id).to_string(), why),
+                Outcome::Full { why } => self.done.full = Some(why.clone()),
+                Outcome::Stale | Outcome::Denied => {}
+            }
+        }
+        self.session.archive.begin()?;
+        self.session.folders.save(&self.session.archive)?;
+        Ok(self.session.archive.commit()?)
+    }
+
+    fn problem(&mut self, path: String, why: &str) {
+        self.done.problems.push(Problem { path, why: why.to_owned() });
+    }
+
+    // The conversation.
+
+    fn converse(&mut self) -> Result<(), Failure> {
+        loop {
+            self.ask_for_bodies();
+            self.send_batches()?;
+            self.gather_local()?;
+            self.send_finish();
+            if self.finished.is_some() {
+                return Ok(());
+            }
+            match self.session.link.answer()? {
+                Answer::Body(bytes, last) => self.take_body(&bytes, last)?,
+                Answer::Response(Response::NoBody { why }) => self.take_no_body(&why)?,
+                Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes)?,
+                Answer::Response(Response::Finished { cursor }) if self.is_through() => self.finished = Some(cursor),
+                Answer::Response(other) => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    fn is_through(&self) -> bool {
+        self.is_finish_sent && self.awaited.is_empty() && self.in_flight.is_empty()
+    }
+
+    fn ask_for_bodies(&mut self) {
+        if self.awaited.len() > FETCHES_AHEAD / 2 {
+            return;
+        }
+        let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
+        let (steps, lines): (Vec<usize>, Vec<Fetch>) = self.unasked.drain(..count).unzip();
+        self.awaited.extend(steps);
+        for lines in batches(lines) {
+            self.session.link.request(Request::Fetch(lines));
+        }
+    }
+
+    /// Finish follows the last request at once, so that a run takes one flight each way.
+    fn send_finish(&mut self) {
+        let is_all_sent = self.unasked.is_empty() && self.next_remote == self.plan.steps[Side::Remote as usize].len();
+        if is_all_sent && !self.is_finish_sent {
+            let after = std::mem::take(&mut self.plan.after[Side::Remote as usize]);
+            self.send_folders(after);
+            self.session.link.request(Request::Finish);
+            self.is_finish_sent = true;
+        }
+    }
+
+    // Remote steps.
+
+    fn send_batches(&mut self) -> Result<(), Failure> {
+        let total = self.plan.steps[Side::Remote as usize].len();
+        while self.next_remote < total && self.in_flight.len() < BATCHES_AHEAD {
+            let steps = self.next_remote_batch();
+            let asked = self.ask(Side::Remote, &steps)?;
+            let mut ops = Vec::with_capacity(steps.len());
+            let mut bodies = Vec::new();
+            for &at in &steps {
+                let (op, body) = self.with_body(at)?;
+                ops.push(op);
+                bodies.extend(body);
+            }
+            self.session.link.apply(ops, bodies);
+            self.in_flight.push_back((InFlight::Steps { asked, steps }, Vec::new()));
+        }
+        Ok(())
+    }
+
+    fn next_remote_batch(&mut self) -> Vec<usize> {
+        let steps = &self.plan.steps[Side::Remote as usize];
+        let rest = steps[self.next_remote..].iter().take(BATCH_OPS);
+        // One message must hold the operations.
+        let count = batches(rest.map(|step| &step.op)).next().map_or(0, |batch| batch.len());
+        let (mut bytes, mut end) = (0, self.next_remote);
+        for step in &steps[self.next_remote..self.next_remote + count] {
+            bytes += wired(&step.op).map_or(0, |body| body.size);
+            if bytes > BATCH_BYTES && end > self.next_remote {
+                break;
+            }
+            end += 1;
+        }
+        let batch = (self.next_remote..end).collect();
+        self.next_remote = end;
+        batch
+    }
+
+    /// A remote operation, and where its body is read from here.
+    fn with_body(&self, at: usize) -> Result<(Op, Option<(Option<maildir::Located>, u64)>), Failure> {
+        let step = &self.plan.steps[Side::Remote as usize][at];
+        let Some(body) = wired(&step.op) else { return Ok((step.op.clone(), None)) };
+        let offset = self.session.partials.get(&body.digest).copied().filter(|_| body.size > SMALL_BYTES_MAX);
+        let offset = offset.unwrap_or(0).min(body.size);
+        let mut op = step.op.clone();
+        if let Op::Create { body, .. } | Op::Update { body: Some(body), .. } = &mut op {
+            body.source = Source::Body { offset };
+        }
+        let seen = self.session.set.all[step.index].record.local.as_ref();
+        let located = match seen {
+            Some(seen) => self.session.local.locate(&self.session.at(Side::Local, &seen.place), &body.digest)?,
+            None => None,
+        };
+        Ok((op, Some((located, offset))))
+    }
+
+    fn take_outcomes(&mut self, outcomes: Vec<Outcome>) -> Result<(), Failure> {
+        let Some((in_flight, got)) = self.in_flight.front_mut() else {
+            return Err(unexpected(&Response::Outcomes(outcomes)).into());
+        };
+        got.extend(outcomes);
+        if got.len() < in_flight.len() {
+            return Ok(());
+        }
+        let Some((in_flight, outcomes)) = self.in_flight.pop_front() else { return Ok(()) };
+        match in_flight {
+            InFlight::Folders(ops) => self.folders_done(Side::Remote, &ops, &outcomes),
+            InFlight::Steps { asked, steps } => self.steps_done(Side::Remote, asked, &steps, &outcomes),
+        }
+    }
+
+    // Local steps.
+
+    /// Puts local steps into the batch as far as their bodies have come, and applies it when it is full or the last.
+    fn gather_local(&mut self) -> Result<(), Failure> {
+        let total = self.plan.steps[Side::Local as usize].len();
+        while self.next_local < total {
+            let at = self.next_local;
+            if wired(&self.plan.steps[Side::Local as usize][at].op).is_some() {
+                match self.arrived.remove(&at) {
+                    None => break,
+                    Some(None) => {}
+                    Some(Some(body)) => {
+                        self.batch_bytes += match &body {
+                            Ok(Body::Small(bytes)) => bytes.len() as u64,
+                            Ok(Body::Large(_)) | Err(_) => 0,
+                        };
+                        self.batch.push(at);
+                        self.batch_bodies.push(body);
+                    }
+                }
+            } else {
+                self.batch.push(at);
+            }
+            self.next_local += 1;
+            if self.batch.len() >= BATCH_OPS || self.batch_bytes >= BATCH_BYTES {
+                self.apply_local()?;
+            }
+        }
+        if self.next_local == total { self.apply_local() } else { Ok(()) }
+    }
+
+    fn apply_local(&mut self) -> Result<(), Failure> {
+        let steps = std::mem::take(&mut self.batch);
+        let bodies = std::mem::take(&mut self.batch_bodies);
+        self.batch_bytes = 0;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let asked = self.ask(Side::Local, &steps)?;
+        let ops: Vec<Op> = steps.iter().map(|&at| self.plan.steps[Side::Local as usize][at].op.clone()).collect();
+        let outcomes = self.session.local.apply(&ops, bodies)?;
+        self.steps_done(Side::Local, asked, &steps, &outcomes)
+    }
+
+    fn take_body(&mut self, bytes: &[u8], last: bool) -> Result<(), Failure> {
+        let Some(&at) = self.awaited.front() else {
+            return Err(Failure::internal("A body came that nobody asked for"));
+        };
+        if self.incoming.is_none() {
+            let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
+                return Err(Failure::internal("A body came for a step that needs none"));
+            };
+            let offset = if body.size > SMALL_BYTES_MAX { self.partials.length(&body.digest).min(body.size) } else { 0 };
+            self.incoming = Some(Incoming::begin(&self.partials, body.digest, body.size, offset));
+        }
+        if let Some(incoming) = &mut self.incoming {
+            incoming.take(bytes);
+        }
+        self.progress.advance(0, bytes.len() as u64);
+        if last && let Some(incoming) = self.incoming.take() {
+            self.awaited.pop_front();
+            self.arrived.insert(at, Some(incoming.finish()));
+        }
+        Ok(())
+    }
+
+    fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
+        let Some(at) = self.awaited.pop_front() else {
+            return Err(Failure::internal("A body was refused that nobody asked for"));
+        };
+        if !why.is_empty() {
+            let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
+            self.problem(name, why);
+        }
+        self.arrived.insert(at, None);
+        Ok(())
+    }
+
+    fn describe(&self, step: &Step) -> String {
+        let record = &self.session.set.all[step.index].record;
+        let place = step.target.as_ref().map(|state| &state.place);
+        let seen = record.local.as_ref().or(record.remote.as_ref()).map(|seen| &seen.place);
+        place.or(seen).map_or_else(String::new, |place| {
+            format!("{}/{}", self.session.folders.name(place.folder), place.unique)
+        })
+    }
+
+    fn end_local_folders(&mut self) -> Result<(), Failure> {
+        let after = std::mem::take(&mut self.plan.after[Side::Local as usize]);
+        self.apply_local_folders(after)
+    }
+
+    // The archive.
+
+    /// Records what is about to be asked of a side.
+    fn ask(&self, side: Side, steps: &[usize]) -> Result<i64, Failure> {
+        let asked: Vec<Asked> = steps
+            .iter()
+            .map(|&at| {
+                let step = &self.plan.steps[side as usize][at];
+                let work = &self.session.set.all[step.index];
+                let (stored, record) = (work.stored.clone(), work.record.clone());
+                Asked { side, stored, record, target: step.target.clone() }
+            })
+            .collect();
+        Ok(self.session.archive.ask(&asked)?)
+    }
+
+    /// Takes in what became of a batch, and stores what is agreed now, in one transaction.
+    fn steps_done(&mut self, side: Side, asked: i64, steps: &[usize], outcomes: &[Outcome]) -> Result<(), Failure> {
+        self.session.archive.begin()?;
+        for (&at, outcome) in steps.iter().zip(outcomes) {
+            self.progress.advance(1, 0);
+            let step = self.plan.steps[side as usize][at].clone();
+            match outcome {
+                Outcome::Done { seq } => self.step_done(side, &step, *seq)?,
+                Outcome::Failed { why } => {
+                    let name = self.describe(&step);
+                    self.problem(name, why);
+                }
+                Outcome::Full { why } => self.done.full = Some(why.clone()),
+                Outcome::Stale | Outcome::Denied => {}
+            }
+        }
+        self.session.archive.answered(asked)?;
+        let count = std::mem::take(&mut self.deleted);
+        if count > 0 {
+            self.session.archive.count_deletions(side, now_secs(), count)?;
+        }
+        Ok(self.session.archive.commit()?)
+    }
+
+    fn step_done(&mut self, side: Side, step: &Step, seq: u64) -> Result<(), Failure> {
+        self.count(side, step);
+        if side == Side::Local {
+            self.note_changed(step)?;
+        }
+        let set = &mut self.session.set;
+        let before = set.unlink(step.index, side);
+        if let Some(state) = &step.target {
+            let source = set.all[step.index].record.seen(side.other()).map(|seen| seen.entry.clone());
+            let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
+            set.link(step.index, side, Seen { place: state.place.clone(), entry, seq, touched: false });
+        }
+        if step.forget {
+            set.forget(step.index);
+        }
+        Ok(set.store(&self.session.archive, step.index)?)
+    }
+
+    fn count(&mut self, side: Side, step: &Step) {
+        let tally = &mut self.done.tallies[side as usize];
+        *match step.kind {
+            Kind::New => &mut tally.new,
+            Kind::Copied => &mut tally.copied,
+            Kind::Moved => &mut tally.moved,
+            Kind::Flags => &mut tally.flags,
+            Kind::Replaced => &mut tally.replaced,
+            Kind::Deleted => &mut tally.deleted,
+        } += 1;
+        let is_confirmed = self.session.set.all[step.index].record.confirmed;
+        if matches!(step.kind, Kind::Deleted | Kind::Replaced) && !is_confirmed {
+            self.deleted += 1;
+        }
+    }
+
+    fn note_changed(&mut self, step: &Step) -> Result<(), Failure> {
+        let at = match &step.op {
+            Op::Create { at, .. } | Op::Retire { at, .. } => at,
+            Op::Update { to, .. } => to,
+            Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } | Op::Confirm { .. } => {
+                return Ok(());
+            }
+        };
+        self.done.changed.extend(self.session.local.file_path(at)?);
+        Ok(())
+    }
+
+    /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
+    fn store_end(&mut self) -> Result<(), Failure> {
+        let local = self.session.local.settle()?;
+        let archive = &self.session.archive;
+        archive.begin()?;
+        for index in 0..self.session.set.all.len() {
+            if self.session.set.all[index].is_dirty {
+                self.session.set.store(archive, index)?;
+            }
+        }
+        self.session.folders.save(archive)?;
+        archive.set("local_cursor", &local)?;
+        if let Some(remote) = self.finished {
+            archive.set("remote_cursor", &remote)?;
+        }
+        Ok(archive.commit()?)
+    }
+}
+
+/// The new bytes of an operation that come over the wire.
+fn wired(op: &Op) -> Option<&NewBody> {
+    let body = match op {
+        Op::Create { body, .. } => Some(body),
+        Op::Update { body, .. } => body.as_ref(),
+        Op::MakeFolder { .. }
+        | Op::RenameFolder { .. }
+        | Op::RemoveFolder { .. }
+        | Op::Retire { .. }
+        | Op::Confirm { .. } => None,
+    };
+    body.filter(|body| matches!(body.source, Source::Body { .. }))
+}
+
+fn batches_of(ops: Vec<(Fid, Op)>) -> Vec<Vec<(Fid, Op)>> {
+    ops.chunks(100).map(<[(Fid, Op)]>::to_vec).collect()
+}
+
+/// What a side holds after an operation, as far as this side needs to know it.
+fn entry_after(
+    op: &Op,
+    before: Option<Entry>,
+    source: Option<Entry>,
+    state: &crate::record::State,
+) -> Entry {
+    let info = before.as_ref().or(source.as_ref()).map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
+    let body = match op {
+        Op::Create { body, .. } => Some(body),
+        Op::Update { body, .. } => body.as_ref(),
+        Op::MakeFolder { .. }
+        | Op::RenameFolder { .. }
+        | Op::RemoveFolder { .. }
+        | Op::Retire { .. }
+        | Op::Confirm { .. } => None,
+    };
+    let (size, mtime_ns) = match (body, &before) {
+        (Some(body), _) => (body.size, body.mtime_ns),
+        (None, Some(entry)) => (entry.size, entry.mtime_ns),
+        (None, None) => (0, 0),
+    };
+    let damaged = match (body, &before) {
+        (None, Some(entry)) => entry.damaged,
+        (Some(_), _) | (None, None) => source.is_some_and(|source| source.damaged),
+    };
+    Entry { in_new: state.in_new, info, digest: state.digest, size, mtime_ns, damaged }
+}

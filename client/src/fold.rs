@@ -1,0 +1,343 @@
+//! Bringing the archive's records up to what both sides told: the working set of a run.
+//!
+//! Only records that something happened to are in it, and all that were pending. First comes what was asked and never
+//! answered, then each side's changes, then [`crate::pair`] finds out who moved where.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use protocol::Digest;
+use protocol::entry::Change;
+
+use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
+use crate::folders::Rehomed;
+use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
+
+type Result<T> = std::result::Result<T, ArchiveError>;
+
+/// One record of a run.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Work {
+    /// The message.
+    pub record: Record,
+    /// Where it is stored.
+    pub stored: Stored,
+    /// What each side held when it lost the message in this run.
+    pub lost: [Option<Seen>; 2],
+    /// Whether something was changed that is not stored yet.
+    pub is_dirty: bool,
+}
+
+/// All records of a run.
+#[derive(Default)]
+pub struct WorkSet {
+    /// The records; some may be empty.
+    pub all: Vec<Work>,
+    /// Who is at a place of a side.
+    at: [HashMap<Place, usize>; 2],
+    /// New messages of each side that no record claims yet.
+    pub loose: [Vec<Seen>; 2],
+    /// What is gone from a place without having been known there.
+    tombstones: [HashMap<Place, (Digest, u64)>; 2],
+    asked: Vec<(usize, Asked)>,
+    /// Where the agreed records of the set are stored.
+    claimed: HashSet<Place>,
+}
+
+impl WorkSet {
+    /// Begins with everything that is pending, and with what was asked and never answered.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn load(archive: &Archive) -> Result<WorkSet> {
+        let mut set = WorkSet::default();
+        for (id, record) in archive.pending()? {
+            set.add(Work { record, stored: Stored::Pending(id), ..Work::default() });
+        }
+        for (_, batch) in archive.asked()? {
+            for asked in batch {
+                let index = set.find_asked(archive, &asked)?;
+                set.asked.push((index, asked));
+            }
+        }
+        Ok(set)
+    }
+
+    /// The record that something was asked for; made anew where it was stored nowhere.
+    fn find_asked(&mut self, archive: &Archive, asked: &Asked) -> Result<usize> {
+        let known = match &asked.stored {
+            Stored::Pending(_) => self.all.iter().position(|work| work.stored == asked.stored),
+            Stored::Agreed(place) => self.claim(archive, Side::Local, place)?,
+            Stored::Nowhere => None,
+        };
+        let source = asked.record.seen(asked.side.other()).map(|seen| seen.place.clone());
+        let known = match (known, source) {
+            (None, Some(place)) => self.claim(archive, asked.side.other(), &place)?,
+            (known, _) => known,
+        };
+        Ok(match known {
+            Some(index) => index,
+            None => self.add(Work { record: asked.record.clone(), is_dirty: true, ..Work::default() }),
+        })
+    }
+
+    /// Adds a record; returns its index.
+    pub fn add(&mut self, work: Work) -> usize {
+        let index = self.all.len();
+        for side in Side::BOTH {
+            if let Some(seen) = work.record.seen(side) {
+                self.at[side as usize].insert(seen.place.clone(), index);
+            }
+        }
+        self.all.push(work);
+        index
+    }
+
+    /// The record at a place of a side; taken out of the archive where it is agreed.
+    pub fn claim(&mut self, archive: &Archive, side: Side, place: &Place) -> Result<Option<usize>> {
+        if let Some(index) = self.at[side as usize].get(place) {
+            return Ok(Some(*index));
+        }
+        // It may be here already, moved away from this place on this side.
+        if self.claimed.contains(place) {
+            return Ok(None);
+        }
+        let Some(record) = archive.agreed_at(place)? else { return Ok(None) };
+        self.claimed.insert(place.clone());
+        let stored = Stored::Agreed(place.clone());
+        Ok(Some(self.add(Work { record, stored, ..Work::default() })))
+    }
+
+    /// Whether the agreed record of a place has been taken out of the archive into the set.
+    #[must_use]
+    pub fn is_claimed(&self, place: &Place) -> bool {
+        self.claimed.contains(place)
+    }
+
+    /// Puts a message into a record, on one side.
+    pub fn link(&mut self, index: usize, side: Side, seen: Seen) {
+        self.unlink(index, side);
+        self.at[side as usize].insert(seen.place.clone(), index);
+        let work = &mut self.all[index];
+        *work.record.seen_mut(side) = Some(seen);
+        work.is_dirty = true;
+    }
+
+    /// Takes a message out of a record, on one side, and returns it.
+    pub fn unlink(&mut self, index: usize, side: Side) -> Option<Seen> {
+        let work = &mut self.all[index];
+        let seen = work.record.seen_mut(side).take()?;
+        work.is_dirty = true;
+        if self.at[side as usize].get(&seen.place) == Some(&index) {
+            self.at[side as usize].remove(&seen.place);
+        }
+        Some(seen)
+    }
+
+    /// Takes in a changed folder number of one side.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn rehome(&mut self, archive: &Archive, rehomed: Rehomed) -> Result<()> {
+        for record in archive.agreed_in(rehomed.from)? {
+            if let Some(seen) = &record.local {
+                self.claim(archive, rehomed.side, &seen.place.clone())?;
+            }
+        }
+        for index in 0..self.all.len() {
+            let seen = self.all[index].record.seen(rehomed.side);
+            if let Some(mut seen) = seen.filter(|seen| seen.place.folder == rehomed.from).cloned() {
+                seen.place.folder = rehomed.to;
+                self.link(index, rehomed.side, seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in one change of a side; `is_new_life` says that the side's numbers mean nothing to the archive.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn fold(&mut self, archive: &Archive, side: Side, folder: Fid, change: &Change, is_new_life: bool) -> Result<()> {
+        let place = Place { folder, unique: change.unique.clone(), copy: change.copy };
+        let known = self.claim(archive, side, &place)?;
+        if change.gone {
+            self.tombstones[side as usize].insert(place, (change.entry.digest, change.born));
+            if let Some(index) = known {
+                self.lose(index, side);
+                self.all[index].record.confirmed |= change.confirmed;
+            }
+            return Ok(());
+        }
+        let seen = Seen { place, entry: change.entry.clone(), seq: change.seq, touched: false };
+        match known {
+            Some(index) if !self.is_reborn(index, side, change, is_new_life) => {
+                let touched = self.all[index].record.seen(side).is_some_and(|old| old.touched);
+                self.link(index, side, Seen { touched, ..seen });
+            }
+            Some(index) => {
+                self.lose(index, side);
+                self.loose[side as usize].push(seen);
+            }
+            None => self.loose[side as usize].push(seen),
+        }
+        Ok(())
+    }
+
+    /// Whether the place was emptied and filled again since the record was last seen there.
+    fn is_reborn(&self, index: usize, side: Side, change: &Change, is_new_life: bool) -> bool {
+        let seq = self.all[index].record.seen(side).map_or(0, |seen| seen.seq);
+        !is_new_life && seq != SEQ_UNKNOWN && change.born > seq
+    }
+
+    fn lose(&mut self, index: usize, side: Side) {
+        if let Some(seen) = self.unlink(index, side) {
+            self.all[index].lost[side as usize] = Some(seen);
+        }
+    }
+
+    /// Takes in that a side's list of a folder was complete: what it did not name is gone.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn lose_unlisted(&mut self, archive: &Archive, side: Side, folder: Fid, listed: &HashSet<Place>) -> Result<()> {
+        for record in archive.agreed_in(folder)? {
+            if let Some(place) = record.seen(side).map(|seen| seen.place.clone())
+                && !listed.contains(&place)
+            {
+                self.claim(archive, side, &place)?;
+            }
+        }
+        for index in 0..self.all.len() {
+            let is_unlisted = self.all[index]
+                .record
+                .seen(side)
+                .is_some_and(|seen| seen.place.folder == folder && !listed.contains(&seen.place));
+            if is_unlisted {
+                self.lose(index, side);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out of everything asked and never answered whether it happened; what did is agreed.
+    ///
+    /// Runs after both sides' changes are in. A kill between asking and storing the answer, followed by anything a user
+    /// did, is then merged as if there had been no kill (I4).
+    pub fn confirm_asked(&mut self) {
+        for (index, asked) in std::mem::take(&mut self.asked) {
+            match &asked.target {
+                None => self.confirm_gone(index, asked.side),
+                Some(target) => self.confirm_there(index, &asked, target),
+            }
+        }
+    }
+
+    fn confirm_gone(&mut self, index: usize, side: Side) {
+        let work = &mut self.all[index];
+        if work.record.seen(side).is_none() {
+            // Both sides were without it; what is there now came since.
+            work.record.base = None;
+            work.lost[side as usize] = None;
+            work.is_dirty = true;
+        }
+    }
+
+    fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State) {
+        let side = asked.side;
+        let before = asked.record.seen(side).map(Seen::state);
+        let loose = &mut self.loose[side as usize];
+        let arrived = loose.iter().position(|seen| seen.place == target.place && seen.entry.digest == target.digest);
+        let is_linked = self.all[index].record.seen(side).is_some();
+        if let (Some(at), false) = (arrived, is_linked) {
+            let seen = loose.swap_remove(at);
+            self.link(index, side, seen);
+        }
+        let tombstone = self.tombstones[side as usize].get(&target.place);
+        let was_there = tombstone.is_some_and(|(digest, _)| *digest == target.digest);
+        let work = &mut self.all[index];
+        work.is_dirty = true;
+        let size = asked.record.seen(side.other()).map_or(0, |seen| seen.entry.size);
+        let confirmed = match work.record.seen(side) {
+            Some(seen) => seen.state(),
+            // It arrived and went again: the user took it away, or moved it on.
+            None if was_there => target.clone(),
+            None => return,
+        };
+        confirm_fields(&mut work.record.base, before.as_ref(), target, &confirmed, size);
+        if work.record.seen(side).is_none() && before.is_none() {
+            let entry = asked.record.seen(side.other()).map(|seen| seen.entry.clone());
+            work.lost[side as usize] = entry.map(|entry| Seen { place: target.place.clone(), entry, seq: 0, touched: false });
+        }
+    }
+
+    /// Lets go of a message on both sides.
+    pub fn forget(&mut self, index: usize) {
+        for side in Side::BOTH {
+            self.unlink(index, side);
+        }
+        let work = &mut self.all[index];
+        (work.record.base, work.is_dirty) = (None, true);
+        work.lost = [None, None];
+    }
+
+    /// Calls what no record claimed a new message.
+    pub fn add_loose(&mut self) {
+        for side in Side::BOTH {
+            for seen in std::mem::take(&mut self.loose[side as usize]) {
+                let mut work = Work { is_dirty: true, ..Work::default() };
+                *work.record.seen_mut(side) = Some(seen);
+                self.add(work);
+            }
+        }
+    }
+
+    /// Stores what changed.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn store(&mut self, archive: &Archive, index: usize) -> Result<()> {
+        let work = &mut self.all[index];
+        work.record.agree();
+        work.stored = archive.put(&work.stored, &work.record)?;
+        work.is_dirty = false;
+        Ok(())
+    }
+
+    /// Who is where on a side, by the digest of the bytes: for copies.
+    #[must_use]
+    pub fn by_digest(&self, side: Side) -> BTreeMap<Digest, usize> {
+        let seen = self.all.iter().enumerate();
+        seen.filter_map(|(index, work)| work.record.seen(side).map(|seen| (seen.entry.digest, index))).collect()
+    }
+}
+
+/// What was asked, changed something, and shows now, is what both sides held: base takes it, field by field.
+fn confirm_fields(base: &mut Option<Base>, before: Option<&State>, target: &State, now: &State, size: u64) {
+    let Some(before) = before else {
+        // A message that was to be made: all of it was asked.
+        *base = Some(Base {
+            place: Some(target.place.clone()),
+            in_new: Some(target.in_new),
+            flags: target.flags,
+            open: protocol::Flags::EMPTY,
+            digest: target.digest,
+            size,
+        });
+        return;
+    };
+    let Some(base) = base else { return };
+    if before.place != target.place && now.place == target.place {
+        base.place = Some(target.place.clone());
+    }
+    if before.in_new != target.in_new && now.in_new == target.in_new {
+        base.in_new = Some(target.in_new);
+    }
+    let asked = before.flags.difference(target.flags);
+    let shown = protocol::Flags::ALL.difference(now.flags.difference(target.flags));
+    let confirmed = asked.intersection(shown);
+    base.flags = base.flags.with(confirmed, target.flags);
+    base.open = base.open.with(confirmed, protocol::Flags::EMPTY);
+    if before.digest != target.digest && now.digest == target.digest {
+        (base.digest, base.size) = (target.digest, size);
+    }
+}

@@ -1,0 +1,144 @@
+//! What is too much to delete without asking (I7). Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::Digest;
+use protocol::bytes::hex;
+
+use crate::config::MaxDelete;
+use crate::record::{Fid, Place, Side};
+
+/// Up to so many messages nobody is asked.
+const COUNT_FREE: u64 = 50;
+/// The share of a replica from which on somebody is asked, in percent.
+const PERCENT_MAX: u64 = 5;
+/// From so many messages on somebody is asked, whatever the share.
+const COUNT_MAX: u64 = 2000;
+
+/// One deletion or replacement that is planned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deletion {
+    /// On which side.
+    pub side: Side,
+    /// Where the message is.
+    pub place: Place,
+    /// Its bytes.
+    pub digest: Digest,
+    /// Whether a person has confirmed it already.
+    pub confirmed: bool,
+}
+
+/// What the guard compares with.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    /// How many messages the replica holds.
+    pub messages: u64,
+    /// How many it holds in each folder that loses any.
+    pub folders: BTreeMap<Fid, u64>,
+    /// How many were deleted in the last 24 hours without confirmation.
+    pub deleted_lately: u64,
+}
+
+/// Whether the deletions of one side are too many.
+#[must_use]
+pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete) -> bool {
+    let asked: Vec<&&Deletion> = deletions.iter().filter(|deletion| !deletion.confirmed).collect();
+    if asked.is_empty() {
+        return false;
+    }
+    let count = asked.len() as u64 + holdings.deleted_lately;
+    let is_over = |percent: u64| count * 100 > holdings.messages * percent;
+    match max {
+        MaxDelete::Default => {
+            (count > COUNT_FREE && is_over(PERCENT_MAX)) || count > COUNT_MAX || empties_a_folder(&asked, holdings)
+        }
+        MaxDelete::Count(max) => count > max,
+        MaxDelete::Percent(100) => false,
+        MaxDelete::Percent(percent) => is_over(u64::from(percent)),
+    }
+}
+
+/// Whether a folder of more than 50 messages would vanish whole.
+fn empties_a_folder(deletions: &[&&Deletion], holdings: &Holdings) -> bool {
+    let mut lost: BTreeMap<Fid, u64> = BTreeMap::new();
+    for deletion in deletions {
+        *lost.entry(deletion.place.folder).or_default() += 1;
+    }
+    lost.into_iter().any(|(folder, count)| {
+        count > COUNT_FREE && holdings.folders.get(&folder).is_some_and(|&held| count >= held)
+    })
+}
+
+/// What stands for one deletion in a plan: side, place and bytes.
+#[must_use]
+pub fn line(deletion: &Deletion, folder: &[u8]) -> Digest {
+    let mut text = vec![deletion.side as u8];
+    text.extend_from_slice(folder);
+    text.push(0);
+    text.extend_from_slice(deletion.place.unique.as_bytes());
+    text.extend_from_slice(&deletion.place.copy.to_le_bytes());
+    text.extend_from_slice(deletion.digest.as_bytes());
+    Digest::of(&text)
+}
+
+/// The name of a plan: it stands for exactly this set of deletions.
+#[must_use]
+pub fn plan_name(lines: &BTreeSet<Digest>) -> String {
+    let text: Vec<u8> = lines.iter().flat_map(|line| *line.as_bytes()).collect();
+    hex(&Digest::of(&text).as_bytes()[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Unique;
+
+    fn deletions(count: usize) -> Vec<Deletion> {
+        let place = |n: usize| Place { folder: Fid(1), unique: Unique::new(n.to_string().as_bytes()).expect("valid"), copy: 0 };
+        (0..count)
+            .map(|n| Deletion { side: Side::Local, place: place(n), digest: Digest::of(b"x"), confirmed: false })
+            .collect()
+    }
+
+    fn too_much(count: usize, messages: u64, lately: u64, max: MaxDelete) -> bool {
+        let all = deletions(count);
+        let holdings = Holdings { messages, folders: BTreeMap::from([(Fid(1), messages)]), deleted_lately: lately };
+        is_too_much(&all.iter().collect::<Vec<_>>(), &holdings, max)
+    }
+
+    #[test]
+    fn the_guard_asks_over_fifty_and_five_percent_or_over_two_thousand() {
+        assert!(!too_much(50, 100, 0, MaxDelete::Default));
+        assert!(too_much(51, 1000, 0, MaxDelete::Default));
+        assert!(!too_much(51, 1020, 0, MaxDelete::Default));
+        assert!(too_much(30, 1000, 21, MaxDelete::Default), "the last day counts");
+        assert!(!too_much(2000, 400_000, 0, MaxDelete::Default));
+        assert!(too_much(2001, 400_000, 0, MaxDelete::Default));
+    }
+
+    #[test]
+    fn a_folder_of_over_fifty_does_not_vanish_unasked() {
+        let all = deletions(51);
+        let refs: Vec<&Deletion> = all.iter().collect();
+        let mut holdings = Holdings { messages: 400_000, folders: BTreeMap::from([(Fid(1), 51)]), deleted_lately: 0 };
+        assert!(is_too_much(&refs, &holdings, MaxDelete::Default));
+        holdings.folders.insert(Fid(1), 52);
+        assert!(!is_too_much(&refs, &holdings, MaxDelete::Default));
+    }
+
+    #[test]
+    fn max_delete_replaces_the_numbers() {
+        assert!(too_much(4, 1000, 0, MaxDelete::Count(3)));
+        assert!(!too_much(3, 3, 0, MaxDelete::Count(3)));
+        assert!(too_much(11, 100, 0, MaxDelete::Percent(10)));
+        assert!(!too_much(100, 100, 0, MaxDelete::Percent(100)));
+    }
+
+    #[test]
+    fn what_a_person_confirmed_does_not_count() {
+        let mut all = deletions(5000);
+        all.iter_mut().for_each(|deletion| deletion.confirmed = true);
+        let holdings = Holdings { messages: 5000, ..Holdings::default() };
+        assert!(!is_too_much(&all.iter().collect::<Vec<_>>(), &holdings, MaxDelete::Default));
+    }
+}

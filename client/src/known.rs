@@ -1,0 +1,53 @@
+//! Which replicas were last found at an account's two places.
+//!
+//! A hint, never identity: it says which marker to expect, so that a missing one is noticed, and which archive to open
+//! before the server has answered. Keyed by a hash of what was typed; losing it costs one more connection.
+
+use std::path::{Path, PathBuf};
+
+use maildir::durable::replace_file;
+use protocol::bytes::hex;
+use protocol::{Digest, ReplicaId};
+
+use crate::config::Account;
+
+/// The two replicas of a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pair {
+    /// The one here.
+    pub local: ReplicaId,
+    /// The one there.
+    pub remote: ReplicaId,
+}
+
+fn path(state_dir: &Path, account: &Account) -> PathBuf {
+    let text = format!("{}\0{}", account.remote, account.local.display());
+    let digest = Digest::of(text.as_bytes());
+    state_dir.join("addresses").join(hex(&digest.as_bytes()[..16]))
+}
+
+/// What is remembered of an account.
+#[must_use]
+pub fn find(account: &Account) -> Option<Pair> {
+    let text = std::fs::read(path(&account.state_dir, account)).ok()?;
+    let mut words = text.split(u8::is_ascii_whitespace);
+    let local = ReplicaId::parse(words.next()?)?;
+    let remote = ReplicaId::parse(words.next()?)?;
+    Some(Pair { local, remote })
+}
+
+/// Remembers an account's pair.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
+    if find(account) == Some(pair) {
+        return Ok(());
+    }
+    let path = path(&account.state_dir, account);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)
+            .map_err(|source| maildir::Error::Io { what: "make", path: dir.to_owned(), source })?;
+    }
+    replace_file(&path, format!("{} {}\n", pair.local, pair.remote).as_bytes())
+}

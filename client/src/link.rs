@@ -1,0 +1,297 @@
+//! The connection as the driver sees it: requests go in, answers come out, and neither waits for the other.
+//!
+//! One thread writes, one reads. The driver never blocks on writing, and the reader never waits for the writer, so that
+//! both ends always keep reading (`docs/protocol.md`, "flow").
+
+use std::io::{BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
+use protocol::codec::decode;
+use protocol::frame::{Frame, FrameReader, FrameWriter};
+use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
+use protocol::message::{Hello, Refusal, Welcome};
+use protocol::{Op, Request, Response};
+
+use crate::address::Address;
+use crate::exit_code::ExitCode;
+use crate::transport::{ConnectError, ConnectOptions, Connection, Peer, connect};
+
+/// How many frames are read ahead of the driver.
+const FRAMES_AHEAD: usize = 64;
+
+/// Why the other end is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It could not be reached, or is no agent, or went away.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It does not speak our protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// It says no.
+    #[error("{}", .0.why)]
+    Refused(Refusal),
+}
+
+impl LinkError {
+    /// How a run ends because of it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        use protocol::message::RefusalKind;
+        match self {
+            LinkError::Connect(error) => error.exit_code(),
+            LinkError::Protocol(_) => ExitCode::Error,
+            LinkError::Refused(refusal) => match refusal.kind {
+                RefusalKind::Usage => ExitCode::Usage,
+                RefusalKind::Error => ExitCode::Error,
+                RefusalKind::Unsafe => ExitCode::Unsafe,
+                RefusalKind::Temporary => ExitCode::Temporary,
+            },
+        }
+    }
+}
+
+/// Something for the agent.
+enum Outbound {
+    Request(Request),
+    /// A batch with the bodies that follow it; `None` for one that is not to be had any more.
+    Apply(Vec<Op>, Vec<(Option<Located>, u64)>),
+    /// Where bodies are read from here.
+    Source(Bodies),
+}
+
+/// Something from the agent.
+#[derive(Debug)]
+pub enum Answer {
+    /// A message.
+    Response(Response),
+    /// A piece of a body, and whether it is the last.
+    Body(Vec<u8>, bool),
+}
+
+/// An open connection.
+pub struct Link {
+    outbound: Sender<Outbound>,
+    inbound: Receiver<Result<Answer, protocol::Error>>,
+    peer: Option<Peer>,
+    writer: Option<JoinHandle<()>>,
+    sent: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
+}
+
+impl Link {
+    /// Reaches the agent and lets it introduce itself.
+    ///
+    /// # Errors
+    /// When it cannot be reached, is something else, is too old or too new, or refuses.
+    pub fn open(address: &Address, options: &ConnectOptions, hello: &Hello) -> Result<(Link, Welcome), LinkError> {
+        let word = hello_word(hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
+        let Connection { reader, writer, peer } = connect(address, options, &word)?;
+        let mut reader = BufReader::with_capacity(64 * 1024, reader);
+        match read_greeting(&mut reader) {
+            Ok(greeting) if choose_version(VERSIONS, greeting.versions).is_none() => {
+                let error = HandshakeError::Version { ours: VERSIONS, theirs: greeting.versions };
+                return Err(LinkError::Protocol(error.to_string()));
+            }
+            Ok(greeting) if !greeting.noise.is_empty() => {
+                let noise = protocol::bytes::escape(&greeting.noise);
+                tracing::info!("Before the agent spoke came: {noise}");
+            }
+            Ok(_) => {}
+            Err(HandshakeError::NoMagic { noise }) => {
+                drop(writer);
+                return Err(peer.diagnose(&noise).into());
+            }
+            Err(error) => return Err(LinkError::Protocol(error.to_string())),
+        }
+        let (sent, received) = (Arc::new(AtomicU64::new(word.len() as u64)), Arc::new(AtomicU64::new(0)));
+        let (outbound, to_send) = channel();
+        let (to_read, inbound) = sync_channel(FRAMES_AHEAD);
+        let counter = Arc::clone(&sent);
+        let writer = std::thread::spawn(move || write_all(writer, &to_send, &counter));
+        let counter = Arc::clone(&received);
+        std::thread::spawn(move || read_all(reader, &to_read, &counter));
+        let mut link = Link { outbound, inbound, peer: Some(peer), writer: Some(writer), sent, received };
+        match link.response()? {
+            Response::Welcome(welcome) => Ok((link, welcome)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for something.
+    pub fn request(&self, request: Request) {
+        // A writer that is gone has failed; the reader will say how the connection ended.
+        let _ = self.outbound.send(Outbound::Request(request));
+    }
+
+    /// Sends a batch of operations and the bodies that belong to it.
+    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<(Option<Located>, u64)>) {
+        let _ = self.outbound.send(Outbound::Apply(ops, bodies));
+    }
+
+    /// Says where bodies are read from.
+    pub fn read_from(&self, bodies: Bodies) {
+        let _ = self.outbound.send(Outbound::Source(bodies));
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// When the connection is lost, the agent refuses, or what came is no answer.
+    pub fn answer(&mut self) -> Result<Answer, LinkError> {
+        match self.inbound.recv() {
+            Ok(Ok(Answer::Response(Response::Refused(refusal)))) => Err(LinkError::Refused(refusal)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(protocol::Error::Io(_))) | Err(_) => Err(self.lost()),
+            Ok(Err(error)) => Err(LinkError::Protocol(error.to_string())),
+        }
+    }
+
+    /// The next answer, which must be a message.
+    ///
+    /// # Errors
+    /// Like [`Link::answer`].
+    pub fn response(&mut self) -> Result<Response, LinkError> {
+        match self.answer()? {
+            Answer::Response(response) => Ok(response),
+            Answer::Body(..) => Err(LinkError::Protocol("A body came that nobody asked for".to_owned())),
+        }
+    }
+
+    fn lost(&mut self) -> LinkError {
+        match self.peer.take() {
+            Some(peer) => LinkError::Connect(peer.diagnose_loss()),
+            None => LinkError::Protocol("The connection was lost".to_owned()),
+        }
+    }
+
+    /// Ends a finished conversation; returns the bytes sent and received.
+    pub fn close(self) -> (u64, u64) {
+        let Link { outbound, inbound, peer, writer, sent, received } = self;
+        drop(outbound);
+        drop(inbound);
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+        if let Some(peer) = peer {
+            peer.close();
+        }
+        (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+    }
+
+    /// The bytes that went over the wire so far, sent and received.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// What the driver says of an answer that makes no sense where it came.
+#[must_use]
+pub fn unexpected(response: &Response) -> LinkError {
+    let text = format!("{response:?}");
+    let name = text.split(['(', ' ', '{']).next().unwrap_or_default();
+    LinkError::Protocol(format!("The agent answered {name} where something else was due; install the same release on both sides"))
+}
+
+fn write_all(writer: Box<dyn Write + Send>, outbound: &Receiver<Outbound>, counter: &AtomicU64) {
+    let mut writer = FrameWriter::new(writer);
+    let word = counter.load(Ordering::Relaxed);
+    let mut source = None;
+    if let Err(error) = write_until_closed(&mut writer, outbound, &mut source, &mut |count| {
+        counter.store(word + count, Ordering::Relaxed);
+    }) {
+        // The reader learns of a lost connection too, and knows more of why.
+        tracing::debug!("Cannot write to the agent: {error}");
+    }
+}
+
+fn write_until_closed<W: Write>(
+    writer: &mut FrameWriter<W>,
+    outbound: &Receiver<Outbound>,
+    source: &mut Option<Bodies>,
+    count: &mut dyn FnMut(u64),
+) -> protocol::Result<()> {
+    loop {
+        let next = match outbound.try_recv() {
+            Ok(next) => next,
+            Err(TryRecvError::Empty) => {
+                writer.flush()?;
+                count(writer.bytes_written());
+                match outbound.recv() {
+                    Ok(next) => next,
+                    Err(_) => break,
+                }
+            }
+            Err(TryRecvError::Disconnected) => break,
+        };
+        match next {
+            Outbound::Request(request) => writer.message(&request)?,
+            Outbound::Source(bodies) => *source = Some(bodies),
+            Outbound::Apply(ops, bodies) => {
+                writer.message(&Request::Apply(ops))?;
+                for (located, offset) in bodies {
+                    write_body(writer, source.as_ref(), located.as_ref(), offset)?;
+                    count(writer.bytes_written());
+                }
+            }
+        }
+    }
+    writer.finish()?;
+    count(writer.bytes_written());
+    Ok(())
+}
+
+/// Sends a body; one that is not to be had is sent empty, which the agent sees by its digest.
+fn write_body<W: Write>(
+    writer: &mut FrameWriter<W>,
+    source: Option<&Bodies>,
+    located: Option<&Located>,
+    offset: u64,
+) -> protocol::Result<()> {
+    let opened = source.zip(located).map(|(source, located)| source.open(located, offset));
+    match opened {
+        Some(Ok(Outgoing::Small(bytes))) => writer.body_chunk(&bytes, true),
+        Some(Ok(Outgoing::Large(file, left))) => {
+            let mut file = file.take(left);
+            let mut buffer = vec![0; CHUNK_BYTES];
+            loop {
+                let read = file.read(&mut buffer).unwrap_or(0);
+                writer.body_chunk(&buffer[..read], read == 0)?;
+                if read == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        Some(Err(error)) => {
+            tracing::info!("A message is not to be had now: {error}");
+            writer.body_chunk(&[], true)
+        }
+        None => writer.body_chunk(&[], true),
+    }
+}
+
+fn read_all(
+    reader: impl Read,
+    inbound: &SyncSender<Result<Answer, protocol::Error>>,
+    counter: &AtomicU64,
+) {
+    let mut reader = FrameReader::new(reader);
+    loop {
+        let answer = match reader.next() {
+            Ok(Some(Frame::Message(bytes))) => decode(&bytes).map(Answer::Response),
+            Ok(Some(Frame::Body { bytes, last })) => Ok(Answer::Body(bytes, last)),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        counter.store(reader.bytes_read(), Ordering::Relaxed);
+        let is_error = answer.is_err();
+        if inbound.send(answer).is_err() || is_error {
+            return;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Finding out who is who: moves within a side, and messages that both sides hold without having agreed on them.
+//!
+//! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
+//! and three copies stay three (C2).
+
+use std::collections::BTreeMap;
+
+use protocol::Digest;
+
+use crate::fold::WorkSet;
+use crate::record::{Base, Place, Side};
+
+/// One candidate: where it is or was, and its index.
+type Candidate = (Place, usize);
+
+/// A rule by which two candidates of the same bytes pair off.
+type Rule = fn(&Place, &Place) -> bool;
+
+const SAME_PLACE: Rule = |a, b| a.folder == b.folder && a.unique == b.unique;
+const SAME_UNIQUE: Rule = |a, b| a.unique == b.unique;
+const SAME_FOLDER: Rule = |a, b| a.folder == b.folder;
+const ANY: Rule = |_, _| true;
+
+/// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
+pub fn pair_moves(set: &mut WorkSet, side: Side) {
+    let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for (index, work) in set.all.iter().enumerate() {
+        let (None, Some(base)) = (work.record.seen(side), &work.record.base) else { continue };
+        let last = work.lost[side as usize].as_ref();
+        let place = last.map(|seen| &seen.place).or(base.place.as_ref());
+        if let Some(place) = place {
+            let digest = last.map_or(base.digest, |seen| seen.entry.digest);
+            lost.entry(digest).or_default().push((place.clone(), index));
+        }
+    }
+    let mut fresh: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for (index, seen) in set.loose[side as usize].iter().enumerate() {
+        if lost.contains_key(&seen.entry.digest) {
+            fresh.entry(seen.entry.digest).or_default().push((seen.place.clone(), index));
+        }
+    }
+    let mut taken = Vec::new();
+    for (digest, fresh) in fresh {
+        let lost = lost.remove(&digest).unwrap_or_default();
+        for (old, new) in pair_off(lost, fresh, &[SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY]) {
+            let mut seen = set.loose[side as usize][new].clone();
+            let was = set.all[old].lost[side as usize].take();
+            // Back at its old place it still was away in between, which counts like a move.
+            let old_place = was.map(|was| was.place).or_else(|| set.all[old].record.base.as_ref()?.place.clone());
+            seen.touched = old_place.is_none_or(|old_place| old_place == seen.place);
+            set.link(old, side, seen);
+            taken.push(new);
+        }
+    }
+    taken.sort_unstable();
+    for index in taken.into_iter().rev() {
+        set.loose[side as usize].swap_remove(index);
+    }
+}
+
+/// Pairs messages that stand on one side each with the same bytes: one message (rows 13 and 13b). Returns how many.
+pub fn pair_equal(set: &mut WorkSet) -> usize {
+    let single = |set: &WorkSet, side: Side| {
+        let mut found: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+        for (index, work) in set.all.iter().enumerate() {
+            if let (None, Some(seen), None) = (&work.record.base, work.record.seen(side), work.record.seen(side.other())) {
+                found.entry(seen.entry.digest).or_default().push((seen.place.clone(), index));
+            }
+        }
+        found
+    };
+    let mut there = single(set, Side::Remote);
+    let mut count = 0;
+    for (digest, here) in single(set, Side::Local) {
+        let there = there.remove(&digest).unwrap_or_default();
+        for (local, remote) in pair_off(here, there, &[SAME_PLACE, SAME_FOLDER, SAME_UNIQUE]) {
+            let Some(theirs) = set.unlink(remote, Side::Remote) else { continue };
+            set.link(local, Side::Remote, theirs);
+            let work = &mut set.all[local];
+            if let (Some(here), Some(there)) = (&work.record.local, &work.record.remote) {
+                work.record.base = Some(Base::common(here, there));
+            }
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Pairs two lists of candidates: everything that the first rule joins, then the second among the rest, and so on.
+fn pair_off(mut one: Vec<Candidate>, mut other: Vec<Candidate>, rules: &[Rule]) -> Vec<(usize, usize)> {
+    one.sort();
+    other.sort();
+    let mut pairs = Vec::new();
+    for rule in rules {
+        one.retain(|(place, index)| {
+            let Some(at) = other.iter().position(|(candidate, _)| rule(place, candidate)) else { return true };
+            pairs.push((*index, other.remove(at).1));
+            false
+        });
+    }
+    pairs
+}

@@ -1,0 +1,219 @@
+//! The values that reconcile works on: a message as base and both sides know it.
+//!
+//! Plain data. Places use the archive's own folder numbers, so that a renamed folder is one changed name and not a
+//! change of every message in it.
+
+use protocol::{Digest, Entry, Flags, Unique};
+use serde::{Deserialize, Serialize};
+
+/// Which replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Side {
+    /// The one here.
+    Local,
+    /// The server's.
+    Remote,
+}
+
+impl Side {
+    /// Both, the local one first.
+    pub const BOTH: [Side; 2] = [Side::Local, Side::Remote];
+
+    /// The one across.
+    #[must_use]
+    pub fn other(self) -> Side {
+        match self {
+            Side::Local => Side::Remote,
+            Side::Remote => Side::Local,
+        }
+    }
+}
+
+/// The archive's own number of a folder; the same for both sides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Fid(pub u32);
+
+/// Where a message is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// The folder.
+    pub folder: Fid,
+    /// The unique name.
+    pub unique: Unique,
+    /// The running number among files of the same unique name, mostly 0.
+    pub copy: u16,
+}
+
+/// A message as one side was last seen to hold it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where it is.
+    pub place: Place,
+    /// What it is.
+    pub entry: Entry,
+    /// The number under which the side's journal told it.
+    pub seq: u64,
+    /// It went and came back since base: that counts like a move.
+    pub touched: bool,
+}
+
+/// What both sides agreed on. Presence is agreed wherever there is a base; a field is only once both sides were seen to
+/// hold the same value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Base {
+    /// The place, if agreed.
+    pub place: Option<Place>,
+    /// New or cur, if agreed.
+    pub in_new: Option<bool>,
+    /// The flags, where agreed.
+    pub flags: Flags,
+    /// The letters that are not agreed.
+    pub open: Flags,
+    /// The bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// What both sides agreed on; none for a message that only one side ever had.
+    pub base: Option<Base>,
+    /// The message here.
+    pub local: Option<Seen>,
+    /// The message there.
+    pub remote: Option<Seen>,
+    /// A person confirmed that it be deleted where it still is.
+    pub confirmed: bool,
+}
+
+/// What a message shall be, on both sides.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Where.
+    pub place: Place,
+    /// In `new` or in `cur`.
+    pub in_new: bool,
+    /// With which flags.
+    pub flags: Flags,
+    /// With which bytes.
+    pub digest: Digest,
+}
+
+impl Seen {
+    /// The four fields that are merged.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State {
+            place: self.place.clone(),
+            in_new: self.entry.in_new,
+            flags: self.entry.flags(),
+            digest: self.entry.digest,
+        }
+    }
+}
+
+impl Base {
+    /// What two sides have in common; the digest must be.
+    #[must_use]
+    pub fn common(local: &Seen, remote: &Seen) -> Base {
+        let (here, there) = (local.entry.flags(), remote.entry.flags());
+        Base {
+            place: (local.place == remote.place).then(|| local.place.clone()),
+            in_new: (local.entry.in_new == remote.entry.in_new).then_some(local.entry.in_new),
+            flags: here.intersection(there),
+            open: here.difference(there),
+            digest: local.entry.digest,
+            size: local.entry.size,
+        }
+    }
+
+    /// Takes over whatever both sides now hold alike.
+    pub fn agree(&mut self, local: &Seen, remote: &Seen) {
+        if local.place == remote.place {
+            self.place = Some(local.place.clone());
+        }
+        if local.entry.in_new == remote.entry.in_new {
+            self.in_new = Some(local.entry.in_new);
+        }
+        let (here, there) = (local.entry.flags(), remote.entry.flags());
+        let alike = Flags::ALL.difference(here.difference(there));
+        self.flags = self.flags.with(alike, here);
+        self.open = self.open.with(alike, Flags::EMPTY);
+        if local.entry.digest == remote.entry.digest {
+            (self.digest, self.size) = (local.entry.digest, local.entry.size);
+        }
+    }
+}
+
+impl Record {
+    /// What a side was last seen to hold.
+    #[must_use]
+    pub fn seen(&self, side: Side) -> Option<&Seen> {
+        match side {
+            Side::Local => self.local.as_ref(),
+            Side::Remote => self.remote.as_ref(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn seen_mut(&mut self, side: Side) -> &mut Option<Seen> {
+        match side {
+            Side::Local => &mut self.local,
+            Side::Remote => &mut self.remote,
+        }
+    }
+
+    /// Brings base up to what both sides are now seen to hold; a message that is gone on both sides loses it.
+    pub fn agree(&mut self) {
+        match (&self.local, &self.remote) {
+            (Some(local), Some(remote)) => match &mut self.base {
+                Some(base) => base.agree(local, remote),
+                None if local.entry.digest == remote.entry.digest => self.base = Some(Base::common(local, remote)),
+                None => {}
+            },
+            (None, None) => self.base = None,
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if self.is_agreed() {
+            for side in Side::BOTH {
+                if let Some(seen) = self.seen_mut(side) {
+                    seen.touched = false;
+                }
+            }
+        }
+    }
+
+    /// Whether both sides hold exactly what is agreed.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        let (Some(base), Some(local), Some(remote)) = (&self.base, &self.local, &self.remote) else {
+            return false;
+        };
+        let (here, there) = (local.state(), remote.state());
+        here == there
+            && base.open.is_empty()
+            && base.place.as_ref() == Some(&here.place)
+            && (base.in_new, base.flags, base.digest) == (Some(here.in_new), here.flags, here.digest)
+    }
+
+    /// Whether nothing is known of it any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.local.is_none() && self.remote.is_none()
+    }
+
+    /// Whether exactly one side has it.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.local.is_some() != self.remote.is_some()
+    }
+
+    /// Every folder in which it was seen or agreed.
+    pub fn folders(&self) -> impl Iterator<Item = Fid> {
+        let base = self.base.as_ref().and_then(|base| base.place.as_ref());
+        let seen = [self.local.as_ref(), self.remote.as_ref()].into_iter().flatten().map(|seen| &seen.place);
+        base.into_iter().chain(seen).map(|place| place.folder)
+    }
+}

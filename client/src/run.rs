@@ -1,0 +1,319 @@
+//! The story of one account's pull, push or sync: open, merge, ask the guard, carry out, say what happened.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Instant;
+
+use protocol::message::{At, Problem};
+use protocol::{Digest, Op};
+
+use crate::archive::{Stored, now_secs};
+use crate::config::{Account, MaxDelete};
+use crate::execute::{Done, Executor};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::filter::Scope;
+use crate::guard::{Deletion, Holdings, is_too_much, line, plan_name};
+use crate::hooks::run_post;
+use crate::plan::{Direction, Kind, Limits, Plan, Planner};
+use crate::progress::{Phase, Progress};
+use crate::reconcile::Conflict;
+use crate::record::{Fid, Side};
+use crate::report::{PlannedAction, Summary, Tally};
+use crate::session::Session;
+
+/// Syncs one account; whatever happens is in the summary.
+#[must_use]
+pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose: bool) -> Summary {
+    let begun = Instant::now();
+    let mut summary = Summary {
+        account: account.name.clone(),
+        direction: direction.name(),
+        dry_run: account.dry_run,
+        ..Summary::default()
+    };
+    if let Err(failure) = sync(account, direction, progress, verbose, &mut summary) {
+        summary.error = Some(failure.to_string());
+        summary.exit = summary.exit.worst(failure.exit_code());
+    }
+    progress.clear();
+    summary.seconds = begun.elapsed().as_secs_f64();
+    summary
+}
+
+fn sync(
+    account: &Account,
+    direction: Direction,
+    progress: &Progress,
+    verbose: bool,
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    progress.begin(Phase::Scanning, 0, 0);
+    let mut session = Session::open(account, direction, verbose)?;
+    progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
+    let limits = Limits { direction, rights: session.welcome.rights, no_delete: account.no_delete };
+    let Session { set, folders, archive, .. } = &mut session;
+    let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
+    let guarded = ask_guard(&mut planner, &Guarding { account, archive, folders })?;
+    let plan = guarded.plan;
+    summary.conflicts = plan.conflicts.iter().map(|(index, conflict)| describe(&session, *index, *conflict)).collect();
+    summary.plan = guarded.name;
+    if summary.plan.is_some() {
+        summary.exit = ExitCode::Unsafe;
+    }
+    summary.notes.append(&mut session.notes);
+    if account.dry_run {
+        preview(&session, &plan, summary);
+        let problems = std::mem::take(&mut session.problems);
+        return finish(session, problems, summary);
+    }
+    let problems = std::mem::take(&mut session.problems);
+    let executed = Executor::new(&mut session, plan, progress).run();
+    (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
+    let Done { tallies, problems: more, full, changed, .. } = executed?;
+    [summary.here, summary.there] = tallies;
+    if let Some(command) = account.post_hook.as_deref().filter(|_| !changed.is_empty())
+        && let Err(why) = run_post(command, &changed)
+    {
+        summary.notes.push(why);
+    }
+    summary.pending = pending(&session, &HashSet::new());
+    session.archive.set("last_sync", &now_secs())?;
+    if let Some(why) = full {
+        summary.exit = summary.exit.worst(ExitCode::Error);
+        summary.error = Some(format!("The disk took no more ({why}); make room and run again, what is done is kept"));
+    }
+    finish(session, problems.into_iter().chain(more).collect(), summary)
+}
+
+/// Closes the connection and says what was left alone, but only when that list is another one than last time.
+fn finish(session: Session, problems: Vec<Problem>, summary: &mut Summary) -> Result<(), Failure> {
+    let problems: BTreeSet<Problem> = problems.into_iter().collect();
+    let known: BTreeSet<Problem> = session.archive.get("problems")?.unwrap_or_default();
+    if problems != known {
+        session.archive.set("problems", &problems)?;
+        if !problems.is_empty() {
+            summary.exit = summary.exit.worst(ExitCode::Skipped);
+            summary.skipped = problems.into_iter().collect();
+        }
+    }
+    let (sent, received) = session.link.close();
+    (summary.bytes_sent, summary.bytes_received) = (sent, received);
+    Ok(())
+}
+
+// The guard.
+
+struct Guarding<'a> {
+    account: &'a Account,
+    archive: &'a crate::archive::Archive,
+    folders: &'a crate::folders::Folders,
+}
+
+struct Guarded {
+    plan: Plan,
+    /// The name under which the deletions that were held back can be confirmed.
+    name: Option<String>,
+}
+
+/// Holds back deletions that are too many, or that are not those that a person confirmed.
+fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Failure> {
+    let plan = planner.lay_out(&HashSet::new())?;
+    let mut deletions = [Vec::new(), Vec::new()];
+    for side in Side::BOTH {
+        for step in &plan.steps[side as usize] {
+            if !matches!(step.kind, Kind::Deleted | Kind::Replaced) || step.forget {
+                continue;
+            }
+            let record = &planner.set.all[step.index].record;
+            if let Some(seen) = record.seen(side) {
+                let (place, digest, confirmed) = (seen.place.clone(), seen.entry.digest, record.confirmed);
+                deletions[side as usize].push((step.index, Deletion { side, place, digest, confirmed }));
+            }
+        }
+    }
+    let line_of = |deletion: &Deletion| line(deletion, guarding.folders.name(deletion.place.folder).as_bytes());
+    let mut held = HashSet::new();
+    if let Some(name) = &guarding.account.confirm {
+        let Some(lines) = guarding.archive.plan(name)? else {
+            return Err(Failure::Usage(format!(
+                "There is no plan {name:?} to confirm; run without --confirm to see what is held back"
+            )));
+        };
+        return confirm(planner, guarding, &deletions, &lines.into_iter().collect(), &line_of);
+    }
+    let mut lines = BTreeSet::new();
+    for side in Side::BOTH {
+        let all = &deletions[side as usize];
+        let plain: Vec<&Deletion> = all.iter().map(|(_, deletion)| deletion).collect();
+        let holdings = holdings(planner, guarding, side, &plain)?;
+        if is_too_much(&plain, &holdings, guarding.account.guard) {
+            for (index, deletion) in all.iter().filter(|(_, deletion)| !deletion.confirmed) {
+                held.insert((side, *index));
+                lines.insert(line_of(deletion));
+            }
+        }
+    }
+    if held.is_empty() {
+        return Ok(Guarded { plan, name: None });
+    }
+    let name = plan_name(&lines);
+    guarding.archive.put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
+    Ok(Guarded { plan: planner.lay_out(&held)?, name: Some(name) })
+}
+
+/// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
+fn confirm(
+    planner: &mut Planner,
+    guarding: &Guarding,
+    deletions: &[Vec<(usize, Deletion)>; 2],
+    lines: &HashSet<Digest>,
+    line_of: &dyn Fn(&Deletion) -> Digest,
+) -> Result<Guarded, Failure> {
+    let mut held = HashSet::new();
+    let mut told = Vec::new();
+    for side in Side::BOTH {
+        for (index, deletion) in &deletions[side as usize] {
+            if lines.contains(&line_of(deletion)) {
+                let record = &mut planner.set.all[*index].record;
+                let place = record.base.as_ref().and_then(|base| base.place.clone());
+                if let (Side::Local, false, Some(place)) = (side, record.confirmed, place) {
+                    told.push(place);
+                }
+                record.confirmed = true;
+            } else if !deletion.confirmed {
+                held.insert((side, *index));
+            }
+        }
+    }
+    let mut plan = planner.lay_out(&held)?;
+    // Other clients hear of it from the server's journal and need not ask again.
+    for place in told {
+        let folder = guarding.folders.name_then(Side::Remote, place.folder, &plan.renaming[Side::Remote as usize]);
+        let at = At { folder, unique: place.unique, copy: place.copy };
+        plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
+    }
+    Ok(Guarded { plan, name: None })
+}
+
+/// What the guard compares with; counted only where there is something to compare.
+fn holdings(
+    planner: &Planner,
+    guarding: &Guarding,
+    side: Side,
+    deletions: &[&Deletion],
+) -> Result<Holdings, Failure> {
+    if deletions.is_empty() || guarding.account.guard == MaxDelete::Percent(100) {
+        return Ok(Holdings::default());
+    }
+    let at = now_secs().saturating_sub(86_400);
+    let deleted_lately = guarding.archive.deletions_since(side, at)?;
+    let is_few = deletions.len() as u64 + deleted_lately <= 50;
+    if is_few && guarding.account.guard == MaxDelete::Default {
+        return Ok(Holdings { messages: u64::MAX / 200, folders: BTreeMap::new(), deleted_lately });
+    }
+    let unstored = |folder: Option<Fid>| {
+        let works = planner.set.all.iter().filter(|work| !matches!(work.stored, Stored::Agreed(_)));
+        let seen = works.filter_map(|work| work.record.seen(side));
+        seen.filter(|seen| folder.is_none_or(|folder| seen.place.folder == folder)).count() as u64
+    };
+    let mut folders = BTreeMap::new();
+    for deletion in deletions {
+        let folder = deletion.place.folder;
+        if let std::collections::btree_map::Entry::Vacant(entry) = folders.entry(folder) {
+            entry.insert(guarding.archive.agreed_in(folder)?.len() as u64 + unstored(Some(folder)));
+        }
+    }
+    Ok(Holdings { messages: guarding.archive.agreed_count()? + unstored(None), folders, deleted_lately })
+}
+
+// What people see.
+
+fn describe(session: &Session, index: usize, conflict: Conflict) -> String {
+    let record = &session.set.all[index].record;
+    let seen = record.remote.as_ref().or(record.local.as_ref());
+    let name = seen.map_or_else(String::new, |seen| {
+        format!("{}/{}", session.folders.name(seen.place.folder), seen.place.unique)
+    });
+    let what = match conflict {
+        Conflict::Moved => "was moved to two places; the server's was kept",
+        Conflict::Survived => "was deleted on one side and moved or edited on the other; it was kept",
+        Conflict::Edited => "was edited on both sides; both versions were kept",
+        Conflict::Named => "had the name of another message; both were kept, one under a fresh name",
+    };
+    format!("{name} {what}")
+}
+
+/// How many messages and folders are not as they shall be on both sides, but for those that a plan takes care of.
+fn pending(session: &Session, planned: &HashSet<usize>) -> u64 {
+    let filter = &session.account.filter;
+    let is_known = |id: Fid| session.folders.scope(filter, id) != Scope::Excluded;
+    let messages = session.set.all.iter().enumerate().filter(|(index, work)| {
+        !work.record.is_empty()
+            && !work.record.is_agreed()
+            && !planned.contains(index)
+            && work.record.folders().any(is_known)
+    });
+    let folders = session.folders.iter().filter(|(id, folder)| {
+        let names = [folder.on(Side::Local), folder.on(Side::Remote)].map(|on| on.map(|(_, name)| name));
+        names[0] != names[1] && is_known(*id)
+    });
+    let folders = if planned.is_empty() { folders.count() } else { 0 };
+    (messages.count() + folders) as u64
+}
+
+/// Says what a dry run would do.
+fn preview(session: &Session, plan: &Plan, summary: &mut Summary) {
+    let mut planned = HashSet::new();
+    for (side, name) in [(Side::Local, "here"), (Side::Remote, "there")] {
+        let mut tally = Tally::default();
+        for (_, op) in plan.before[side as usize].iter().chain(&plan.after[side as usize]) {
+            summary.actions.extend(action(name, op, None));
+        }
+        for step in &plan.steps[side as usize] {
+            planned.insert(step.index);
+            let (count, text) = match step.kind {
+                Kind::New => (&mut tally.new, "new"),
+                Kind::Copied => (&mut tally.copied, "copy"),
+                Kind::Moved => (&mut tally.moved, "move"),
+                Kind::Flags => (&mut tally.flags, "flags"),
+                Kind::Replaced => (&mut tally.replaced, "replace"),
+                Kind::Deleted => (&mut tally.deleted, "delete"),
+            };
+            *count += 1;
+            summary.actions.extend(action(name, &step.op, Some(text)));
+        }
+        match side {
+            Side::Local => summary.here = tally,
+            Side::Remote => summary.there = tally,
+        }
+    }
+    summary.pending = pending(session, &planned);
+}
+
+fn action(side: &'static str, op: &Op, kind: Option<&'static str>) -> Option<PlannedAction> {
+    let folder = |action, name: &protocol::FolderName, to: Option<String>| PlannedAction {
+        side,
+        action,
+        folder: name.to_string(),
+        name: String::new(),
+        to,
+    };
+    let message = |at: &At, to: Option<String>| PlannedAction {
+        side,
+        action: kind.unwrap_or("change"),
+        folder: at.folder.to_string(),
+        name: at.unique.to_string(),
+        to,
+    };
+    match op {
+        Op::MakeFolder { name } => Some(folder("make-folder", name, None)),
+        Op::RemoveFolder { name } => Some(folder("remove-folder", name, None)),
+        Op::RenameFolder { from, to } => Some(folder("rename-folder", from, Some(to.to_string()))),
+        Op::Create { at, .. } | Op::Retire { at, .. } => Some(message(at, None)),
+        Op::Update { at, to, .. } => {
+            let target = (at != to).then(|| format!("{}/{}", to.folder, to.unique));
+            Some(message(at, target))
+        }
+        Op::Confirm { .. } => None,
+    }
+}

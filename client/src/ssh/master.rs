@@ -1,0 +1,380 @@
+//! Makes the ssh connection itself: the `ssh` of this machine, in the background, with a control socket.
+
+use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use protocol::bytes::escape;
+
+use super::Login;
+use crate::transport::{ConnectError, Relay, Tail};
+
+/// How long to wait for a server's first word where the user's ssh config has no limit, in seconds; TCP alone would
+/// take two minutes.
+const CONNECT_SECS: u32 = 30;
+
+/// What we need to know of the user's ssh config.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// The control socket that he would use, if any.
+    pub(super) control_path: Option<PathBuf>,
+    /// Whether he limits how long connecting may take.
+    limits_connecting: bool,
+}
+
+/// Asks ssh what the user's config says about this login.
+///
+/// # Errors
+/// When ssh is not there, or the config or the key file is not.
+pub(super) fn settings(login: &Login) -> Result<Settings, ConnectError> {
+    let mut command = base(login);
+    let output = command
+        .arg("-G")
+        .arg("--")
+        .arg(login.host)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(not_started)?;
+    if !output.status.success() {
+        let said = crate::transport::one_line(&output.stderr);
+        return Err(ConnectError::Options(format!(
+            "ssh does not accept its configuration: {said}"
+        )));
+    }
+    Ok(parse_settings(&output.stdout))
+}
+
+fn parse_settings(output: &[u8]) -> Settings {
+    let value = |key: &[u8]| {
+        let line = output
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(b" "));
+        line.filter(|value| !value.is_empty() && *value != b"none")
+    };
+    let control_path =
+        value(b"controlpath").map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+    Settings {
+        control_path,
+        limits_connecting: value(b"connecttimeout").is_some(),
+    }
+}
+
+/// Connects and logs in, and leaves ssh in the background with its control socket at `socket`.
+///
+/// # Errors
+/// When there is no connection; the sentence is made from what ssh said.
+pub(super) fn start(
+    login: &Login,
+    settings: &Settings,
+    socket: &Path,
+    idle_secs: u64,
+) -> Result<(), ConnectError> {
+    if let Some(key) = login.options.identity.as_ref().filter(|key| !key.exists()) {
+        let key = escape(key.as_os_str().as_bytes());
+        return Err(ConnectError::Options(format!("There is no key \"{key}\"")));
+    }
+    let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let mut command = background(login, settings, socket, idle_secs, interactive);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut ssh = command.spawn().map_err(not_started)?;
+    let relay = match (login.options.verbose, interactive) {
+        (true, _) => Relay::AtOnce,
+        (false, true) => Relay::HeldBack,
+        (false, false) => Relay::Never,
+    };
+    let stderr = ssh.stderr.take().expect("stderr was asked to be a pipe");
+    let stderr = Tail::collect(stderr, relay);
+    let status = ssh.wait().map_err(not_started)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(explain(login, &stderr.bytes()))
+    }
+}
+
+/// The command line of a connection in the background.
+fn background(
+    login: &Login,
+    settings: &Settings,
+    socket: &Path,
+    idle_secs: u64,
+    interactive: bool,
+) -> Command {
+    let mut command = base(login);
+    // -f: it returns once the login has succeeded. -a, -x: neither the user's ssh agent nor his display is the
+    // server's business. LogLevel: without its words there is no telling why it failed.
+    command
+        .args(["-f", "-N", "-a", "-x", "-S"])
+        .arg(escape_percent(socket));
+    let mut options = vec![
+        "ControlMaster=auto".to_owned(),
+        format!("ControlPersist={idle_secs}"),
+        "ServerAliveInterval=15".to_owned(),
+        "ServerAliveCountMax=3".to_owned(),
+        "ClearAllForwardings=yes".to_owned(),
+        "Compression=no".to_owned(),
+        "LogLevel=INFO".to_owned(),
+    ];
+    if !settings.limits_connecting {
+        options.push(format!("ConnectTimeout={CONNECT_SECS}"));
+    }
+    if !interactive {
+        options.push("BatchMode=yes".to_owned());
+    }
+    for option in &options {
+        command.args(["-o", option]);
+    }
+    command.arg("--").arg(login.host);
+    command
+}
+
+/// The options that say who logs in where.
+fn base(login: &Login) -> Command {
+    let mut command = Command::new("ssh");
+    command.args(login_options(login));
+    command
+}
+
+fn login_options(login: &Login) -> Vec<std::ffi::OsString> {
+    let mut words: Vec<std::ffi::OsString> = Vec::new();
+    if let Some(config) = &login.options.ssh_config {
+        words.extend(["-F".into(), config.into()]);
+    }
+    if let Some(key) = &login.options.identity {
+        words.extend([
+            "-i".into(),
+            key.into(),
+            "-o".into(),
+            "IdentitiesOnly=yes".into(),
+        ]);
+    }
+    if let Some(port) = login.port {
+        words.extend(["-p".into(), port.to_string().into()]);
+    }
+    if let Some(user) = login.user {
+        words.extend(["-l".into(), user.into()]);
+    }
+    words
+}
+
+/// ssh expands `%` in the path of a control socket.
+fn escape_percent(path: &Path) -> std::ffi::OsString {
+    let bytes = path.as_os_str().as_bytes();
+    let escaped = bytes.iter().flat_map(|&byte| {
+        if byte == b'%' {
+            vec![byte; 2]
+        } else {
+            vec![byte]
+        }
+    });
+    std::os::unix::ffi::OsStringExt::from_vec(escaped.collect())
+}
+
+fn not_started(source: std::io::Error) -> ConnectError {
+    ConnectError::Start {
+        program: "ssh".to_owned(),
+        source,
+    }
+}
+
+/// Turns ssh's last words into an error of ours. They are English whatever the locale: ssh translates nothing.
+fn explain(login: &Login, said: &[u8]) -> ConnectError {
+    let host = login.host.to_owned();
+    let has = |words: &[&str]| {
+        words
+            .iter()
+            .any(|word| said.windows(word.len()).any(|part| part == word.as_bytes()))
+    };
+    let last = crate::transport::last_line(said);
+    if has(&[
+        "Host key verification failed",
+        "No matching host key fingerprint found in DNS",
+    ]) {
+        let changed = has(&["REMOTE HOST IDENTIFICATION HAS CHANGED"]);
+        ConnectError::HostKey {
+            host,
+            changed,
+            check: check(login),
+        }
+    } else if has(&[
+        "Permission denied (",
+        "Too many authentication failures",
+        "No supported authentication methods",
+    ]) {
+        ConnectError::Denied {
+            host,
+            said: last,
+            check: check(login),
+        }
+    } else if has(&UNREACHABLE) {
+        ConnectError::Unreachable { host, said: last }
+    } else if last.is_empty() {
+        ConnectError::Ssh {
+            host,
+            said: "it ended without a word".to_owned(),
+        }
+    } else {
+        ConnectError::Ssh {
+            host,
+            said: crate::transport::one_line(said),
+        }
+    }
+}
+
+/// What ssh says when trying again later may help.
+const UNREACHABLE: [&str; 11] = [
+    "Could not resolve hostname",
+    "Connection refused",
+    "timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Host is down",
+    "Connection closed by",
+    "Connection reset by",
+    "Broken pipe",
+    "kex_exchange_identification",
+    "Timeout, server",
+];
+
+/// The command that lets people see for themselves what is wrong.
+fn check(login: &Login) -> String {
+    let mut words = vec!["ssh".to_owned()];
+    words.extend(
+        login_options(login)
+            .iter()
+            .map(|word| escape(word.as_bytes())),
+    );
+    words.extend([login.host.to_owned(), "true".to_owned()]);
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+    use crate::transport::ConnectOptions;
+
+    #[test]
+    fn the_users_own_socket_is_found() {
+        let output = b"user me\ncontrolmaster auto\ncontrolpath /run/ssh/a b\nconnecttimeout 5\n";
+        let settings = Settings {
+            control_path: Some("/run/ssh/a b".into()),
+            limits_connecting: true,
+        };
+        assert_eq!(parse_settings(output), settings);
+        assert_eq!(
+            parse_settings(b"controlpath none\nconnecttimeout none\n"),
+            Settings::default()
+        );
+        assert_eq!(parse_settings(b"controlpathology x\n"), Settings::default());
+    }
+
+    #[test]
+    fn what_ssh_says_becomes_one_sentence_and_the_right_exit_code() {
+        let options = ConnectOptions {
+            identity: Some("/k".into()),
+            ..ConnectOptions::default()
+        };
+        let login = Login {
+            user: Some("me"),
+            host: "mail.example.org",
+            port: Some(2222),
+            options: &options,
+        };
+        let check = "ssh -i /k -o IdentitiesOnly=yes -p 2222 -l me mail.example.org true";
+        let table = [
+            (
+                "ssh: Could not resolve hostname mail.example.org: Name or service not known\r\n",
+                "Cannot reach mail.example.org: Could not resolve hostname mail.example.org: Name or service not known; \
+                 check the name and the network"
+                    .to_owned(),
+                ExitCode::Temporary,
+            ),
+            (
+                "Warning: x\nssh: connect to host mail.example.org port 2222: Connection refused\r\n",
+                "Cannot reach mail.example.org: connect to host mail.example.org port 2222: Connection refused; check \
+                 the name and the network"
+                    .to_owned(),
+                ExitCode::Temporary,
+            ),
+            (
+                "Connection timed out during banner exchange\r\nConnection to 192.0.2.1 port 22 timed out\r\n",
+                "Cannot reach mail.example.org: Connection to 192.0.2.1 port 22 timed out; check the name and the \
+                 network"
+                    .to_owned(),
+                ExitCode::Temporary,
+            ),
+            (
+                "me@mail.example.org: Permission denied (publickey).\r\n",
+                format!(
+                    "mail.example.org refused the login: me@mail.example.org: Permission denied (publickey); check the \
+                     key with `{check}`"
+                ),
+                ExitCode::Error,
+            ),
+            (
+                "No ED25519 host key is known for mail.example.org and you have requested strict checking.\r\n\
+                 Host key verification failed.\r\n",
+                format!("The host key of mail.example.org is not known yet: run `{check}` once and compare it"),
+                ExitCode::Error,
+            ),
+            (
+                "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nHost key verification failed.\n",
+                format!("The host key of mail.example.org is another one than before: find out why, then see what `{check}` says"),
+                ExitCode::Error,
+            ),
+            ("\x1bUnable to x\n", "ssh to mail.example.org failed: \\x1bUnable to x".to_owned(), ExitCode::Error),
+            ("", "ssh to mail.example.org failed: it ended without a word".to_owned(), ExitCode::Error),
+        ];
+        for (said, sentence, code) in table {
+            let error = explain(&login, said.as_bytes());
+            assert_eq!((error.to_string(), error.exit_code()), (sentence, code));
+        }
+    }
+
+    #[test]
+    fn the_host_stands_behind_all_options_and_the_rest_is_as_decided() {
+        let config = Some(PathBuf::from("/my config"));
+        let options = ConnectOptions {
+            ssh_config: config,
+            ..ConnectOptions::default()
+        };
+        let login = Login {
+            user: None,
+            host: "mail.example.org",
+            port: None,
+            options: &options,
+        };
+        let line = |settings: &Settings, interactive| {
+            let command = background(&login, settings, Path::new("/run/%s"), 600, interactive);
+            let words: Vec<&str> = command
+                .get_args()
+                .filter_map(|word| word.to_str())
+                .collect();
+            words.join(" ")
+        };
+        let fixed = "-F /my config -f -N -a -x -S /run/%%s -o ControlMaster=auto -o ControlPersist=600 \
+             -o ServerAliveInterval=15 -o ServerAliveCountMax=3 -o ClearAllForwardings=yes -o Compression=no \
+             -o LogLevel=INFO";
+        let host = "-- mail.example.org";
+        let limited = Settings {
+            limits_connecting: true,
+            ..Settings::default()
+        };
+        assert_eq!(line(&limited, true), format!("{fixed} {host}"));
+        let unlimited = line(&Settings::default(), false);
+        assert_eq!(
+            unlimited,
+            format!("{fixed} -o ConnectTimeout=30 -o BatchMode=yes {host}")
+        );
+    }
+
+    #[test]
+    fn percent_signs_of_a_path_are_not_expanded() {
+        assert_eq!(escape_percent(Path::new("/run/%h/x")), "/run/%%h/x");
+    }
+}

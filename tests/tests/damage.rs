@@ -1,0 +1,216 @@
+//! Contents: odd ones arrive as they are, and damage (SPEC §4) is healed and never sent.
+
+use harness::tree::write_with_time;
+use harness::{Snapshot, Tree, World, body, bulky};
+
+use crate::errors::{U1, U2};
+
+/// C52, C30: contents of every kind arrive as they are.
+#[test]
+fn odd_contents_arrive_byte_for_byte() {
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    let odd: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"x".to_vec(),
+        b"\n".to_vec(),
+        b"\0".to_vec(),
+        vec![0; 5000],
+        b"From: a\r\nSubject: crlf\r\n\r\ntext\r\n".to_vec(),
+        b"Subject: no blank line\n".to_vec(),
+        b"Subject: no final newline\n\ntext".to_vec(),
+        b"no header at all".to_vec(),
+        b"\n\nno header, body only\n".to_vec(),
+        b"From a mbox line\nSubject: x\n\n>From y\n".to_vec(),
+        all_bytes,
+        b"\xef\xbb\xbfSubject: bom\n\n".to_vec(),
+        vec![b'a'; 300_000],
+        bulky("big", 2_000_000),
+        vec![b'\n'; 4096],
+        b"Subject: nul \0 inside\n\n\0\0".to_vec(),
+    ];
+    for from_server in [true, false] {
+        let world = World::new();
+        world.local().create();
+        let (from, to) = if from_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        for (number, bytes) in odd.iter().enumerate() {
+            from.store("INBOX", &format!("{number}.M.mx"), "S", bytes);
+        }
+        let _ = world.client().sync().run().ok();
+        for (number, bytes) in odd.iter().enumerate() {
+            assert!(
+                to.read("INBOX", &format!("{number}.M.mx")) == *bytes,
+                "content {number} came out changed"
+            );
+        }
+        world.assert_same();
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// C49: an edit of odd content travels as it is.
+#[test]
+fn an_edit_of_odd_content_travels_byte_for_byte() {
+    let world = World::new();
+    world
+        .server()
+        .store("INBOX", U1, "S", b"Subject: no final newline\n\n\0text");
+    let _ = world.client().sync().run().ok();
+    let edited = b"Subject: edited header\nX-Label: a\n\n\0text".to_vec();
+    world.local().edit("INBOX", U1, &edited);
+    let _ = world.client().sync().run().ok();
+    assert_eq!(world.server().read("INBOX", U1), edited);
+}
+
+/// C50: what has just arrived and is copied is a copy, not a move.
+#[test]
+fn copying_what_has_just_arrived_keeps_the_original() {
+    let world = World::new();
+    world.server().deliver("INBOX", U1, &body("one"));
+    let _ = world.client().pull().run().ok();
+    world.local().copy("INBOX", U1, "INBOX", U2);
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(Snapshot::of(world.server()).messages.len(), 2);
+}
+
+/// What befell a file, and what it must look like for the program.
+fn damage(tree: &Tree, kind: &str, unique: &str, good: &[u8]) -> Vec<u8> {
+    let bytes = match kind {
+        "became empty" => Vec::new(),
+        "all NUL" => vec![0; good.len()],
+        "shorter and all NUL" => vec![0; good.len() / 2],
+        _ => good[..good.len() / 2].to_vec(),
+    };
+    write_with_time(&tree.path("INBOX", unique), &bytes);
+    bytes
+}
+
+/// SPEC §4, C47: damage is never sent; where the other side is good it comes back, the damaged file goes to the trash.
+#[test]
+fn damage_is_healed_and_not_sent() {
+    for kind in ["became empty", "all NUL", "shorter and all NUL", "cut off"] {
+        for at_server in [true, false] {
+            for mode in [&["sync"][..], &["pull", "push"], &["push", "pull"]] {
+                println!("-- {kind}, at server: {at_server}, {mode:?}");
+                let world = World::new();
+                let good = bulky("good", 3_000);
+                world.server().store("INBOX", U1, "S", &good);
+                world.server().store("INBOX", U2, "S", &body("two"));
+                let _ = world.client().sync().run().ok();
+                let (tree, other) = if at_server {
+                    (world.server(), world.local())
+                } else {
+                    (world.local(), world.server())
+                };
+                let _ = damage(tree, kind, U1, &good);
+                tree.set_flags("INBOX", U2, "FS");
+                let mut said = String::new();
+                for command in mode {
+                    let run = world.client().pair(command).run();
+                    assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+                    assert!(
+                        other.read("INBOX", U1) == good,
+                        "the good copy was replaced by {command}"
+                    );
+                    said += &run.stderr;
+                }
+                assert!(!said.is_empty(), "damage is reported");
+                assert!(
+                    tree.read("INBOX", U1) == good,
+                    "the good version did not come back"
+                );
+                assert_eq!(other.flags("INBOX", U2), "FS", "the rest went on");
+                let _ = world.client().sync().run().ok().idle();
+                world.assert_same();
+            }
+        }
+    }
+}
+
+/// A draft (flag D) may be cut short by its writer: that is an edit.
+#[test]
+fn a_draft_cut_short_is_an_edit() {
+    for at_server in [true, false] {
+        let world = World::new();
+        let long = bulky("draft", 3_000);
+        world.server().store("Drafts", U1, "DS", &long);
+        let _ = world.client().sync().run().ok();
+        let (tree, other) = if at_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        tree.edit("Drafts", U1, &long[..1_000]);
+        let _ = world.client().sync().run().ok();
+        assert!(
+            other.read("Drafts", U1) == long[..1_000],
+            "the shorter draft did not travel"
+        );
+        world.assert_same();
+    }
+}
+
+/// A message that grew is edited, not damaged.
+#[test]
+fn a_message_that_grew_is_an_edit() {
+    let world = World::new();
+    let short = body("short");
+    world.server().store("INBOX", U1, "S", &short);
+    let _ = world.client().sync().run().ok();
+    let longer = [&short[..], b"and more\n"].concat();
+    world.local().edit("INBOX", U1, &longer);
+    let _ = world.client().sync().run().ok();
+    assert_eq!(world.server().read("INBOX", U1), longer);
+}
+
+/// Damage on one side, an edit on the other: the edit is the good version.
+#[test]
+fn an_edit_heals_damage() {
+    let world = World::new();
+    let good = bulky("good", 3_000);
+    world.server().store("INBOX", U1, "S", &good);
+    let _ = world.client().sync().run().ok();
+    let _ = damage(world.local(), "all NUL", U1, &good);
+    world.server().edit("INBOX", U1, &body("edited"));
+    let run = world.client().sync().run();
+    assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+    assert_eq!(world.local().read("INBOX", U1), body("edited"));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+}
+
+/// Damage on both sides: nothing is known to be good, so nothing is replaced or deleted.
+#[test]
+fn damage_on_both_sides_is_left_alone() {
+    let world = World::new();
+    let good = bulky("good", 3_000);
+    world.server().store("INBOX", U1, "S", &good);
+    let _ = world.client().sync().run().ok();
+    let here = damage(world.local(), "all NUL", U1, &good);
+    let there = damage(world.server(), "cut off", U1, &good);
+    let run = world.client().sync().run();
+    assert!(
+        matches!(run.code, Some(0 | 3)) && !run.stderr.is_empty(),
+        "{run:?}"
+    );
+    assert!(world.local().read("INBOX", U1) == here && world.server().read("INBOX", U1) == there);
+}
+
+/// A message deleted on the side where the other one is damaged: the deletion stands, or the damaged one is kept; no
+/// damaged file comes back as if it were mail.
+#[test]
+fn a_damaged_file_never_replaces_a_deletion() {
+    let world = World::new();
+    let good = bulky("good", 3_000);
+    world.server().store("INBOX", U1, "S", &good);
+    let _ = world.client().sync().run().ok();
+    let _ = damage(world.server(), "all NUL", U1, &good);
+    world.local().delete("INBOX", U1);
+    let run = world.client().sync().run();
+    assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+    assert!(!world.local().has("INBOX", U1), "the damaged file was sent");
+}

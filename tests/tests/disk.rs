@@ -1,0 +1,266 @@
+//! What cannot be read or written (C11, I10, I11), and state or markers that are damaged: reported, and the rest goes on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::snapshot::{assert_nothing_written, everything};
+use harness::{Snapshot, World, body};
+
+use crate::errors::{U1, U2, U3, both, waiting};
+
+/// C11, I10: one message that cannot be read is reported and left, the rest goes on.
+#[test]
+fn an_unreadable_message_is_reported_and_the_rest_goes_on() {
+    for at_server in [false, true] {
+        let world = World::unprivileged();
+        world.local().create();
+        let from = if at_server {
+            world.server()
+        } else {
+            world.local()
+        };
+        for number in 0..5 {
+            from.store(
+                "INBOX",
+                &format!("{number}.M.mx"),
+                "S",
+                &body(&format!("message {number}")),
+            );
+        }
+        world.give_away();
+        let closed = from.path("INBOX", "2.M.mx");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("message is closed");
+        let run = world.client().sync().run().exits(3).says("2.M.mx");
+        assert_eq!(run.figure(&["skipped"]), 1, "{}", run.stdout);
+        let to = if at_server {
+            world.local()
+        } else {
+            world.server()
+        };
+        assert_eq!(
+            Snapshot::of(to).messages.len(),
+            4,
+            "the others came through"
+        );
+        let _ = world.client().sync().run().ok();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).expect("message is opened");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+    }
+}
+
+/// C47, C11: a synced message that cannot be read any more is not deleted on the other side, and a flag still travels.
+#[test]
+fn a_synced_message_that_became_unreadable_is_not_deleted() {
+    for at_server in [false, true] {
+        let world = World::unprivileged();
+        for number in 0..5 {
+            world.server().store(
+                "INBOX",
+                &format!("{number}.M.mx"),
+                "S",
+                &body(&format!("message {number}")),
+            );
+        }
+        world.give_away();
+        let _ = world.client().sync().run().ok();
+        let (from, to) = if at_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        from.edit("INBOX", "2.M.mx", &body("changed, and then closed"));
+        fs::set_permissions(
+            from.path("INBOX", "2.M.mx"),
+            fs::Permissions::from_mode(0o000),
+        )
+        .expect("message is closed");
+        from.delete("INBOX", "3.M.mx");
+        let run = world.client().sync().run();
+        assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+        assert!(to.has("INBOX", "2.M.mx"), "the good copy was deleted");
+        assert!(from.has("INBOX", "2.M.mx"));
+    }
+}
+
+/// C11: a folder that cannot be listed is unknown, not empty.
+#[test]
+fn an_unreadable_folder_deletes_nothing() {
+    for at_server in [false, true] {
+        let world = World::unprivileged();
+        for number in 0..5 {
+            world.server().store(
+                "Work",
+                &format!("{number}.M.mx"),
+                "S",
+                &body(&format!("message {number}")),
+            );
+        }
+        world.server().store("INBOX", U1, "S", &body("one"));
+        world.give_away();
+        let _ = world.client().sync().run().ok();
+        let (from, to) = if at_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        let cur = from.dir("Work").join("cur");
+        fs::set_permissions(&cur, fs::Permissions::from_mode(0o000)).expect("folder is closed");
+        from.delete("INBOX", U1);
+        from.store("INBOX", U2, "S", &body("two"));
+        world.give_away();
+        let _ = world.client().sync().run().exits(3).says("Work");
+        assert_eq!(
+            Snapshot::of(to).messages.len(),
+            7,
+            "nothing was deleted while a folder was unknown; two came"
+        );
+        fs::set_permissions(&cur, fs::Permissions::from_mode(0o700)).expect("folder is opened");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        assert_eq!(
+            Snapshot::of(to).messages.len(),
+            6,
+            "the deletion was carried out when all was known again"
+        );
+    }
+}
+
+/// I11: a folder that cannot be written stops nothing else and leaves the state true.
+#[test]
+fn a_folder_that_cannot_be_written_is_reported() {
+    let world = World::unprivileged();
+    world.server().store("Work", U1, "S", &body("one"));
+    world.server().store("INBOX", U2, "S", &body("two"));
+    world.give_away();
+    let _ = world.client().sync().run().ok();
+    for part in ["cur", "new", "tmp"] {
+        let dir = world.local().dir("Work").join(part);
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o500)).expect("folder is closed");
+    }
+    world.server().store("Work", U3, "S", &body("three"));
+    world.server().store("INBOX", "4.M.mx", "S", &body("four"));
+    world.server().set_flags("INBOX", U2, "FS");
+    world.give_away();
+    let run = world.client().sync().run();
+    assert!(
+        matches!(run.code, Some(1 | 3)) && !run.stderr.is_empty(),
+        "{run:?}"
+    );
+    assert!(
+        world.local().has("INBOX", "4.M.mx") && world.local().flags("INBOX", U2) == "FS",
+        "the rest went on"
+    );
+    for part in ["cur", "new", "tmp"] {
+        let dir = world.local().dir("Work").join(part);
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("folder is opened");
+    }
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+}
+
+/// I11: a full disk stops what is added, keeps what is done, and says so.
+#[test]
+fn a_full_disk_is_said_and_what_was_done_stays() {
+    let world = World::new();
+    for number in 0..40 {
+        world.server().store(
+            "INBOX",
+            &format!("{number}.M.mx"),
+            "S",
+            &harness::bulky(&format!("{number}"), 20_000),
+        );
+    }
+    // No file over 4 blocks of 1,024 bytes may be written: what the kernel says then is taken like a full disk.
+    let run = world
+        .client()
+        .pull()
+        .under(&["sh", "-c", "ulimit -f 4096; exec \"$0\" \"$@\""])
+        .run()
+        .ok();
+    assert_eq!(run.here("new"), 40);
+    for number in 40..60 {
+        world.server().store(
+            "INBOX",
+            &format!("{number}.M.mx"),
+            "S",
+            &harness::bulky(&format!("{number}"), 20_000),
+        );
+    }
+    world
+        .server()
+        .store("INBOX", "60.M.mx", "S", &harness::bulky("60", 6_000_000));
+    let run = world
+        .client()
+        .pull()
+        .under(&[
+            "sh",
+            "-c",
+            "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\"",
+        ])
+        .run();
+    assert!(
+        matches!(run.code, Some(1 | 3)) && !run.stderr.is_empty(),
+        "{run:?}"
+    );
+    let _ = world.client().pull().run().ok();
+    world.assert_same();
+}
+
+#[test]
+fn state_that_is_damaged_costs_no_mail() {
+    for at_server in [false, true] {
+        let world = waiting();
+        let state = if at_server {
+            world.server_state()
+        } else {
+            world.client().state()
+        };
+        let mut spoilt = 0;
+        for path in everything(&state).into_keys().filter(|path| path.is_file()) {
+            if fs::metadata(&path).expect("is there").len() > 0 {
+                fs::write(&path, "this is no database at all, and no log either")
+                    .expect("file is spoilt");
+                spoilt += 1;
+            }
+        }
+        assert!(spoilt > 0, "there is state to spoil");
+        let run = world.client().sync().run();
+        assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+        assert!(run.code == Some(0) || !run.stderr.is_empty(), "{run:?}");
+        if run.code != Some(0) {
+            harness::world::remove_dir(&state);
+            let _ = world.client().sync().run().ok();
+        }
+        world.assert_same();
+        assert!(world.server().has("INBOX", U3) && world.local().has("INBOX", U1));
+    }
+}
+
+#[test]
+fn a_marker_that_is_damaged_is_no_continuation() {
+    for at_server in [false, true] {
+        let world = waiting();
+        let tree = if at_server {
+            world.server()
+        } else {
+            world.local()
+        };
+        fs::write(tree.root().join(".maildir-sync"), b"\xff\0garbage").expect("marker is spoilt");
+        let before = both(&world);
+        let run = world.client().sync().run();
+        assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+        if run.code == Some(0) {
+            assert_eq!(
+                run.here("deleted") + run.there("deleted"),
+                0,
+                "{}",
+                run.stdout
+            );
+        } else {
+            assert!(matches!(run.code, Some(1 | 4)), "{run:?}");
+            assert_nothing_written(&before.0, world.server().root());
+            assert_nothing_written(&before.1, world.local().root());
+        }
+    }
+}

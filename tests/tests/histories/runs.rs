@@ -1,0 +1,229 @@
+//! Runs of every kind, kills, backups that are put back, state that is lost.
+
+use harness::faults::End;
+use harness::world::{copy_dir, remove_dir};
+use harness::{Invocation, Kill, Run, Snapshot};
+
+use super::{FOLDERS, History, REPLICAS};
+
+impl History {
+    pub(super) fn run_step(&mut self) {
+        let client = self.any_client();
+        match self.rng.below(100) {
+            0..=44 => self.full_sync(client),
+            45..=62 => self.one_way(client, "pull"),
+            63..=80 => self.one_way(client, "push"),
+            81..=86 => self.only_one_folder(client),
+            87..=91 => self.without_one_folder(client),
+            92..=94 => self.without_deletions(client),
+            _ => self.guarded(client),
+        }
+    }
+
+    /// A sync without a guard: trees this small are all exceptions to its numbers.
+    pub(super) fn sync(&self, client: usize) -> Invocation {
+        self.pair(client, "sync").args(&["--max-delete", "100%"])
+    }
+
+    fn pair(&self, client: usize, command: &str) -> Invocation {
+        self.world.nth(client - 1).pair(command)
+    }
+
+    /// Runs, and checks what holds for every run.
+    fn run(&mut self, client: usize, invocation: Invocation) -> Run {
+        self.note(format!("{client}: {invocation}"));
+        let before = [self.view(0), self.view(client)];
+        let run = invocation.run();
+        self.after(client, &before);
+        run
+    }
+
+    fn after(&mut self, client: usize, before: &[Snapshot; 2]) {
+        let after = [self.view(0), self.view(client)];
+        self.oracle
+            .check_run([&before[0], &before[1]], [&after[0], &after[1]]);
+        let views = self.views();
+        let nobody_adopts = self.adopting.is_empty();
+        self.oracle.observe(&views, nobody_adopts);
+    }
+
+    /// A whole sync leaves both sides equal.
+    pub(super) fn full_sync(&mut self, client: usize) {
+        let invocation = self.sync(client);
+        let run = self.run(client, invocation).ok();
+        self.assert_equal(client);
+        assert_eq!(run.pending(), 0, "{}", run.stdout);
+        self.adopting.remove(&client);
+    }
+
+    fn assert_equal(&mut self, client: usize) {
+        let (server, local) = (self.view(0), self.view(client));
+        let difference = harness::snapshot::difference(&server.mail(), &local.mail());
+        assert!(
+            difference.is_empty(),
+            "after a sync of client {client} (< server, > client):\n{difference}"
+        );
+        assert_eq!(
+            server.folders, local.folders,
+            "folders after a sync of client {client}"
+        );
+    }
+
+    fn one_way(&mut self, client: usize, command: &str) {
+        let still = if command == "pull" { 0 } else { client };
+        let before = self.view(still);
+        let invocation = self.pair(client, command).args(&["--max-delete", "100%"]);
+        let _ = self.run(client, invocation).ok();
+        harness::assert_untouched(&before, self.tree(still), command);
+    }
+
+    fn only_one_folder(&mut self, client: usize) {
+        let folder = FOLDERS[self.rng.below(FOLDERS.len())];
+        let invocation = self.sync(client).args(&["--folder", folder]);
+        let _ = self.run(client, invocation).ok();
+    }
+
+    /// What is excluded is forgotten: when it is included again, the union is made of both sides.
+    fn without_one_folder(&mut self, client: usize) {
+        let folder = FOLDERS[1 + self.rng.below(FOLDERS.len() - 1)];
+        self.adopting.insert(client);
+        let views = self.views();
+        self.oracle.forgotten(&views);
+        let invocation = self.sync(client).args(&["--exclude", folder]);
+        let _ = self.run(client, invocation).ok();
+        let views = self.views();
+        self.oracle.forgotten(&views);
+    }
+
+    /// Deletions that are held back are neither done nor undone.
+    fn without_deletions(&mut self, client: usize) {
+        let invocation = self.pair(client, "sync").arg("--no-delete");
+        let run = self.run(client, invocation).ok();
+        assert_eq!(
+            run.here("deleted") + run.there("deleted"),
+            0,
+            "{}",
+            run.stdout
+        );
+    }
+
+    /// A guard that lets one deletion pass; what it refuses is confirmed at once, later or never.
+    fn guarded(&mut self, client: usize) {
+        let limit = ["--max-delete", "1"];
+        let invocation = self.pair(client, "sync").args(&limit);
+        let run = self.run(client, invocation);
+        if run.code == Some(0) {
+            return self.assert_equal(client);
+        }
+        let run = run.exits(4);
+        assert_eq!(
+            run.here("deleted") + run.there("deleted"),
+            0,
+            "{}",
+            run.stdout
+        );
+        if self.rng.chance(60) {
+            let plan = run.plan();
+            let invocation = self
+                .pair(client, "sync")
+                .args(&limit)
+                .args(&["--confirm", &plan]);
+            let _ = self.run(client, invocation).ok();
+            self.assert_equal(client);
+        }
+    }
+
+    /// One end dies somewhere, mostly between applying and committing; users go on before the next run.
+    pub(super) fn kill_step(&mut self) {
+        let client = self.any_client();
+        let end = if self.rng.chance(60) {
+            End::Client
+        } else {
+            End::Agent
+        };
+        let call = [
+            "fdatasync",
+            "pwrite64",
+            "renameat2",
+            "fsync",
+            "unlinkat",
+            "syncfs",
+            "write",
+        ][self.rng.below(7)];
+        let kill = Kill {
+            end,
+            call,
+            nth: 1 + self.rng.below(14),
+        };
+        self.note(format!("{client}: sync with {kill:?}"));
+        let before = [self.view(0), self.view(client)];
+        let (hit, run) = kill.run(&self.world, self.sync(client));
+        assert!(hit || run.code == Some(0), "{run:?}");
+        assert!(!run.stderr.contains("panicked"), "{run:?}");
+        self.after(client, &before);
+    }
+
+    /// Keeps an earlier copy of a replica, tree and state.
+    pub(super) fn save_step(&mut self) {
+        let replica = self.any_replica();
+        self.note(format!("{replica}: backup"));
+        copy_dir(self.tree(replica).root(), &self.backup(replica, "tree"));
+        copy_dir(&self.state(replica), &self.backup(replica, "state"));
+        self.saved.insert(replica);
+    }
+
+    fn backup(&self, replica: usize, what: &str) -> std::path::PathBuf {
+        self.world.path(&format!("backup-{what}-{replica}"))
+    }
+
+    fn state(&self, replica: usize) -> std::path::PathBuf {
+        match replica {
+            0 => self.world.server_state(),
+            client => self.world.nth(client - 1).state(),
+        }
+    }
+
+    /// A backup is put back, wholly or in part, or state is lost.
+    pub(super) fn disaster_step(&mut self) {
+        let replica = self.any_replica();
+        match self.rng.below(5) {
+            0 => self.lose_state(replica),
+            kind if self.saved.contains(&replica) => self.restore(replica, kind),
+            _ => {}
+        }
+    }
+
+    /// I12: the server's index costs time only; a client without its archive makes the union.
+    fn lose_state(&mut self, replica: usize) {
+        self.note(format!("{replica}: state lost"));
+        remove_dir(&self.state(replica));
+        if replica != 0 {
+            self.adopting.insert(replica);
+            let views = self.views();
+            self.oracle.forgotten(&views);
+        }
+    }
+
+    fn restore(&mut self, replica: usize, kind: usize) {
+        let (tree, state) = [(true, true), (true, false), (false, true), (true, true)][kind - 1];
+        self.note(format!(
+            "{replica}: backup put back (tree {tree}, state {state})"
+        ));
+        let before = self.view(replica);
+        if tree {
+            copy_dir(&self.backup(replica, "tree"), self.tree(replica).root());
+        }
+        if state {
+            copy_dir(&self.backup(replica, "state"), &self.state(replica));
+        }
+        let after = self.view(replica);
+        let mut others = self.views();
+        others.remove(replica);
+        self.oracle.set_back(&before, &after, &others);
+        if replica == 0 {
+            self.adopting.extend(1..REPLICAS);
+        } else {
+            self.adopting.insert(replica);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What people see and type: dry runs, accounts, status, summaries, hooks, completions, the default without options.
+
+use std::fs;
+
+use harness::snapshot::{assert_nothing_written, everything};
+use harness::world::{agent_command, wrap_program};
+use harness::{World, body};
+
+use crate::errors::{U1, U2, U3, waiting};
+
+#[test]
+fn a_dry_run_writes_nothing_at_all() {
+    let first = World::new();
+    first.server().store("INBOX", U1, "S", &body("one"));
+    first.local().create();
+    first.local().store("INBOX", U2, "S", &body("two"));
+    let known = waiting();
+    let lost = waiting();
+    harness::world::remove_dir(&lost.server_state());
+    let half = waiting();
+    harness::world::remove_dir(&half.client().state());
+    for (what, world) in [
+        ("a first sync", first),
+        ("a known pair", known),
+        ("no index", lost),
+        ("no archive", half),
+    ] {
+        for command in ["sync", "pull", "push"] {
+            for option in ["-n", "--dry-run"] {
+                println!("-- {what}, {command} {option}");
+                let before = everything(&world.path(""));
+                let run = world.client().pair(command).arg(option).run().ok();
+                assert_nothing_written(&before, &world.path(""));
+                assert!(
+                    run.json.is_some_and(|json| json.get("actions").is_some()),
+                    "the plan is shown"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_of_a_pair_without_a_local_root_makes_none() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let before = everything(&world.path(""));
+    let _ = world.client().pull().arg("-n").run().ok();
+    assert_nothing_written(&before, &world.path(""));
+}
+
+#[test]
+fn a_dry_run_tells_what_a_run_then_does() {
+    let world = waiting();
+    let dry = world.client().sync().arg("--dry-run").run().ok();
+    let actions = dry
+        .json
+        .as_ref()
+        .and_then(|json| json.get("actions"))
+        .expect("actions")
+        .to_string();
+    assert!(
+        actions.contains(U1) && actions.contains(U2) && !actions.contains(U3),
+        "{actions}"
+    );
+    let real = world.client().sync().run().ok();
+    assert_eq!(
+        (dry.here("deleted"), dry.there("flags")),
+        (real.here("deleted"), real.there("flags"))
+    );
+}
+
+#[test]
+fn several_accounts_run_one_after_the_other_whatever_becomes_of_each() {
+    let world = waiting();
+    let agent = agent_command(&world.server_state());
+    let (server, local) = (
+        world.server().root().display(),
+        world.local().root().display(),
+    );
+    world.client().configure(&format!(
+        "[account.broken]\nremote = \"/nowhere/at/all\"\nlocal = \"~/Broken\"\n\n\
+         [account.home]\nremote = \"{server}\"\nlocal = \"{local}\"\nserver_command = \"{agent}\"\n"
+    ));
+    let state = world.client().state().display().to_string();
+    let run = world
+        .client()
+        .bare(&["sync", "--json", "--state-dir", &state])
+        .run();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(
+        run.stdout.lines().count(),
+        2,
+        "one object per account: {}",
+        run.stdout
+    );
+    world.assert_same();
+    let run = world
+        .client()
+        .bare(&["sync", "home", "--json", "--state-dir", &state])
+        .run()
+        .ok()
+        .idle();
+    assert_eq!(
+        run.json
+            .as_ref()
+            .and_then(|json| json.get("account"))
+            .and_then(|name| name.as_str()),
+        Some("home")
+    );
+}
+
+#[test]
+fn status_is_offline_and_says_whether_all_is_well() {
+    let world = waiting();
+    let before = everything(&world.path(""));
+    let run = world
+        .client()
+        .pair("status")
+        .through("/nowhere/agent")
+        .run();
+    assert_nothing_written(&before, &world.path(""));
+    assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
+    let _ = world.client().sync().run().ok();
+    let _ = world.client().pair("status").run().ok();
+    harness::world::remove_dir(world.local().root());
+    let _ = world.client().pair("status").run().exits(1);
+}
+
+#[test]
+fn completions_and_man_pages_are_printed() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let run = world.client().bare(&["completions", shell]).run().ok();
+        assert!(run.stdout.contains("maildir-sync"), "{shell}");
+    }
+    let man = world.client().bare(&["man"]).run().ok();
+    assert!(
+        man.stdout.contains(".TH") && man.stdout.contains("dry"),
+        "{:.200}",
+        man.stdout
+    );
+    let help = world.client().bare(&["--help"]).run().ok().stdout;
+    for absent in ["watch", "undo", "verify", "setup", "doctor"] {
+        let listed = help
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(absent));
+        assert!(
+            !listed,
+            "{absent} does not exist yet and must not be listed:\n{help}"
+        );
+    }
+}
+
+/// The summary for people: one line per account where there is no terminal, and nothing per message.
+#[test]
+fn without_a_terminal_there_is_one_line() {
+    let world = waiting();
+    let agent = agent_command(&world.server_state());
+    let state = world.client().state().display().to_string();
+    let (remote, local) = (
+        world.server().root().display().to_string(),
+        world.local().root().display().to_string(),
+    );
+    let words = [
+        "sync",
+        "--state-dir",
+        &state,
+        "--server-command",
+        &agent,
+        &remote,
+        &local,
+    ];
+    let run = world.client().bare(&words).run().ok();
+    let lines: Vec<&str> = run.stdout.lines().chain(run.stderr.lines()).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        !lines[0].contains('\u{1b}') && !lines[0].contains(U1),
+        "{lines:?}"
+    );
+    let quiet: Vec<&str> = words.iter().copied().chain(["-q"]).collect();
+    let run = world.client().bare(&quiet).run().ok();
+    assert_eq!(
+        (run.stdout.as_str(), run.stderr.as_str()),
+        ("", ""),
+        "-q says nothing when all is well"
+    );
+}
+
+#[test]
+fn the_post_hook_gets_the_changed_paths() {
+    let world = waiting();
+    let agent = agent_command(&world.server_state());
+    let (server, local) = (
+        world.server().root().display(),
+        world.local().root().display(),
+    );
+    world.client().configure(&format!(
+        "[account.home]\nremote = \"{server}\"\nlocal = \"{local}\"\nserver_command = \"{agent}\"\n\
+         hooks.post = \"cat > ~/hooked\"\n"
+    ));
+    world.server().deliver("INBOX", "9.M.mx", &body("nine"));
+    let state = world.client().state().display().to_string();
+    let sync = || {
+        world
+            .client()
+            .bare(&["sync", "home", "--json", "--state-dir", &state])
+            .run()
+            .ok()
+    };
+    let _ = sync();
+    let hooked = fs::read(world.client().home().join("hooked")).expect("the hook ran");
+    let paths: Vec<&[u8]> = hooked
+        .split(|&byte| byte == 0)
+        .filter(|path| !path.is_empty())
+        .collect();
+    let holds = |name: &str| {
+        paths
+            .iter()
+            .any(|path| path.windows(name.len()).any(|part| part == name.as_bytes()))
+    };
+    assert!(
+        holds("9.M.mx") && holds(U2) && !holds(U3),
+        "{}",
+        String::from_utf8_lossy(&hooked)
+    );
+    fs::remove_file(world.client().home().join("hooked")).expect("is removed");
+    let _ = sync().idle();
+    assert!(
+        !world.client().home().join("hooked").exists(),
+        "nothing changed here, so no hook"
+    );
+}
+
+/// The wrapper of the suite is itself no fault.
+#[test]
+fn an_agent_behind_the_wrapper_is_the_agent() {
+    let world = waiting();
+    let wrap = wrap_program();
+    let command = format!(
+        "{} -- {}",
+        wrap.display(),
+        agent_command(&world.server_state())
+    );
+    let _ = world.client().sync().through(&command).run().ok();
+    world.assert_same();
+}
+
+/// Without any option the agent is found beside the client, and all state lies below the home.
+#[test]
+fn the_embedded_default_needs_no_option() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let (remote, local) = (
+        world.server().root().display().to_string(),
+        world.local().root().display().to_string(),
+    );
+    let _ = world.client().bare(&["pull", &remote, &local]).run().ok();
+    world.assert_same();
+    let state = world.client().home().join(".local/state/maildir-sync");
+    assert!(state.is_dir(), "{} should hold the state", state.display());
+    let _ = world
+        .client()
+        .bare(&["sync", "--json", &remote, &local])
+        .run()
+        .ok()
+        .idle();
+}
