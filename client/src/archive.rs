@@ -120,7 +120,7 @@ impl Archive {
         let wrap = |source| ArchiveError::Sqlite { path: path.clone(), source };
         if dry_run {
             let mut db = Connection::open_in_memory().map_err(wrap)?;
-            if path.exists() && !path.with_extension("db-journal").exists() {
+            if path.exists() && !maildir::has_hot_journal(&path) {
                 let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
                 let source = Connection::open_with_flags(&path, flags).map_err(wrap)?;
                 let copy = rusqlite::backup::Backup::new(&source, &mut db).map_err(wrap)?;

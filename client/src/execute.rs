@@ -175,7 +175,7 @@ impl<'s, 'a> Executor<'s, 'a> {
     fn folders_done(&mut self, side: Side, ops: &[(Fid, Op)], outcomes: &[Outcome]) -> Result<(), Failure> {
         for ((id, op), outcome) in ops.iter().zip(outcomes) {
             match outcome {
-                Outcome::Done { .. } => self.session.folders.done(side, *id, op),
+                Outcome::Done { .. } | Outcome::Made { .. } => self.session.folders.done(side, *id, op, outcome),
                 Outcome::Failed { why } => self.problem(self.session.folders.name(*id).to_string(), why),
                 Outcome::Full { why } => self.done.full = Some(why.clone()),
                 Outcome::Stale | Outcome::Denied => {}
@@ -430,7 +430,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                     self.problem(name, why);
                 }
                 Outcome::Full { why } => self.done.full = Some(why.clone()),
-                Outcome::Stale | Outcome::Denied => {}
+                Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
         }
         self.session.archive.answered(asked)?;

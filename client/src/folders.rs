@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use protocol::entry::FolderChange;
-use protocol::{FolderName, Op};
+use protocol::{FolderName, Op, Outcome};
 
 use crate::archive::{Archive, ArchiveError, Folder};
 use crate::filter::{Filter, Scope};
@@ -248,12 +248,13 @@ impl Folders {
     }
 
     /// Takes in that an operation on a folder happened.
-    pub fn done(&mut self, side: Side, id: Fid, op: &Op) {
+    pub fn done(&mut self, side: Side, id: Fid, op: &Op, outcome: &Outcome) {
         let Some(folder) = self.get_mut(id) else { return };
         match op {
             Op::MakeFolder { name } => {
-                // The side's own number is told in its journal; 0 stands for it until then.
-                *folder.on_mut(side) = Some((0, name.clone()));
+                if let Outcome::Made { folder: number } = outcome {
+                    *folder.on_mut(side) = Some((*number, name.clone()));
+                }
             }
             Op::RenameFolder { to, .. } => {
                 if let Some((_, name)) = folder.on_mut(side) {

@@ -33,13 +33,10 @@ impl Applier<'_> {
         })
     }
 
+    /// Makes a folder; returns its number.
     pub(crate) fn make_folder(&mut self, name: &FolderName) -> Step<u64> {
-        if self
-            .folders
-            .iter()
-            .any(|row| !row.gone && row.name == *name)
-        {
-            return Ok(0);
+        if let Some(row) = self.folders.iter().find(|row| !row.gone && row.name == *name) {
+            return Ok(u64::from(row.id));
         }
         let dir = self.dir_of(name)?;
         let parts: Vec<&[u8]> = dir
@@ -89,8 +86,9 @@ impl Applier<'_> {
             messages: 0,
         };
         row.id = self.index.put_folder(&row)?;
+        let id = u64::from(row.id);
         self.folders.push(row);
-        Ok(seq)
+        Ok(id)
     }
 
     /// Renames a folder's directory, with all that lies in it but other folders.

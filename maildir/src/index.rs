@@ -111,9 +111,8 @@ impl Index {
             source,
         };
         let mut db = Connection::open_in_memory().map_err(wrap)?;
-        let has_hot_journal = path.with_extension("db-journal").exists();
         // A journal left by a crash could only be rolled back by writing; then the run starts without a memory.
-        if path.exists() && !has_hot_journal {
+        if path.exists() && !has_hot_journal(path) {
             let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
             let source = Connection::open_with_flags(path, flags).map_err(wrap)?;
             let copy = rusqlite::backup::Backup::new(&source, &mut db).map_err(wrap)?;
@@ -492,6 +491,12 @@ impl Index {
     pub(crate) fn clear_pending(&self) -> Result<()> {
         self.batch("DELETE FROM pending")
     }
+}
+
+/// Whether a crash left a journal that is to be rolled back before the database can be read.
+#[must_use]
+pub fn has_hot_journal(path: &Path) -> bool {
+    std::fs::metadata(path.with_extension("db-journal")).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 impl FileRow {

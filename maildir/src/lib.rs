@@ -29,6 +29,7 @@ mod utf7;
 
 pub use body::{Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, SMALL_BYTES_MAX};
 pub use error::{Error, Result};
+pub use index::has_hot_journal;
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use replica::{Options, Replica};

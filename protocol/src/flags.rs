@@ -7,7 +7,15 @@ use serde::{Deserialize, Serialize};
 /// Which letters mean something is nobody's business here: Dovecot's keywords `a`-`z` and letters that no reader
 /// knows travel alike. Source: maildir(5), <https://cr.yp.to/proto/maildir.html>.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "u64")]
 pub struct Flags(u64);
+
+/// Bits that are no letter are dropped, whoever sent them: two sets that look alike must be equal.
+impl From<u64> for Flags {
+    fn from(bits: u64) -> Flags {
+        Flags::from_bits(bits)
+    }
+}
 
 impl Flags {
     /// No flags.

@@ -187,7 +187,7 @@ mod tests {
             (b"123.host:1,abc", b"123.host:1,abc", b""),
             (b":2,S", b"", b"S"),
             (b"a:2,SFSF", b"a", b"FS"),
-            (b"a:2,S:2,F", b"a", b"FS"),
+            (b"a:2,S:2,F", b"a", b"S"),
             (b"a:2,Sq1,keyword=x", b"a", b"Sq"),
             (b"a:", b"a:", b""),
             (b"a:2", b"a:2", b""),
