@@ -442,7 +442,9 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     fn step_done(&mut self, side: Side, step: &Step, seq: u64) -> Result<(), Failure> {
-        self.count(side, step);
+        if !step.is_detour {
+            self.count(side, step);
+        }
         if side == Side::Local {
             self.note_changed(step)?;
         }

@@ -171,7 +171,10 @@ impl WorkSet {
         let seen = Seen { place, entry: change.entry.clone(), seq: change.seq, touched: false };
         match known {
             Some(index) if !self.is_reborn(index, side, change, is_new_life) => {
-                let touched = self.all[index].record.seen(side).is_some_and(|old| old.touched);
+                let old = self.unlink(index, side);
+                let touched = old.as_ref().is_some_and(|old| old.touched);
+                // Other bytes: an edit, or another message that took the name. Pairing finds out.
+                self.all[index].lost[side as usize] = old.filter(|old| old.entry.digest != seen.entry.digest);
                 self.link(index, side, Seen { touched, ..seen });
             }
             Some(index) => {

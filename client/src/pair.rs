@@ -3,12 +3,12 @@
 //! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
 //! and three copies stay three (C2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use protocol::Digest;
 
 use crate::fold::WorkSet;
-use crate::record::{Base, Place, Side};
+use crate::record::{Base, Place, Seen, Side};
 
 /// One candidate: where it is or was, and its index.
 type Candidate = (Place, usize);
@@ -23,6 +23,7 @@ const ANY: Rule = |_, _| true;
 
 /// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
 pub fn pair_moves(set: &mut WorkSet, side: Side) {
+    part_usurpers(set, side);
     let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, work) in set.all.iter().enumerate() {
         let (None, Some(base)) = (work.record.seen(side), &work.record.base) else { continue };
@@ -55,6 +56,31 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
     taken.sort_unstable();
     for index in taken.into_iter().rev() {
         set.loose[side as usize].swap_remove(index);
+    }
+}
+
+/// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
+/// those that another message had, the name changed hands.
+fn part_usurpers(set: &mut WorkSet, side: Side) {
+    let fresh: HashSet<Digest> = set.loose[side as usize].iter().map(|seen| seen.entry.digest).collect();
+    let (mut left, mut arrived) = (HashSet::new(), HashSet::new());
+    for work in &set.all {
+        if let Some(old) = &work.lost[side as usize] {
+            left.insert(old.entry.digest);
+            arrived.extend(work.record.seen(side).map(|seen| seen.entry.digest));
+        }
+    }
+    for index in 0..set.all.len() {
+        let (Some(old), Some(seen)) = (&set.all[index].lost[side as usize], set.all[index].record.seen(side)) else {
+            continue;
+        };
+        let (was, is) = (old.entry.digest, seen.entry.digest);
+        if fresh.contains(&was) || arrived.contains(&was) || left.contains(&is) {
+            let usurper = set.unlink(index, side);
+            set.loose[side as usize].extend(usurper.map(|seen| Seen { touched: false, ..seen }));
+        } else {
+            set.all[index].lost[side as usize] = None;
+        }
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Step {
     pub target: Option<State>,
     /// Whether it goes because its new place is excluded here: then it is forgotten.
     pub forget: bool,
+    /// Whether another step of the same message follows.
+    pub is_detour: bool,
     from: Option<Place>,
     to: Option<Place>,
 }
@@ -163,18 +165,21 @@ impl Planner<'_> {
             self.renaming[side as usize] = renames.iter().map(|(id, _)| *id).collect();
             plan.before[side as usize] = renames;
             let copies = self.set.by_digest(side);
-            // A ring of names that wait for each other is broken by a fresh name for one of them.
-            for _ in 0..=self.wants.len().min(16) {
+            // A ring of messages that wait for each other's names is broken by a detour of one of them.
+            let (mut detours, mut stuck) = (HashSet::new(), held.clone());
+            loop {
                 let mut steps = self.steps(side, &copies)?;
-                steps.retain(|step| !held.contains(&(side, step.index)));
+                steps.retain(|step| !stuck.contains(&(side, step.index)));
+                self.take_detours(side, &mut steps, &detours);
                 match order(steps, &self.occupied(side)) {
                     Ok(steps) => {
                         plan.steps[side as usize] = steps;
                         break;
                     }
+                    Err(index) if detours.insert(index) => {}
+                    // Never seen, but a run must end: the message waits.
                     Err(index) => {
-                        rename(&mut self.wants[index], &HashSet::new());
-                        self.conflicts.push((index, Conflict::Named));
+                        stuck.insert((side, index));
                     }
                 }
             }
@@ -284,6 +289,36 @@ impl Planner<'_> {
         Ok(steps)
     }
 
+    /// Lets a message go to a fresh name first, and from there to its own.
+    fn take_detours(&self, side: Side, steps: &mut Vec<Step>, detours: &HashSet<usize>) {
+        let mut firsts = Vec::new();
+        for step in steps.iter_mut().filter(|step| detours.contains(&step.index)) {
+            let Some(seen) = self.set.all[step.index].record.seen(side) else { continue };
+            let mut state = seen.state();
+            state.place.unique = state.place.unique.fresh(&state.digest, seen.entry.info.as_bytes().len());
+            state.place.copy = 0;
+            let halfway = self.at(side, &state.place);
+            let mut first = step.clone();
+            (first.kind, first.is_detour) = (Kind::Moved, true);
+            first.to = Some(state.place.clone());
+            first.op = Op::Update {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                to: halfway.clone(),
+                in_new: state.in_new,
+                flags: state.flags,
+                body: None,
+            };
+            step.from = Some(state.place.clone());
+            first.target = Some(state);
+            if let Op::Update { at, .. } = &mut step.op {
+                *at = halfway;
+            }
+            firsts.push(first);
+        }
+        steps.splice(0..0, firsts);
+    }
+
     /// Whether a message leaves this side for a folder that is excluded here.
     fn is_exiled(&self, side: Side, from: &Place, to: &Place) -> bool {
         side == Side::Local
@@ -318,6 +353,7 @@ impl Planner<'_> {
             kind: Kind::Deleted,
             target: None,
             forget: reason == Reason::Excluded,
+            is_detour: false,
             from: Some(seen.place.clone()),
             to: None,
         }
@@ -359,6 +395,7 @@ impl Planner<'_> {
             kind,
             target: Some(state.clone()),
             forget: false,
+            is_detour: false,
             from: moves.then(|| seen.place.clone()),
             to: moves.then(|| state.place.clone()),
         }))
@@ -388,6 +425,7 @@ impl Planner<'_> {
             kind,
             target: Some(state.clone()),
             forget: false,
+            is_detour: false,
             from: None,
             to: Some(state.place.clone()),
         }))

@@ -269,7 +269,7 @@ fn preview(session: &Session, plan: &Plan, summary: &mut Summary) {
         for (_, op) in plan.before[side as usize].iter().chain(&plan.after[side as usize]) {
             summary.actions.extend(action(name, op, None));
         }
-        for step in &plan.steps[side as usize] {
+        for step in plan.steps[side as usize].iter().filter(|step| !step.is_detour) {
             planned.insert(step.index);
             let (count, text) = match step.kind {
                 Kind::New => (&mut tally.new, "new"),

@@ -62,6 +62,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When a side cannot be reached or used, or going on could delete mail.
     pub fn open(account: &'a Account, direction: Direction, verbose: bool) -> Result<Session<'a>, Failure> {
+        refuse_overlap(account)?;
         let hint = known::find(account).filter(|_| !account.adopt);
         let mut local = open_local(account, hint, direction)?;
         let mut archive = hint
@@ -173,7 +174,9 @@ impl<'a> Session<'a> {
         }
         let mut folders = self.local.folders_since(since)?;
         folders.retain(|folder| known || !folder.gone);
-        self.take_folders(Side::Local, &folders)?;
+        // The messages of a folder that is gone are told under its number, so it goes after them.
+        let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
+        self.take_folders(Side::Local, &live)?;
         let mut changes = Vec::new();
         self.local.changes_since(since, |change| {
             if known || !change.gone {
@@ -183,6 +186,7 @@ impl<'a> Session<'a> {
         })?;
         let mut listed = HashSet::new();
         self.take_changes(Side::Local, changes, is_new_life, &mut listed)?;
+        self.take_folders(Side::Local, &gone)?;
         if is_new_life && !self.is_first && self.scan.complete {
             self.lose_unlisted(Side::Local, None, &listed)?;
         }
@@ -198,12 +202,17 @@ impl<'a> Session<'a> {
         if is_new_life {
             self.begin_new_life(Side::Remote)?;
         }
-        let (mut places, mut digests, mut held) = (HashSet::new(), Vec::new(), Vec::new());
+        let (mut places, mut digests) = (HashSet::new(), Vec::new());
+        let (mut held, mut gone) = (Vec::new(), Vec::new());
         let listed = loop {
             match self.link.response()? {
-                // Folders come first; digests tell that their numbers are of a new life, so they wait for that.
-                Response::Folders(folders) if has_cursor => held.extend(folders),
-                Response::Folders(folders) => self.take_folders(Side::Remote, &folders)?,
+                // Folders come first; digests tell that their numbers are of a new life, so they wait for that. Those
+                // that are gone wait for their messages.
+                Response::Folders(folders) => {
+                    let (dead, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
+                    gone.extend(dead);
+                    held.extend(live);
+                }
                 Response::Changes(changes) => {
                     let folders = std::mem::take(&mut held);
                     self.take_folders(Side::Remote, &folders)?;
@@ -227,6 +236,7 @@ impl<'a> Session<'a> {
             self.begin_new_life(Side::Remote)?;
         }
         self.take_folders(Side::Remote, &held)?;
+        self.take_folders(Side::Remote, &gone)?;
         if listed.from == Listing::Digests {
             self.compare_digests(&digests, listed.complete)?;
         } else if is_new_life && !self.is_first && listed.complete {
@@ -532,9 +542,45 @@ impl<'a> Session<'a> {
     }
 }
 
+/// A Maildir is not synced with itself, nor with one inside it.
+fn refuse_overlap(account: &Account) -> Result<(), Failure> {
+    let Address::Local(remote) = &account.remote else { return Ok(()) };
+    let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (here, there) = (real(&account.local), real(remote));
+    if here == there {
+        return Err(Failure::Usage(format!("{here:?} is both sides; name two Maildirs")));
+    }
+    if here.starts_with(&there) || there.starts_with(&here) {
+        return Err(Failure::Usage(format!("{here:?} and {there:?} lie one inside the other; name two separate Maildirs")));
+    }
+    Ok(())
+}
+
+/// An empty directory that stands for a root that is not there yet while a dry run looks at it.
+struct Stand {
+    dir: std::path::PathBuf,
+}
+
+impl Stand {
+    fn make() -> Result<Stand, Failure> {
+        let dir = std::env::temp_dir().join(format!("maildir-sync-{}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|source| maildir::Error::Io { what: "make", path: dir.clone(), source })?;
+        Ok(Stand { dir })
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.dir); // It is empty, and the system clears its own directory anyway.
+    }
+}
+
 fn open_local(account: &Account, hint: Option<Pair>, direction: Direction) -> Result<Replica, Failure> {
+    let makes_root = direction != Direction::Push && hint.is_none();
+    let stand = if account.dry_run && makes_root && !account.local.exists() { Some(Stand::make()?) } else { None };
+    let root = stand.as_ref().map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
     let options = Options {
-        root: account.local.clone(),
+        root,
         state_dir: account.state_dir.clone(),
         trash_dir: None,
         trash_days: u64::from(account.trash_days),

@@ -554,7 +554,10 @@ impl Applier<'_> {
         if !same_place && self.row_at(to)?.is_some() {
             return stale();
         }
-        let info = row.entry.info.with_flags(flags);
+        let mut info = row.entry.info.with_flags(flags);
+        if row.entry.in_new && !in_new && info == Info::default() {
+            info = Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+        }
         let path = path_of(&folder.dir, &row);
         let new_path = target(&target_folder, &to.unique, &info, in_new)?;
         // The rename comes first: it is what can still be refused without anything having happened.

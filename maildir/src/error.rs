@@ -28,7 +28,10 @@ pub enum Error {
     /// Going on could delete mail.
     #[error("{0}")]
     Unsafe(String),
-    /// The caller asked for something that is not there or makes no sense.
+    /// The root is not there, or is no Maildir.
+    #[error("{0}")]
+    Root(String),
+    /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Usage(String),
     /// Another run holds the lock.
@@ -41,7 +44,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> RefusalKind {
         match self {
-            Error::Io { .. } | Error::Index { .. } => RefusalKind::Error,
+            Error::Io { .. } | Error::Index { .. } | Error::Root(_) => RefusalKind::Error,
             Error::Unsafe(_) => RefusalKind::Unsafe,
             Error::Usage(_) => RefusalKind::Usage,
             Error::Busy(_) => RefusalKind::Temporary,

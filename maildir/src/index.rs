@@ -18,6 +18,7 @@ use protocol::{Digest, Entry, FolderName, IndexId, Info, Tag, Unique};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Error, Result};
+use crate::layout::{Encoding, Layout, Setting, Style};
 use crate::stamp::{DirStamp, FileStamp};
 
 /// The version of the schema below, in SQLite's `user_version`.
@@ -252,6 +253,21 @@ impl Index {
     /// Below this number tombstones were forgotten; cursors under it are not known any more.
     pub(crate) fn floor(&self) -> Result<u64> {
         Ok(self.meta::<i64>("floor")?.unwrap_or(0).cast_unsigned())
+    }
+
+    /// The layout under which the folders were last read.
+    pub(crate) fn layout(&self) -> Result<Setting> {
+        let words: [Option<String>; 2] = [self.meta("style")?, self.meta("encoding")?];
+        let is = |word: &Option<String>, text: &str| word.as_deref() == Some(text);
+        let style = [Style::MaildirPlusPlus, Style::Nested].into_iter().find(|style| is(&words[0], style.as_str()));
+        let encoding =
+            [Encoding::Utf8, Encoding::Utf7].into_iter().find(|encoding| is(&words[1], encoding.as_str()));
+        Ok(Setting { style, encoding })
+    }
+
+    pub(crate) fn set_layout(&self, layout: &Layout) -> Result<()> {
+        self.set_meta("style", layout.style.as_str())?;
+        self.set_meta("encoding", layout.encoding.as_str())
     }
 
     pub(crate) fn file_system(&self) -> Result<Option<i64>> {

@@ -83,7 +83,7 @@ impl Replica {
         let path = &options.root;
         prepare_root(&options)?;
         let root = Root::open(path)?;
-        let layout = Layout::detect(path, options.layout).context("look at", path)?;
+        let mut layout = Layout::detect(path, options.layout).context("look at", path)?;
         let found = Marker::read(path)?;
         let is_fresh = found.is_none();
         let mut marker = match found {
@@ -117,6 +117,15 @@ impl Replica {
         {
             tracing::info!("{path:?} is not the tree that its index knows; the index is made anew");
             index.reset(IndexId(random()?))?;
+        }
+        // One odd new folder must not make all others be called something else: what was found once, stays.
+        let known = index.layout()?;
+        let setting = Setting {
+            style: options.layout.style.or(known.style),
+            encoding: options.layout.encoding.or(known.encoding),
+        };
+        if setting != options.layout {
+            layout = Layout::detect(path, setting).context("look at", path)?;
         }
         let trash_dir = options
             .trash_dir
@@ -235,6 +244,7 @@ impl Replica {
         if self.index.file_system()? != Some(file_system) {
             self.index.begin()?;
             self.index.set_meta("file_system", file_system)?;
+            self.index.set_layout(&self.layout)?;
         }
         let spot_path = self.state.join("spot");
         let mut spot = fs::read_to_string(&spot_path)
@@ -492,7 +502,7 @@ fn prepare_root(options: &Options) -> Result<()> {
     let path = &options.root;
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::Usage(format!(
+        Ok(_) => Err(Error::Root(format!(
             "{path:?} is not a directory; name the Maildir itself"
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -500,7 +510,7 @@ fn prepare_root(options: &Options) -> Result<()> {
                 return Err(unsafe_root(path, "is missing"));
             }
             if !options.create {
-                return Err(Error::Usage(format!(
+                return Err(Error::Root(format!(
                     "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
                 )));
             }
@@ -525,7 +535,7 @@ fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
     }
     let mut names = fs::read_dir(path).context("list", path)?;
     if names.any(|name| name.is_ok_and(|name| name.file_name() != "lost+found")) {
-        return Err(Error::Usage(format!(
+        return Err(Error::Root(format!(
             "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
         )));
     }

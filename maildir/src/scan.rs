@@ -124,6 +124,8 @@ impl<'a> Scanner<'a> {
         let discovery = layout::discover(self.root.path(), self.layout);
         self.tree_problems.clear();
         for (dir, why) in &discovery.misfits {
+            // What was a folder and cannot be read as one any more is unknown, not gone.
+            self.complete &= !self.folders.iter().any(|row| !row.gone && row.dir == *dir);
             self.tree_problems.push(Problem {
                 path: escape(dir),
                 why: why.clone(),
@@ -271,20 +273,20 @@ impl<'a> Scanner<'a> {
             Ok(())
         })?;
         let deadline = Instant::now() + SPOT_CHECK_MAX;
-        let mut last = 0;
-        let sql = "seq > ?1 AND NOT gone ORDER BY seq LIMIT ?2";
-        self.index.each_file(
-            sql,
-            [spot_from.cast_signed(), SPOT_CHECK_FILES.cast_signed()],
-            |row| {
+        // From where the last run stopped to the end, and then on from the beginning up to there.
+        let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, None);
+        for (from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
+            let range = [from.cast_signed(), to.cast_signed(), left.cast_signed()];
+            let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
+            self.index.each_file(sql, range, |row| {
                 if Instant::now() < deadline {
                     look(self, &row, &mut suspects);
-                    last = row.seq;
+                    (left, last) = (left - 1, Some(row.seq));
                 }
                 Ok(())
-            },
-        )?;
-        *spot_from = last; // 0 at the end: the next round begins anew.
+            })?;
+        }
+        *spot_from = last.unwrap_or(0);
         for at in 0..self.folders.len() {
             if suspects.contains(&self.folders[at].id)
                 && !self.vanished.contains(&self.folders[at].id)

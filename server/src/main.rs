@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use protocol::handshake::{HandshakeError, write_greeting};
 
 use crate::arguments::Arguments;
 
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         .init();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The client went away; nobody is left to hear, and everything is made to be cut off at any moment.
+        Err(error) if is_lost(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("maildir-sync-server: {error:#}");
             ExitCode::FAILURE
@@ -34,10 +37,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// A hello of versions that we do not speak: the greeting names ours, and the client explains.
+fn is_other_version(error: &anyhow::Error) -> bool {
+    let found = error.chain().find_map(|cause| cause.downcast_ref::<protocol::Error>());
+    matches!(found, Some(protocol::Error::Handshake(HandshakeError::Version { .. })))
+}
+
+fn is_lost(error: &anyhow::Error) -> bool {
+    let is_io = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<protocol::Error>(), Some(protocol::Error::Io(_)))
+            || cause.downcast_ref::<std::sync::mpsc::RecvError>().is_some()
+    };
+    error.chain().any(is_io)
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let hello = arguments.hello()?;
     // The standard library's own stdout flushes at every newline byte, which a compressed stream is full of.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    serve::serve(arguments.service()?, hello, input, output)
+    match arguments.hello() {
+        Ok(hello) => serve::serve(arguments.service()?, hello, input, output),
+        Err(error) if is_other_version(&error) => Ok(write_greeting(&mut &output)?),
+        Err(error) => Err(error),
+    }
 }

@@ -169,20 +169,14 @@ impl Agent {
             (None, _) => (Listing::Everything, 0),
         };
         self.list(from, since).map_err(refusal)?;
-        if !scan.problems.is_empty() {
-            for problems in batches(scan.problems) {
+        for problems in batches(scan.problems) {
                 self.output
                     .lock()
                     .message(&Response::Problems(problems))
                     .map_err(broken)?;
-            }
         }
-        let partials = self.replica.partials().list();
-        if !partials.is_empty() {
-            self.output
-                .lock()
-                .message(&Response::Partials(partials))
-                .map_err(broken)?;
+        for partials in batches(self.replica.partials().list()) {
+            self.output.lock().message(&Response::Partials(partials)).map_err(broken)?;
         }
         let messages = self.replica.messages().map_err(refusal)?;
         let listed = Listed {
@@ -339,7 +333,10 @@ impl Agent {
                 }
             })
             .collect();
-        Ok(self.output.say(&Response::Outcomes(outcomes))?)
+        for outcomes in batches(outcomes) {
+            self.output.lock().message(&Response::Outcomes(outcomes))?;
+        }
+        Ok(self.output.lock().flush()?)
     }
 
     fn receive(&self, body: &NewBody, offset: u64) -> anyhow::Result<io::Result<Body>> {

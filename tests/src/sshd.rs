@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{must, pid_of};
 use crate::world::{Client, World, agent_program};
@@ -138,9 +138,19 @@ impl Sshd {
             .count()
     }
 
+    /// A session makes a process group of its own, so the family is found by parentage.
     fn stop(&mut self) {
-        // Sessions are in the group, too; a kept connection ends with its session.
-        let _ = kill_process_group(pid_of(&self.child), Signal::KILL);
+        let mut family = vec![pid_of(&self.child)];
+        let mut next = 0;
+        while let Some(&parent) = family.get(next) {
+            // Nobody of a stopped family has children any more while they are counted.
+            let _ = kill_process(parent, Signal::STOP);
+            family.extend(children_of(parent));
+            next += 1;
+        }
+        for pid in family {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -149,6 +159,16 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let pid = parent.as_raw_nonzero();
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|word| Pid::from_raw(word.parse().ok()?))
+        .collect()
 }
 
 fn sshd_program() -> &'static str {

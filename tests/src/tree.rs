@@ -184,6 +184,19 @@ impl Tree {
         fs::read(self.path(folder, unique)).expect("message can be read")
     }
 
+    /// Fails unless a message has these bytes.
+    #[track_caller]
+    pub fn assert_holds(&self, folder: &str, unique: &str, bytes: &[u8]) {
+        let found = self.read(folder, unique);
+        let start = |bytes: &[u8]| bytes[..bytes.len().min(300)].escape_ascii().to_string();
+        let (root, found_text, text) = (self.root.display(), start(&found), start(bytes));
+        let sizes = (found.len(), bytes.len());
+        assert!(
+            found == bytes,
+            "{folder}/{unique} of {root}, sizes {sizes:?}:\n  is {found_text}\n  should be {text}"
+        );
+    }
+
     /// The flags of a message.
     #[must_use]
     pub fn flags(&self, folder: &str, unique: &str) -> String {

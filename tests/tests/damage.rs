@@ -62,7 +62,7 @@ fn an_edit_of_odd_content_travels_byte_for_byte() {
     let edited = b"Subject: edited header\nX-Label: a\n\n\0text".to_vec();
     world.local().edit("INBOX", U1, &edited);
     let _ = world.client().sync().run().ok();
-    assert_eq!(world.server().read("INBOX", U1), edited);
+    world.server().assert_holds("INBOX", U1, &edited);
 }
 
 /// C50: what has just arrived and is copied is a copy, not a move.
@@ -164,7 +164,7 @@ fn a_message_that_grew_is_an_edit() {
     let longer = [&short[..], b"and more\n"].concat();
     world.local().edit("INBOX", U1, &longer);
     let _ = world.client().sync().run().ok();
-    assert_eq!(world.server().read("INBOX", U1), longer);
+    world.server().assert_holds("INBOX", U1, &longer);
 }
 
 /// Damage on one side, an edit on the other: the edit is the good version.
@@ -178,7 +178,7 @@ fn an_edit_heals_damage() {
     world.server().edit("INBOX", U1, &body("edited"));
     let run = world.client().sync().run();
     assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
-    assert_eq!(world.local().read("INBOX", U1), body("edited"));
+    world.local().assert_holds("INBOX", U1, &body("edited"));
     let _ = world.client().sync().run().ok();
     world.assert_same();
 }

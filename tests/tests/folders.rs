@@ -110,7 +110,7 @@ fn folders_without_a_place_are_left_alone() {
             run.stdout
         );
     }
-    assert_eq!(world.local().read("plain", U1), body("plain"));
+    world.local().assert_holds("plain", U1, &body("plain"));
     world.server().set_flags("plain", U1, "FS");
     let _ = world.client().sync().run().ok();
     assert_eq!(world.local().flags("plain", U1), "FS");
@@ -151,11 +151,12 @@ fn both_layouts_meet() {
         world.server().remove_folder("Empty/Sub");
         let _ = world.client().sync().run().ok();
         world.assert_same();
-        assert_eq!(world.server().read("Sent", "0.M.mx"), body("INBOX"));
-        assert_eq!(
-            world.server().read("Lists/ubuntu", "1.M.mx"),
-            body("Lists/debian")
-        );
+        world
+            .server()
+            .assert_holds("Sent", "0.M.mx", &body("INBOX"));
+        world
+            .server()
+            .assert_holds("Lists/ubuntu", "1.M.mx", &body("Lists/debian"));
         let _ = world.client().sync().run().ok().idle();
     }
 }

@@ -69,7 +69,7 @@ fn a_replaced_version_lies_in_the_trash() {
         let (from, to, state) = sides(&world, at_server);
         from.edit("INBOX", U1, &body("one, edited"));
         let _ = world.client().pair(command).run().ok();
-        assert_eq!(to.read("INBOX", U1), body("one, edited"));
+        to.assert_holds("INBOX", U1, &body("one, edited"));
         assert_only_in_trash(to, &state, &body("one"));
     }
 }
@@ -99,7 +99,7 @@ fn a_damaged_file_lies_in_the_trash_once_the_good_one_is_back() {
         let nothing_but_nul = vec![0; body("one").len()];
         from.edit("INBOX", U1, &nothing_but_nul);
         let _ = world.client().sync().run();
-        assert_eq!(from.read("INBOX", U1), body("one"));
+        from.assert_holds("INBOX", U1, &body("one"));
         assert_only_in_trash(from, &state, &nothing_but_nul);
     }
 }
@@ -164,11 +164,7 @@ fn without_a_trash_nothing_is_deleted() {
         .through(&format!("{agent} --trash {}/trash", file.display()))
         .run();
     assert!(matches!(run.code, Some(1 | 3)), "it must say so: {run:?}");
-    assert_eq!(
-        world.server().read("INBOX", U1),
-        body("one"),
-        "the message is still there"
-    );
+    world.server().assert_holds("INBOX", U1, &body("one"));
     let _ = world.client().sync().run().ok();
     assert!(
         !world.server().has("INBOX", U1),
