@@ -14,6 +14,7 @@ use protocol::message::{Fetch, NewBody, Problem, Source};
 use protocol::{Cursor, Entry, Info, Op, Outcome, Request, Response};
 
 use crate::archive::{Asked, now_secs};
+use crate::config::MaxDelete;
 use crate::failure::Failure;
 use crate::link::{Answer, unexpected};
 use crate::plan::{Kind, Plan, Step};
@@ -435,7 +436,7 @@ impl<'s, 'a> Executor<'s, 'a> {
         }
         self.session.archive.answered(asked)?;
         let count = std::mem::take(&mut self.deleted);
-        if count > 0 {
+        if count > 0 && self.session.account.guard != MaxDelete::Percent(100) {
             self.session.archive.count_deletions(side, now_secs(), count)?;
         }
         Ok(self.session.archive.commit()?)

@@ -273,6 +273,15 @@ impl WorkSet {
         }
     }
 
+    /// Marks a side's bytes as damaged: they are no edit.
+    pub fn mark_damaged(&mut self, index: usize, side: Side) {
+        let work = &mut self.all[index];
+        if let Some(seen) = work.record.seen_mut(side) {
+            seen.entry.damaged = true;
+        }
+        work.is_dirty = true;
+    }
+
     /// Lets go of a message on both sides.
     pub fn forget(&mut self, index: usize) {
         for side in Side::BOTH {

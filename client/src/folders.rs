@@ -239,7 +239,7 @@ impl Folders {
         let mut ops: Vec<(Fid, Op)> = self
             .iter()
             .filter(|(id, folder)| folder.base.is_some() && folder.on(side.other()).is_none() && !needed(*id))
-            .filter(|(_, folder)| !folder.is_renamed(side))
+            .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
             .filter_map(|(id, folder)| folder.on(side).map(|(_, name)| (id, Op::RemoveFolder { name: name.clone() })))
             .filter(|(_, op)| op_name(op).is_some_and(|name| !name.is_inbox()))
             .collect();
@@ -291,7 +291,7 @@ impl Folders {
     pub fn set_forgotten(&mut self, id: Fid, forgotten: bool) {
         if let Some(folder) = self.get_mut(id) {
             folder.forgotten = forgotten;
-            if forgotten {
+            if !forgotten && (folder.local.is_some() || folder.remote.is_some()) {
                 folder.base = None;
             }
         }

@@ -4,12 +4,17 @@
 //! before the server has answered. Keyed by a hash of what was typed; losing it costs one more connection.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use maildir::Lock;
 use maildir::durable::replace_file;
 use protocol::bytes::hex;
 use protocol::{Digest, ReplicaId};
 
 use crate::config::Account;
+
+/// How long a second run waits for the first before it gives up (exit 75).
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The two replicas of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,4 +55,17 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
             .map_err(|source| maildir::Error::Io { what: "make", path: dir.to_owned(), source })?;
     }
     replace_file(&path, format!("{} {}\n", pair.local, pair.remote).as_bytes())
+}
+
+/// Keeps other runs of the same account out until it is dropped.
+///
+/// # Errors
+/// When another run holds it for longer than a little, or the state directory cannot be written.
+pub fn lock(account: &Account) -> maildir::Result<Lock> {
+    let path = path(&account.state_dir, account).with_extension("lock");
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)
+            .map_err(|source| maildir::Error::Io { what: "make", path: dir.to_owned(), source })?;
+    }
+    Lock::take(&path, LOCK_PATIENCE, "Another run is syncing this account; try again when it is through")
 }

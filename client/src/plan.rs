@@ -196,6 +196,9 @@ impl Planner<'_> {
         while index < self.set.all.len() {
             let mut want = Want::Leave;
             if self.in_scope(&self.set.all[index]) {
+                if self.set.all[index].record.is_damaged() {
+                    self.conflicts.push((index, Conflict::Damaged));
+                }
                 want = match self.merge(index) {
                     Merged::Keep(state, conflict) => {
                         self.conflicts.extend(conflict.map(|conflict| (index, conflict)));

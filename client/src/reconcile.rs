@@ -40,6 +40,8 @@ pub enum Conflict {
     Edited,
     /// Two messages wanted one name; one of them got a fresh one.
     Named,
+    /// A side's bytes are damaged; they are not sent, and the good version comes back where there is one.
+    Damaged,
 }
 
 /// Merges one message. `renamed` says whether a side renamed the folder in which it holds the message: that moves it.

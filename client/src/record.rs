@@ -204,6 +204,14 @@ impl Record {
         self.local.is_none() && self.remote.is_none()
     }
 
+    /// Whether a side holds damaged bytes instead of what was agreed.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let base = self.base.as_ref().map(|base| base.digest);
+        let seen = [self.local.as_ref(), self.remote.as_ref()].into_iter().flatten();
+        base.is_some_and(|base| seen.into_iter().any(|seen| seen.entry.damaged && seen.entry.digest != base))
+    }
+
     /// Whether exactly one side has it.
     #[must_use]
     pub fn is_single(&self) -> bool {

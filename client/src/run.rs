@@ -141,17 +141,17 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
         };
         return confirm(planner, guarding, &deletions, &lines.into_iter().collect(), &line_of);
     }
-    let mut lines = BTreeSet::new();
+    let mut is_refused = false;
     for side in Side::BOTH {
-        let all = &deletions[side as usize];
-        let plain: Vec<&Deletion> = all.iter().map(|(_, deletion)| deletion).collect();
-        let holdings = holdings(planner, guarding, side, &plain)?;
-        if is_too_much(&plain, &holdings, guarding.account.guard) {
-            for (index, deletion) in all.iter().filter(|(_, deletion)| !deletion.confirmed) {
-                held.insert((side, *index));
-                lines.insert(line_of(deletion));
-            }
-        }
+        let all: Vec<&Deletion> = deletions[side as usize].iter().map(|(_, deletion)| deletion).collect();
+        let holdings = holdings(planner, guarding, side, &all)?;
+        is_refused |= is_too_much(&all, &holdings, guarding.account.guard);
+    }
+    // Refused is refused: then nothing is deleted on either side.
+    let mut lines = BTreeSet::new();
+    for (index, deletion) in deletions.iter().flatten().filter(|_| is_refused) {
+        held.insert((deletion.side, *index));
+        lines.insert(line_of(deletion));
     }
     if held.is_empty() {
         return Ok(Guarded { plan, name: None });
@@ -238,6 +238,7 @@ fn describe(session: &Session, index: usize, conflict: Conflict) -> String {
         Conflict::Moved => "was moved to two places; the server's was kept",
         Conflict::Survived => "was deleted on one side and moved or edited on the other; it was kept",
         Conflict::Edited => "was edited on both sides; both versions were kept",
+        Conflict::Damaged => "is damaged on one side; that was not sent, and the good version comes back where there is one",
         Conflict::Named => "had the name of another message; both were kept, one under a fresh name",
     };
     format!("{name} {what}")

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use maildir::layout::{Encoding, Setting, Style};
-use maildir::{Options, Replica, Scan};
+use maildir::{Lock, Options, Replica, Scan};
 use protocol::entry::{Change, FolderDigest};
 use protocol::message::{Hello, Listed, Listing, PathBytes, Prefix, Problem, Welcome};
 use protocol::{Cursor, Digest, Request, Response};
@@ -54,6 +54,8 @@ pub struct Session<'a> {
     pub notes: Vec<String>,
     scan: Scan,
     told: Cursor,
+    _stand: Option<Stand>,
+    _lock: Option<Lock>,
 }
 
 impl<'a> Session<'a> {
@@ -63,8 +65,9 @@ impl<'a> Session<'a> {
     /// When a side cannot be reached or used, or going on could delete mail.
     pub fn open(account: &'a Account, direction: Direction, verbose: bool) -> Result<Session<'a>, Failure> {
         refuse_overlap(account)?;
+        let lock = if account.dry_run { None } else { Some(known::lock(account)?) };
         let hint = known::find(account).filter(|_| !account.adopt);
-        let mut local = open_local(account, hint, direction)?;
+        let (mut local, stand) = open_local(account, hint, direction)?;
         let mut archive = hint
             .filter(|pair| pair.local == local.id() && Archive::exists(&account.state_dir, pair.local, pair.remote))
             .map(|pair| Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run))
@@ -101,7 +104,7 @@ impl<'a> Session<'a> {
                 // The pair is known under another address: ask again, now with its cursor.
                 if !account.dry_run {
                     known::remember(account, pair)?;
-                    drop((link, local));
+                    drop((link, local, lock));
                     return Session::open(account, direction, verbose);
                 }
             }
@@ -133,6 +136,8 @@ impl<'a> Session<'a> {
             notes,
             scan,
             told,
+            _stand: stand,
+            _lock: lock,
         };
         session.observe()?;
         if !account.dry_run {
@@ -156,6 +161,9 @@ impl<'a> Session<'a> {
         self.set.add_loose();
         let paired = pair_equal(&mut self.set);
         self.check_overlap(singles, paired)?;
+        if self.is_first && self.notes.is_empty() && singles.iter().all(|&count| count > 0) {
+            self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
+        }
         self.find_truncated()?;
         self.folders.agree();
         self.store(listed.cursor)
@@ -442,7 +450,7 @@ impl<'a> Session<'a> {
 
     /// Finds messages that are a proper beginning of what they were: that is damage, not an edit (§4).
     fn find_truncated(&mut self) -> Result<(), Failure> {
-        let mut asked = Vec::new();
+        let (mut asked, mut doubtful) = (Vec::new(), Vec::new());
         let mut lines = Vec::new();
         for (index, work) in self.set.all.iter().enumerate() {
             for side in Side::BOTH {
@@ -452,6 +460,9 @@ impl<'a> Session<'a> {
                     continue;
                 };
                 let is_shorter = seen.entry.digest != base.digest && seen.entry.size < base.size;
+                if is_shorter && good.entry.damaged && !seen.entry.flags().contains(b'D') {
+                    doubtful.push((index, side)); // Nothing is left by which an edit could be told.
+                }
                 if !is_shorter || seen.entry.damaged || seen.entry.flags().contains(b'D') || good.entry.digest != base.digest {
                     continue;
                 }
@@ -460,13 +471,13 @@ impl<'a> Session<'a> {
                 asked.push((index, side, seen.entry.digest));
             }
         }
+        for (index, side) in doubtful {
+            self.set.mark_damaged(index, side);
+        }
         let digests = self.prefixes(&asked, lines)?;
         for ((index, side, digest), prefix) in asked.into_iter().zip(digests) {
-            if prefix == Some(digest)
-                && let Some(seen) = self.set.all[index].record.seen_mut(side)
-            {
-                seen.entry.damaged = true;
-                self.set.all[index].is_dirty = true;
+            if prefix == Some(digest) {
+                self.set.mark_damaged(index, side);
             }
         }
         Ok(())
@@ -575,7 +586,11 @@ impl Drop for Stand {
     }
 }
 
-fn open_local(account: &Account, hint: Option<Pair>, direction: Direction) -> Result<Replica, Failure> {
+fn open_local(
+    account: &Account,
+    hint: Option<Pair>,
+    direction: Direction,
+) -> Result<(Replica, Option<Stand>), Failure> {
     let makes_root = direction != Direction::Push && hint.is_none();
     let stand = if account.dry_run && makes_root && !account.local.exists() { Some(Stand::make()?) } else { None };
     let root = stand.as_ref().map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
@@ -601,7 +616,7 @@ fn open_local(account: &Account, hint: Option<Pair>, direction: Direction) -> Re
             }),
         },
     };
-    Ok(Replica::open(options)?)
+    Ok((Replica::open(options)?, stand))
 }
 
 /// Who we are, for the trash's log at the other end; nothing is decided by it.

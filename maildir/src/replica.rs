@@ -82,6 +82,8 @@ impl Replica {
     pub fn open(options: Options) -> Result<Replica> {
         let path = &options.root;
         prepare_root(&options)?;
+        // Two runs must not make a marker at once.
+        let _lock = lock(path)?;
         let root = Root::open(path)?;
         let mut layout = Layout::detect(path, options.layout).context("look at", path)?;
         let found = Marker::read(path)?;
@@ -209,11 +211,7 @@ impl Replica {
     }
 
     fn lock(&self) -> Result<Option<Lock>> {
-        let busy = format!(
-            "Another run is busy in {:?}; try again later",
-            self.root.path()
-        );
-        Lock::take_dir(self.root.path(), LOCK_PATIENCE, &busy)
+        lock(self.root.path())
     }
 
     /// Looks at the tree and brings the index up to date.
@@ -495,6 +493,11 @@ impl Replica {
             .clone()
             .unwrap_or_else(|| self.state.join("trash"))
     }
+}
+
+fn lock(root: &Path) -> Result<Option<Lock>> {
+    let busy = format!("Another run is busy in {root:?}; try again later");
+    Lock::take_dir(root, LOCK_PATIENCE, &busy)
 }
 
 /// Makes the root or says what is wrong with it.

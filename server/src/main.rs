@@ -57,7 +57,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     match arguments.hello() {
         Ok(hello) => serve::serve(arguments.service()?, hello, input, output),
-        Err(error) if is_other_version(&error) => Ok(write_greeting(&mut &output)?),
-        Err(error) => Err(error),
+        Err(error) => {
+            if is_other_version(&error) {
+                write_greeting(&mut &output)?;
+            }
+            Err(error)
+        }
     }
 }
