@@ -36,7 +36,8 @@ CREATE TABLE deletions (at INTEGER NOT NULL, side INTEGER NOT NULL, count INTEGE
 CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
 ";
 
-const AGREED: &str = "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
+const AGREED: &str =
+    "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
 
 /// Why the archive is of no use to this run.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,9 @@ pub enum ArchiveError {
     #[error(transparent)]
     Lock(#[from] maildir::Error),
     /// SQLite failed.
-    #[error("The archive {path:?} failed: {source}; without it the next run compares everything and deletes nothing")]
+    #[error(
+        "The archive {path:?} failed: {source}; without it the next run compares everything and deletes nothing"
+    )]
     Sqlite {
         /// The database.
         path: PathBuf,
@@ -53,7 +56,9 @@ pub enum ArchiveError {
         source: rusqlite::Error,
     },
     /// Something stored does not read back.
-    #[error("The archive {path:?} is damaged ({why}); move it away, and the next run compares everything and deletes nothing")]
+    #[error(
+        "The archive {path:?} is damaged ({why}); move it away, and the next run compares everything and deletes nothing"
+    )]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -114,54 +119,94 @@ impl Archive {
     ///
     /// # Errors
     /// When another run holds it, or it cannot be read.
-    pub fn open(state_dir: &Path, local: ReplicaId, remote: ReplicaId, dry_run: bool) -> Result<Archive> {
+    pub fn open(
+        state_dir: &Path,
+        local: ReplicaId,
+        remote: ReplicaId,
+        dry_run: bool,
+    ) -> Result<Archive> {
         let dir = state_dir.join("archives");
         let path = dir.join(format!("{local}-{remote}.db"));
-        let wrap = |source| ArchiveError::Sqlite { path: path.clone(), source };
+        let wrap = |source| ArchiveError::Sqlite {
+            path: path.clone(),
+            source,
+        };
         if dry_run {
             let mut db = Connection::open_in_memory().map_err(wrap)?;
             if path.exists() && !maildir::has_hot_journal(&path) {
                 let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
                 let source = Connection::open_with_flags(&path, flags).map_err(wrap)?;
                 let copy = rusqlite::backup::Backup::new(&source, &mut db).map_err(wrap)?;
-                copy.run_to_completion(10_000, Duration::ZERO, None).map_err(wrap)?;
+                copy.run_to_completion(10_000, Duration::ZERO, None)
+                    .map_err(wrap)?;
             }
-            return Archive { db, path, _lock: None }.ready();
+            return Archive {
+                db,
+                path,
+                _lock: None,
+            }
+            .ready();
         }
-        std::fs::create_dir_all(&dir)
-            .map_err(|source| maildir::Error::Io { what: "make", path: dir.clone(), source })?;
+        std::fs::create_dir_all(&dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.clone(),
+            source,
+        })?;
         let busy = "Another run is syncing this pair; try again when it is through";
         let lock = Lock::take(&path.with_extension("lock"), LOCK_PATIENCE, busy)?;
         let db = Connection::open(&path).map_err(wrap)?;
-        Archive { db, path, _lock: Some(lock) }.ready()
+        Archive {
+            db,
+            path,
+            _lock: Some(lock),
+        }
+        .ready()
     }
 
     /// Whether a pair has an archive.
     #[must_use]
     pub fn exists(state_dir: &Path, local: ReplicaId, remote: ReplicaId) -> bool {
-        state_dir.join("archives").join(format!("{local}-{remote}.db")).exists()
+        state_dir
+            .join("archives")
+            .join(format!("{local}-{remote}.db"))
+            .exists()
     }
 
     fn ready(self) -> Result<Archive> {
         self.batch("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;")?;
-        let version: i64 = self.wrap(self.db.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        let version: i64 = self.wrap(
+            self.db
+                .query_row("PRAGMA user_version", [], |row| row.get(0)),
+        )?;
         match version {
             SCHEMA_VERSION => {}
-            0 => self.batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?,
+            0 => self.batch(&format!(
+                "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            ))?,
             other => {
-                let why = format!("its format {other} is newer than this version's {SCHEMA_VERSION}");
-                return Err(ArchiveError::Damaged { path: self.path, why });
+                let why =
+                    format!("its format {other} is newer than this version's {SCHEMA_VERSION}");
+                return Err(ArchiveError::Damaged {
+                    path: self.path,
+                    why,
+                });
             }
         }
         Ok(self)
     }
 
     fn wrap<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
-        result.map_err(|source| ArchiveError::Sqlite { path: self.path.clone(), source })
+        result.map_err(|source| ArchiveError::Sqlite {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        decode_state(bytes).map_err(|error| ArchiveError::Damaged { path: self.path.clone(), why: error.to_string() })
+        decode_state(bytes).map_err(|error| ArchiveError::Damaged {
+            path: self.path.clone(),
+            why: error.to_string(),
+        })
     }
 
     fn batch(&self, sql: &str) -> Result<()> {
@@ -169,7 +214,11 @@ impl Archive {
     }
 
     fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
-        self.wrap(self.db.prepare_cached(sql).and_then(|mut statement| statement.execute(values)))
+        self.wrap(
+            self.db
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.execute(values)),
+        )
     }
 
     /// Begins a transaction.
@@ -205,7 +254,8 @@ impl Archive {
     /// When it does not read back.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let sql = "SELECT value FROM meta WHERE key = ?1";
-        let bytes: Option<Vec<u8>> = self.wrap(self.db.query_row(sql, [key], |row| row.get(0)).optional())?;
+        let bytes: Option<Vec<u8>> =
+            self.wrap(self.db.query_row(sql, [key], |row| row.get(0)).optional())?;
         bytes.map(|bytes| self.decode(&bytes)).transpose()
     }
 
@@ -215,12 +265,14 @@ impl Archive {
     /// When SQLite refuses.
     pub fn set<T: Serialize>(&self, key: &str, value: &T) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
-        self.execute(sql, params![key, encode_state(value)]).map(|_| ())
+        self.execute(sql, params![key, encode_state(value)])
+            .map(|_| ())
     }
 
     fn blobs<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<(i64, T)>> {
         let mut statement = self.wrap(self.db.prepare_cached(sql))?;
-        let rows = self.wrap(statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))))?;
+        let rows =
+            self.wrap(statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))))?;
         rows.map(|row| {
             let (id, bytes) = self.wrap(row)?;
             Ok((id, self.decode(&bytes)?))
@@ -234,7 +286,10 @@ impl Archive {
     /// When one does not read back.
     pub fn folders(&self) -> Result<Vec<(Fid, Folder)>> {
         let rows = self.blobs("SELECT id, folder FROM folders ORDER BY id")?;
-        Ok(rows.into_iter().map(|(id, folder)| (fid(id), folder)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(id, folder)| (fid(id), folder))
+            .collect())
     }
 
     /// Stores a folder under its number.
@@ -243,7 +298,8 @@ impl Archive {
     /// When SQLite refuses.
     pub fn put_folder(&self, id: Fid, folder: &Folder) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO folders (id, folder) VALUES (?1, ?2)";
-        self.execute(sql, params![id.0, encode_state(folder)]).map(|_| ())
+        self.execute(sql, params![id.0, encode_state(folder)])
+            .map(|_| ())
     }
 
     /// Removes a folder that neither side has.
@@ -251,7 +307,8 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn remove_folder(&self, id: Fid) -> Result<()> {
-        self.execute("DELETE FROM folders WHERE id = ?1", [id.0]).map(|_| ())
+        self.execute("DELETE FROM folders WHERE id = ?1", [id.0])
+            .map(|_| ())
     }
 
     /// All records that are not agreed.
@@ -275,7 +332,10 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn ask(&self, batch: &[Asked]) -> Result<i64> {
-        self.execute("INSERT INTO asked (batch) VALUES (?1)", [encode_state(batch)])?;
+        self.execute(
+            "INSERT INTO asked (batch) VALUES (?1)",
+            [encode_state(batch)],
+        )?;
         Ok(self.db.last_insert_rowid())
     }
 
@@ -284,7 +344,8 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn answered(&self, id: i64) -> Result<()> {
-        self.execute("DELETE FROM asked WHERE id = ?1", [id]).map(|_| ())
+        self.execute("DELETE FROM asked WHERE id = ?1", [id])
+            .map(|_| ())
     }
 
     /// The agreed record at a place.
@@ -292,7 +353,8 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn agreed_at(&self, place: &Place) -> Result<Option<Record>> {
-        let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3");
+        let sql =
+            format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3");
         let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
         let values = params![place.folder.0, place.unique.as_bytes(), place.copy];
         self.wrap(statement.query_row(values, agreed_record).optional())
@@ -317,8 +379,14 @@ impl Archive {
         self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
         let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1 LIMIT 1");
         let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let record = self.wrap(statement.query_row([digest.as_bytes()], agreed_record).optional())?;
-        Ok(record.and_then(|record| record.local).map(|seen| seen.place))
+        let record = self.wrap(
+            statement
+                .query_row([digest.as_bytes()], agreed_record)
+                .optional(),
+        )?;
+        Ok(record
+            .and_then(|record| record.local)
+            .map(|seen| seen.place))
     }
 
     /// How many messages are agreed.
@@ -326,7 +394,11 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn agreed_count(&self) -> Result<u64> {
-        let count: i64 = self.wrap(self.db.query_row("SELECT count(*) FROM agreed", [], |row| row.get(0)))?;
+        let count: i64 = self.wrap(self.db.query_row(
+            "SELECT count(*) FROM agreed",
+            [],
+            |row| row.get(0),
+        ))?;
         Ok(count.cast_unsigned())
     }
 
@@ -344,7 +416,8 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn forget_folder(&self, folder: Fid) -> Result<()> {
-        self.execute("DELETE FROM agreed WHERE folder = ?1", [folder.0]).map(|_| ())
+        self.execute("DELETE FROM agreed WHERE folder = ?1", [folder.0])
+            .map(|_| ())
     }
 
     /// Makes a side's numbers unknown: its journal began a new life.
@@ -356,7 +429,11 @@ impl Archive {
             Side::Local => "local_seq",
             Side::Remote => "remote_seq",
         };
-        self.execute(&format!("UPDATE agreed SET {column} = ?1"), [SEQ_UNKNOWN.cast_signed()]).map(|_| ())
+        self.execute(
+            &format!("UPDATE agreed SET {column} = ?1"),
+            [SEQ_UNKNOWN.cast_signed()],
+        )
+        .map(|_| ())
     }
 
     /// Stores a record where it belongs now; returns where that is.
@@ -364,7 +441,10 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn put(&self, stored: &Stored, record: &Record) -> Result<Stored> {
-        let place = record.is_agreed().then(|| record.local.as_ref().map(|seen| seen.place.clone())).flatten();
+        let place = record
+            .is_agreed()
+            .then(|| record.local.as_ref().map(|seen| seen.place.clone()))
+            .flatten();
         match stored {
             Stored::Agreed(old) if Some(old) != place.as_ref() => {
                 let sql = "DELETE FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3";
@@ -384,7 +464,10 @@ impl Archive {
         }
         let bytes = encode_state(record);
         if let Stored::Pending(id) = stored {
-            self.execute("UPDATE pending SET record = ?2 WHERE id = ?1", params![id, bytes])?;
+            self.execute(
+                "UPDATE pending SET record = ?2 WHERE id = ?1",
+                params![id, bytes],
+            )?;
             return Ok(Stored::Pending(*id));
         }
         self.execute("INSERT INTO pending (record) VALUES (?1)", [bytes])?;
@@ -392,7 +475,9 @@ impl Archive {
     }
 
     fn put_agreed(&self, place: &Place, record: &Record) -> Result<()> {
-        let (Some(local), Some(remote)) = (&record.local, &record.remote) else { return Ok(()) };
+        let (Some(local), Some(remote)) = (&record.local, &record.remote) else {
+            return Ok(());
+        };
         let sql = "INSERT OR REPLACE INTO agreed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let entry = &local.entry;
         let values = params![
@@ -429,8 +514,14 @@ impl Archive {
     /// When SQLite refuses.
     pub fn count_deletions(&self, side: Side, at_secs: u64, count: u64) -> Result<()> {
         let sql = "INSERT INTO deletions (at, side, count) VALUES (?1, ?2, ?3)";
-        self.execute(sql, params![at_secs.cast_signed(), side as i64, count.cast_signed()])?;
-        self.execute("DELETE FROM deletions WHERE at < ?1", [at_secs.saturating_sub(2 * 86_400).cast_signed()])?;
+        self.execute(
+            sql,
+            params![at_secs.cast_signed(), side as i64, count.cast_signed()],
+        )?;
+        self.execute(
+            "DELETE FROM deletions WHERE at < ?1",
+            [at_secs.saturating_sub(2 * 86_400).cast_signed()],
+        )?;
         Ok(())
     }
 
@@ -439,9 +530,16 @@ impl Archive {
     /// # Errors
     /// When SQLite refuses.
     pub fn put_plan(&self, plan: &str, lines: &[Digest], at_secs: u64) -> Result<()> {
-        self.execute("DELETE FROM plans WHERE at < ?1", [at_secs.saturating_sub(30 * 86_400).cast_signed()])?;
+        self.execute(
+            "DELETE FROM plans WHERE at < ?1",
+            [at_secs.saturating_sub(30 * 86_400).cast_signed()],
+        )?;
         let sql = "INSERT OR REPLACE INTO plans (plan, lines, at) VALUES (?1, ?2, ?3)";
-        self.execute(sql, params![plan, encode_state(lines), at_secs.cast_signed()]).map(|_| ())
+        self.execute(
+            sql,
+            params![plan, encode_state(lines), at_secs.cast_signed()],
+        )
+        .map(|_| ())
     }
 
     /// The deletions that a plan names, if there is one of that name.
@@ -450,7 +548,8 @@ impl Archive {
     /// When it does not read back.
     pub fn plan(&self, plan: &str) -> Result<Option<Vec<Digest>>> {
         let sql = "SELECT lines FROM plans WHERE plan = ?1";
-        let bytes: Option<Vec<u8>> = self.wrap(self.db.query_row(sql, [plan], |row| row.get(0)).optional())?;
+        let bytes: Option<Vec<u8>> =
+            self.wrap(self.db.query_row(sql, [plan], |row| row.get(0)).optional())?;
         bytes.map(|bytes| self.decode(&bytes)).transpose()
     }
 }
@@ -458,7 +557,9 @@ impl Archive {
 /// Seconds since 1970, for the guard's day and for people.
 #[must_use]
 pub fn now_secs() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
 }
 
 fn fid(id: i64) -> Fid {
@@ -467,18 +568,51 @@ fn fid(id: i64) -> Fid {
 
 /// The record of a row: base and both sides alike.
 fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
-    let unique = Unique::new(row.get_ref(1)?.as_blob()?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error)))?;
-    let place = Place { folder: Fid(row.get(0)?), unique, copy: row.get(2)? };
+    let unique = Unique::new(row.get_ref(1)?.as_blob()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
+    })?;
+    let place = Place {
+        folder: Fid(row.get(0)?),
+        unique,
+        copy: row.get(2)?,
+    };
     let flags = Flags::from_bits(row.get::<_, i64>(4)?.cast_unsigned());
     let in_new = row.get(3)?;
     let digest = Digest::new(row.get(5)?);
     let size = row.get::<_, i64>(6)?.cast_unsigned();
     // Which other bytes the info has on a side is that side's business; flags are all that was agreed.
-    let info = if flags.is_empty() { Info::default() } else { Info::of(flags) };
-    let entry = Entry { in_new, info, digest, size, mtime_ns: row.get(7)?, damaged: size == 0 };
-    let seen = |seq: i64| Seen { place: place.clone(), entry: entry.clone(), seq: seq.cast_unsigned(), touched: false };
+    let info = if flags.is_empty() {
+        Info::default()
+    } else {
+        Info::of(flags)
+    };
+    let entry = Entry {
+        in_new,
+        info,
+        digest,
+        size,
+        mtime_ns: row.get(7)?,
+        damaged: size == 0,
+    };
+    let seen = |seq: i64| Seen {
+        place: place.clone(),
+        entry: entry.clone(),
+        seq: seq.cast_unsigned(),
+        touched: false,
+    };
     let (local, remote) = (seen(row.get(8)?), seen(row.get(9)?));
-    let base = Base { place: Some(place.clone()), in_new: Some(in_new), flags, open: Flags::EMPTY, digest, size };
-    Ok(Record { base: Some(base), local: Some(local), remote: Some(remote), confirmed: false })
+    let base = Base {
+        place: Some(place.clone()),
+        in_new: Some(in_new),
+        flags,
+        open: Flags::EMPTY,
+        digest,
+        size,
+    };
+    Ok(Record {
+        base: Some(base),
+        local: Some(local),
+        remote: Some(remote),
+        confirmed: false,
+    })
 }

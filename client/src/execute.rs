@@ -4,7 +4,7 @@
 //! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
 //! which they were asked for; remote ones go out in batches with their bodies behind them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 
@@ -72,6 +72,8 @@ pub struct Executor<'s, 'a> {
     finished: Option<Cursor>,
     /// Deletions and replacements of the current batch that nobody had confirmed.
     deleted: u64,
+    /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
+    under_way: [HashSet<usize>; 2],
 }
 
 /// What an answer from the agent will be about.
@@ -92,7 +94,11 @@ impl InFlight {
 impl<'s, 'a> Executor<'s, 'a> {
     /// Prepares to carry out a plan.
     #[must_use]
-    pub fn new(session: &'s mut Session<'a>, plan: Plan, progress: &'s Progress) -> Executor<'s, 'a> {
+    pub fn new(
+        session: &'s mut Session<'a>,
+        plan: Plan,
+        progress: &'s Progress,
+    ) -> Executor<'s, 'a> {
         let partials = session.local.partials();
         Executor {
             session,
@@ -113,6 +119,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             is_finish_sent: false,
             finished: None,
             deleted: 0,
+            under_way: Default::default(),
         }
     }
 
@@ -140,27 +147,59 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.send_folders(remote);
         let local = std::mem::take(&mut self.plan.before[Side::Local as usize]);
         self.apply_local_folders(local)?;
+        for side in Side::BOTH {
+            let wired = self.plan.steps[side as usize]
+                .iter()
+                .filter(|step| wired(&step.op).is_some());
+            self.under_way[side as usize] = wired.map(|step| step.index).collect();
+        }
         let (mut messages, mut bytes) = (self.plan.steps[Side::Remote as usize].len() as u64, 0);
         for at in 0..self.plan.steps[Side::Local as usize].len() {
             messages += 1;
             let step = &self.plan.steps[Side::Local as usize][at];
-            let Some(body) = wired(&step.op) else { continue };
+            let Some(body) = wired(&step.op) else {
+                continue;
+            };
             bytes += body.size;
-            let Some(seen) = &self.session.set.all[step.index].record.remote else { continue };
+            let Some(seen) = &self.session.set.all[step.index].record.remote else {
+                continue;
+            };
             let renaming = &self.plan.renaming[Side::Remote as usize];
-            let folder = self.session.folders.name_then(Side::Remote, seen.place.folder, renaming);
-            let at_remote = protocol::message::At { folder, unique: seen.place.unique.clone(), copy: seen.place.copy };
-            let offset = if body.size > SMALL_BYTES_MAX { self.partials.length(&body.digest).min(body.size) } else { 0 };
-            self.unasked.push_back((at, Fetch { at: at_remote, digest: body.digest, offset }));
+            let folder = self
+                .session
+                .folders
+                .name_then(Side::Remote, seen.place.folder, renaming);
+            let at_remote = protocol::message::At {
+                folder,
+                unique: seen.place.unique.clone(),
+                copy: seen.place.copy,
+            };
+            let offset = if body.size > SMALL_BYTES_MAX {
+                self.partials.length(&body.digest).min(body.size)
+            } else {
+                0
+            };
+            self.unasked.push_back((
+                at,
+                Fetch {
+                    at: at_remote,
+                    digest: body.digest,
+                    offset,
+                },
+            ));
         }
-        self.progress.begin(crate::progress::Phase::Transferring, messages, bytes);
+        self.progress
+            .begin(crate::progress::Phase::Transferring, messages, bytes);
         Ok(())
     }
 
     fn send_folders(&mut self, ops: Vec<(Fid, Op)>) {
         for ops in batches_of(ops) {
-            self.session.link.apply(ops.iter().map(|(_, op)| op.clone()).collect(), Vec::new());
-            self.in_flight.push_back((InFlight::Folders(ops), Vec::new()));
+            self.session
+                .link
+                .apply(ops.iter().map(|(_, op)| op.clone()).collect(), Vec::new());
+            self.in_flight
+                .push_back((InFlight::Folders(ops), Vec::new()));
         }
     }
 
@@ -173,11 +212,20 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.folders_done(Side::Local, &ops, &outcomes)
     }
 
-    fn folders_done(&mut self, side: Side, ops: &[(Fid, Op)], outcomes: &[Outcome]) -> Result<(), Failure> {
+    fn folders_done(
+        &mut self,
+        side: Side,
+        ops: &[(Fid, Op)],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
         for ((id, op), outcome) in ops.iter().zip(outcomes) {
             match outcome {
-                Outcome::Done { .. } | Outcome::Made { .. } => self.session.folders.done(side, *id, op, outcome),
-                Outcome::Failed { why } => self.problem(self.session.folders.name(*id).to_string(), why),
+                Outcome::Done { .. } | Outcome::Made { .. } => {
+                    self.session.folders.done(side, *id, op, outcome)
+                }
+                Outcome::Failed { why } => {
+                    self.problem(self.session.folders.name(*id).to_string(), why)
+                }
                 Outcome::Full { why } => self.done.full = Some(why.clone()),
                 Outcome::Stale | Outcome::Denied => {}
             }
@@ -188,7 +236,10 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     fn problem(&mut self, path: String, why: &str) {
-        self.done.problems.push(Problem { path, why: why.to_owned() });
+        self.done.problems.push(Problem {
+            path,
+            why: why.to_owned(),
+        });
     }
 
     // The conversation.
@@ -206,7 +257,9 @@ impl<'s, 'a> Executor<'s, 'a> {
                 Answer::Body(bytes, last) => self.take_body(&bytes, last)?,
                 Answer::Response(Response::NoBody { why }) => self.take_no_body(&why)?,
                 Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes)?,
-                Answer::Response(Response::Finished { cursor }) if self.is_through() => self.finished = Some(cursor),
+                Answer::Response(Response::Finished { cursor }) if self.is_through() => {
+                    self.finished = Some(cursor)
+                }
                 Answer::Response(other) => return Err(unexpected(&other).into()),
             }
         }
@@ -230,7 +283,8 @@ impl<'s, 'a> Executor<'s, 'a> {
 
     /// Finish follows the last request at once, so that a run takes one flight each way.
     fn send_finish(&mut self) {
-        let is_all_sent = self.unasked.is_empty() && self.next_remote == self.plan.steps[Side::Remote as usize].len();
+        let is_all_sent = self.unasked.is_empty()
+            && self.next_remote == self.plan.steps[Side::Remote as usize].len();
         if is_all_sent && !self.is_finish_sent {
             let after = std::mem::take(&mut self.plan.after[Side::Remote as usize]);
             self.send_folders(after);
@@ -245,6 +299,9 @@ impl<'s, 'a> Executor<'s, 'a> {
         let total = self.plan.steps[Side::Remote as usize].len();
         while self.next_remote < total && self.in_flight.len() < BATCHES_AHEAD {
             let steps = self.next_remote_batch();
+            if steps.is_empty() {
+                break; // The next one waits for its bytes to have been read.
+            }
             let asked = self.ask(Side::Remote, &steps)?;
             let mut ops = Vec::with_capacity(steps.len());
             let mut bodies = Vec::new();
@@ -254,7 +311,8 @@ impl<'s, 'a> Executor<'s, 'a> {
                 bodies.extend(body);
             }
             self.session.link.apply(ops, bodies);
-            self.in_flight.push_back((InFlight::Steps { asked, steps }, Vec::new()));
+            self.in_flight
+                .push_back((InFlight::Steps { asked, steps }, Vec::new()));
         }
         Ok(())
     }
@@ -263,9 +321,14 @@ impl<'s, 'a> Executor<'s, 'a> {
         let steps = &self.plan.steps[Side::Remote as usize];
         let rest = steps[self.next_remote..].iter().take(BATCH_OPS);
         // One message must hold the operations.
-        let count = batches(rest.map(|step| &step.op)).next().map_or(0, |batch| batch.len());
+        let count = batches(rest.map(|step| &step.op))
+            .next()
+            .map_or(0, |batch| batch.len());
         let (mut bytes, mut end) = (0, self.next_remote);
         for step in &steps[self.next_remote..self.next_remote + count] {
+            if self.under_way[Side::Local as usize].contains(&step.index) {
+                break;
+            }
             bytes += wired(&step.op).map_or(0, |body| body.size);
             if bytes > BATCH_BYTES && end > self.next_remote {
                 break;
@@ -278,18 +341,35 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     /// A remote operation, and where its body is read from here.
-    fn with_body(&self, at: usize) -> Result<(Op, Option<(Option<maildir::Located>, u64)>), Failure> {
+    fn with_body(
+        &self,
+        at: usize,
+    ) -> Result<(Op, Option<(Option<maildir::Located>, u64)>), Failure> {
         let step = &self.plan.steps[Side::Remote as usize][at];
-        let Some(body) = wired(&step.op) else { return Ok((step.op.clone(), None)) };
-        let offset = self.session.partials.get(&body.digest).copied().filter(|_| body.size > SMALL_BYTES_MAX);
+        let Some(body) = wired(&step.op) else {
+            return Ok((step.op.clone(), None));
+        };
+        let offset = self
+            .session
+            .partials
+            .get(&body.digest)
+            .copied()
+            .filter(|_| body.size > SMALL_BYTES_MAX);
         let offset = offset.unwrap_or(0).min(body.size);
         let mut op = step.op.clone();
-        if let Op::Create { body, .. } | Op::Update { body: Some(body), .. } = &mut op {
+        if let Op::Create { body, .. }
+        | Op::Update {
+            body: Some(body), ..
+        } = &mut op
+        {
             body.source = Source::Body { offset };
         }
         let seen = self.session.set.all[step.index].record.local.as_ref();
         let located = match seen {
-            Some(seen) => self.session.local.locate(&self.session.at(Side::Local, &seen.place), &body.digest)?,
+            Some(seen) => self
+                .session
+                .local
+                .locate(&self.session.at(Side::Local, &seen.place), &body.digest)?,
             None => None,
         };
         Ok((op, Some((located, offset))))
@@ -303,10 +383,14 @@ impl<'s, 'a> Executor<'s, 'a> {
         if got.len() < in_flight.len() {
             return Ok(());
         }
-        let Some((in_flight, outcomes)) = self.in_flight.pop_front() else { return Ok(()) };
+        let Some((in_flight, outcomes)) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
         match in_flight {
             InFlight::Folders(ops) => self.folders_done(Side::Remote, &ops, &outcomes),
-            InFlight::Steps { asked, steps } => self.steps_done(Side::Remote, asked, &steps, &outcomes),
+            InFlight::Steps { asked, steps } => {
+                self.steps_done(Side::Remote, asked, &steps, &outcomes)
+            }
         }
     }
 
@@ -317,6 +401,11 @@ impl<'s, 'a> Executor<'s, 'a> {
         let total = self.plan.steps[Side::Local as usize].len();
         while self.next_local < total {
             let at = self.next_local;
+            let index = self.plan.steps[Side::Local as usize][at].index;
+            if self.under_way[Side::Remote as usize].contains(&index) {
+                // Its outcome must come first, and may wait for what is in the batch.
+                return self.apply_local();
+            }
             if wired(&self.plan.steps[Side::Local as usize][at].op).is_some() {
                 match self.arrived.remove(&at) {
                     None => break,
@@ -338,7 +427,11 @@ impl<'s, 'a> Executor<'s, 'a> {
                 self.apply_local()?;
             }
         }
-        if self.next_local == total { self.apply_local() } else { Ok(()) }
+        if self.next_local == total {
+            self.apply_local()
+        } else {
+            Ok(())
+        }
     }
 
     fn apply_local(&mut self) -> Result<(), Failure> {
@@ -349,7 +442,10 @@ impl<'s, 'a> Executor<'s, 'a> {
             return Ok(());
         }
         let asked = self.ask(Side::Local, &steps)?;
-        let ops: Vec<Op> = steps.iter().map(|&at| self.plan.steps[Side::Local as usize][at].op.clone()).collect();
+        let ops: Vec<Op> = steps
+            .iter()
+            .map(|&at| self.plan.steps[Side::Local as usize][at].op.clone())
+            .collect();
         let outcomes = self.session.local.apply(&ops, bodies)?;
         self.steps_done(Side::Local, asked, &steps, &outcomes)
     }
@@ -362,8 +458,17 @@ impl<'s, 'a> Executor<'s, 'a> {
             let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
                 return Err(Failure::internal("A body came for a step that needs none"));
             };
-            let offset = if body.size > SMALL_BYTES_MAX { self.partials.length(&body.digest).min(body.size) } else { 0 };
-            self.incoming = Some(Incoming::begin(&self.partials, body.digest, body.size, offset));
+            let offset = if body.size > SMALL_BYTES_MAX {
+                self.partials.length(&body.digest).min(body.size)
+            } else {
+                0
+            };
+            self.incoming = Some(Incoming::begin(
+                &self.partials,
+                body.digest,
+                body.size,
+                offset,
+            ));
         }
         if let Some(incoming) = &mut self.incoming {
             incoming.take(bytes);
@@ -372,28 +477,45 @@ impl<'s, 'a> Executor<'s, 'a> {
         if last && let Some(incoming) = self.incoming.take() {
             self.awaited.pop_front();
             self.arrived.insert(at, Some(incoming.finish()));
+            self.has_come(at);
         }
         Ok(())
     }
 
     fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
         let Some(at) = self.awaited.pop_front() else {
-            return Err(Failure::internal("A body was refused that nobody asked for"));
+            return Err(Failure::internal(
+                "A body was refused that nobody asked for",
+            ));
         };
         if !why.is_empty() {
             let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
             self.problem(name, why);
         }
         self.arrived.insert(at, None);
+        self.has_come(at);
         Ok(())
+    }
+
+    fn has_come(&mut self, at: usize) {
+        let index = self.plan.steps[Side::Local as usize][at].index;
+        self.under_way[Side::Local as usize].remove(&index);
     }
 
     fn describe(&self, step: &Step) -> String {
         let record = &self.session.set.all[step.index].record;
         let place = step.target.as_ref().map(|state| &state.place);
-        let seen = record.local.as_ref().or(record.remote.as_ref()).map(|seen| &seen.place);
+        let seen = record
+            .local
+            .as_ref()
+            .or(record.remote.as_ref())
+            .map(|seen| &seen.place);
         place.or(seen).map_or_else(String::new, |place| {
-            format!("{}/{}", self.session.folders.name(place.folder), place.unique)
+            format!(
+                "{}/{}",
+                self.session.folders.name(place.folder),
+                place.unique
+            )
         })
     }
 
@@ -412,15 +534,32 @@ impl<'s, 'a> Executor<'s, 'a> {
                 let step = &self.plan.steps[side as usize][at];
                 let work = &self.session.set.all[step.index];
                 let (stored, record) = (work.stored.clone(), work.record.clone());
-                Asked { side, stored, record, target: step.target.clone() }
+                Asked {
+                    side,
+                    stored,
+                    record,
+                    target: step.target.clone(),
+                }
             })
             .collect();
         Ok(self.session.archive.ask(&asked)?)
     }
 
     /// Takes in what became of a batch, and stores what is agreed now, in one transaction.
-    fn steps_done(&mut self, side: Side, asked: i64, steps: &[usize], outcomes: &[Outcome]) -> Result<(), Failure> {
+    fn steps_done(
+        &mut self,
+        side: Side,
+        asked: i64,
+        steps: &[usize],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
         self.session.archive.begin()?;
+        if side == Side::Remote {
+            for &at in steps {
+                let index = self.plan.steps[Side::Remote as usize][at].index;
+                self.under_way[Side::Remote as usize].remove(&index);
+            }
+        }
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
             let step = self.plan.steps[side as usize][at].clone();
@@ -437,7 +576,9 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.session.archive.answered(asked)?;
         let count = std::mem::take(&mut self.deleted);
         if count > 0 && self.session.account.guard != MaxDelete::Percent(100) {
-            self.session.archive.count_deletions(side, now_secs(), count)?;
+            self.session
+                .archive
+                .count_deletions(side, now_secs(), count)?;
         }
         Ok(self.session.archive.commit()?)
     }
@@ -452,9 +593,21 @@ impl<'s, 'a> Executor<'s, 'a> {
         let set = &mut self.session.set;
         let before = set.unlink(step.index, side);
         if let Some(state) = &step.target {
-            let source = set.all[step.index].record.seen(side.other()).map(|seen| seen.entry.clone());
+            let source = set.all[step.index]
+                .record
+                .seen(side.other())
+                .map(|seen| seen.entry.clone());
             let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
-            set.link(step.index, side, Seen { place: state.place.clone(), entry, seq, touched: false });
+            set.link(
+                step.index,
+                side,
+                Seen {
+                    place: state.place.clone(),
+                    entry,
+                    seq,
+                    touched: false,
+                },
+            );
         }
         if step.forget {
             set.forget(step.index);
@@ -482,7 +635,10 @@ impl<'s, 'a> Executor<'s, 'a> {
         let at = match &step.op {
             Op::Create { at, .. } | Op::Retire { at, .. } => at,
             Op::Update { to, .. } => to,
-            Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } | Op::Confirm { .. } => {
+            Op::MakeFolder { .. }
+            | Op::RenameFolder { .. }
+            | Op::RemoveFolder { .. }
+            | Op::Confirm { .. } => {
                 return Ok(());
             }
         };
@@ -534,7 +690,10 @@ fn entry_after(
     source: Option<Entry>,
     state: &crate::record::State,
 ) -> Entry {
-    let info = before.as_ref().or(source.as_ref()).map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
+    let info = before
+        .as_ref()
+        .or(source.as_ref())
+        .map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
     let body = match op {
         Op::Create { body, .. } => Some(body),
         Op::Update { body, .. } => body.as_ref(),
@@ -553,5 +712,12 @@ fn entry_after(
         (None, Some(entry)) => entry.damaged,
         (Some(_), _) | (None, None) => source.is_some_and(|source| source.damaged),
     };
-    Entry { in_new: state.in_new, info, digest: state.digest, size, mtime_ns, damaged }
+    Entry {
+        in_new: state.in_new,
+        info,
+        digest: state.digest,
+        size,
+        mtime_ns,
+        damaged,
+    }
 }

@@ -46,10 +46,11 @@ impl Failure {
         };
         match self {
             Failure::Link(error) => error.exit_code(),
-            Failure::Replica(error) | Failure::Archive(ArchiveError::Lock(error)) => of_replica(error),
-            Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. }) | Failure::Internal(_) => {
-                ExitCode::Error
+            Failure::Replica(error) | Failure::Archive(ArchiveError::Lock(error)) => {
+                of_replica(error)
             }
+            Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. })
+            | Failure::Internal(_) => ExitCode::Error,
             Failure::Unsafe(_) => ExitCode::Unsafe,
             Failure::Usage(_) => ExitCode::Usage,
         }

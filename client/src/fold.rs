@@ -51,7 +51,11 @@ impl WorkSet {
     pub fn load(archive: &Archive) -> Result<WorkSet> {
         let mut set = WorkSet::default();
         for (id, record) in archive.pending()? {
-            set.add(Work { record, stored: Stored::Pending(id), ..Work::default() });
+            set.add(Work {
+                record,
+                stored: Stored::Pending(id),
+                ..Work::default()
+            });
         }
         for (_, batch) in archive.asked()? {
             for asked in batch {
@@ -69,14 +73,21 @@ impl WorkSet {
             Stored::Agreed(place) => self.claim(archive, Side::Local, place)?,
             Stored::Nowhere => None,
         };
-        let source = asked.record.seen(asked.side.other()).map(|seen| seen.place.clone());
+        let source = asked
+            .record
+            .seen(asked.side.other())
+            .map(|seen| seen.place.clone());
         let known = match (known, source) {
             (None, Some(place)) => self.claim(archive, asked.side.other(), &place)?,
             (known, _) => known,
         };
         Ok(match known {
             Some(index) => index,
-            None => self.add(Work { record: asked.record.clone(), is_dirty: true, ..Work::default() }),
+            None => self.add(Work {
+                record: asked.record.clone(),
+                is_dirty: true,
+                ..Work::default()
+            }),
         })
     }
 
@@ -101,10 +112,16 @@ impl WorkSet {
         if self.claimed.contains(place) {
             return Ok(None);
         }
-        let Some(record) = archive.agreed_at(place)? else { return Ok(None) };
+        let Some(record) = archive.agreed_at(place)? else {
+            return Ok(None);
+        };
         self.claimed.insert(place.clone());
         let stored = Stored::Agreed(place.clone());
-        Ok(Some(self.add(Work { record, stored, ..Work::default() })))
+        Ok(Some(self.add(Work {
+            record,
+            stored,
+            ..Work::default()
+        })))
     }
 
     /// Whether the agreed record of a place has been taken out of the archive into the set.
@@ -143,9 +160,33 @@ impl WorkSet {
                 self.claim(archive, rehomed.side, &seen.place.clone())?;
             }
         }
+        let rehome = |place: &mut Place| {
+            if place.folder == rehomed.from {
+                place.folder = rehomed.to;
+            }
+        };
+        self.loose[rehomed.side as usize]
+            .iter_mut()
+            .for_each(|seen| rehome(&mut seen.place));
+        for work in &mut self.all {
+            work.lost[rehomed.side as usize]
+                .iter_mut()
+                .for_each(|seen| rehome(&mut seen.place));
+        }
+        let tombstones = std::mem::take(&mut self.tombstones[rehomed.side as usize]);
+        self.tombstones[rehomed.side as usize] = tombstones
+            .into_iter()
+            .map(|(mut place, what)| {
+                rehome(&mut place);
+                (place, what)
+            })
+            .collect();
         for index in 0..self.all.len() {
             let seen = self.all[index].record.seen(rehomed.side);
-            if let Some(mut seen) = seen.filter(|seen| seen.place.folder == rehomed.from).cloned() {
+            if let Some(mut seen) = seen
+                .filter(|seen| seen.place.folder == rehomed.from)
+                .cloned()
+            {
                 seen.place.folder = rehomed.to;
                 self.link(index, rehomed.side, seen);
             }
@@ -157,8 +198,19 @@ impl WorkSet {
     ///
     /// # Errors
     /// When the archive fails.
-    pub fn fold(&mut self, archive: &Archive, side: Side, folder: Fid, change: &Change, is_new_life: bool) -> Result<()> {
-        let place = Place { folder, unique: change.unique.clone(), copy: change.copy };
+    pub fn fold(
+        &mut self,
+        archive: &Archive,
+        side: Side,
+        folder: Fid,
+        change: &Change,
+        is_new_life: bool,
+    ) -> Result<()> {
+        let place = Place {
+            folder,
+            unique: change.unique.clone(),
+            copy: change.copy,
+        };
         let known = self.claim(archive, side, &place)?;
         if change.gone {
             self.tombstones[side as usize].insert(place, (change.entry.digest, change.born));
@@ -168,13 +220,19 @@ impl WorkSet {
             }
             return Ok(());
         }
-        let seen = Seen { place, entry: change.entry.clone(), seq: change.seq, touched: false };
+        let seen = Seen {
+            place,
+            entry: change.entry.clone(),
+            seq: change.seq,
+            touched: false,
+        };
         match known {
             Some(index) if !self.is_reborn(index, side, change, is_new_life) => {
                 let old = self.unlink(index, side);
                 let touched = old.as_ref().is_some_and(|old| old.touched);
                 // Other bytes: an edit, or another message that took the name. Pairing finds out.
-                self.all[index].lost[side as usize] = old.filter(|old| old.entry.digest != seen.entry.digest);
+                self.all[index].lost[side as usize] =
+                    old.filter(|old| old.entry.digest != seen.entry.digest);
                 self.link(index, side, Seen { touched, ..seen });
             }
             Some(index) => {
@@ -202,7 +260,13 @@ impl WorkSet {
     ///
     /// # Errors
     /// When the archive fails.
-    pub fn lose_unlisted(&mut self, archive: &Archive, side: Side, folder: Fid, listed: &HashSet<Place>) -> Result<()> {
+    pub fn lose_unlisted(
+        &mut self,
+        archive: &Archive,
+        side: Side,
+        folder: Fid,
+        listed: &HashSet<Place>,
+    ) -> Result<()> {
         for record in archive.agreed_in(folder)? {
             if let Some(place) = record.seen(side).map(|seen| seen.place.clone())
                 && !listed.contains(&place)
@@ -249,7 +313,9 @@ impl WorkSet {
         let side = asked.side;
         let before = asked.record.seen(side).map(Seen::state);
         let loose = &mut self.loose[side as usize];
-        let arrived = loose.iter().position(|seen| seen.place == target.place && seen.entry.digest == target.digest);
+        let arrived = loose
+            .iter()
+            .position(|seen| seen.place == target.place && seen.entry.digest == target.digest);
         let is_linked = self.all[index].record.seen(side).is_some();
         if let (Some(at), false) = (arrived, is_linked) {
             let seen = loose.swap_remove(at);
@@ -259,17 +325,34 @@ impl WorkSet {
         let was_there = tombstone.is_some_and(|(digest, _)| *digest == target.digest);
         let work = &mut self.all[index];
         work.is_dirty = true;
-        let size = asked.record.seen(side.other()).map_or(0, |seen| seen.entry.size);
+        let size = asked
+            .record
+            .seen(side.other())
+            .map_or(0, |seen| seen.entry.size);
         let confirmed = match work.record.seen(side) {
             Some(seen) => seen.state(),
             // It arrived and went again: the user took it away, or moved it on.
             None if was_there => target.clone(),
             None => return,
         };
-        confirm_fields(&mut work.record.base, before.as_ref(), target, &confirmed, size);
+        confirm_fields(
+            &mut work.record.base,
+            before.as_ref(),
+            target,
+            &confirmed,
+            size,
+        );
         if work.record.seen(side).is_none() && before.is_none() {
-            let entry = asked.record.seen(side.other()).map(|seen| seen.entry.clone());
-            work.lost[side as usize] = entry.map(|entry| Seen { place: target.place.clone(), entry, seq: 0, touched: false });
+            let entry = asked
+                .record
+                .seen(side.other())
+                .map(|seen| seen.entry.clone());
+            work.lost[side as usize] = entry.map(|entry| Seen {
+                place: target.place.clone(),
+                entry,
+                seq: 0,
+                touched: false,
+            });
         }
     }
 
@@ -296,7 +379,10 @@ impl WorkSet {
     pub fn add_loose(&mut self) {
         for side in Side::BOTH {
             for seen in std::mem::take(&mut self.loose[side as usize]) {
-                let mut work = Work { is_dirty: true, ..Work::default() };
+                let mut work = Work {
+                    is_dirty: true,
+                    ..Work::default()
+                };
                 *work.record.seen_mut(side) = Some(seen);
                 self.add(work);
             }
@@ -319,12 +405,23 @@ impl WorkSet {
     #[must_use]
     pub fn by_digest(&self, side: Side) -> BTreeMap<Digest, usize> {
         let seen = self.all.iter().enumerate();
-        seen.filter_map(|(index, work)| work.record.seen(side).map(|seen| (seen.entry.digest, index))).collect()
+        seen.filter_map(|(index, work)| {
+            work.record
+                .seen(side)
+                .map(|seen| (seen.entry.digest, index))
+        })
+        .collect()
     }
 }
 
 /// What was asked, changed something, and shows now, is what both sides held: base takes it, field by field.
-fn confirm_fields(base: &mut Option<Base>, before: Option<&State>, target: &State, now: &State, size: u64) {
+fn confirm_fields(
+    base: &mut Option<Base>,
+    before: Option<&State>,
+    target: &State,
+    now: &State,
+    size: u64,
+) {
     let Some(before) = before else {
         // A message that was to be made: all of it was asked.
         *base = Some(Base {

@@ -72,7 +72,10 @@ impl Folders {
     /// # Errors
     /// When the archive fails.
     pub fn load(archive: &Archive) -> Result<Folders, ArchiveError> {
-        Ok(Folders { all: archive.folders()?.into_iter().collect(), changed: Vec::new() })
+        Ok(Folders {
+            all: archive.folders()?.into_iter().collect(),
+            changed: Vec::new(),
+        })
     }
 
     /// Writes what changed since it was read.
@@ -108,26 +111,38 @@ impl Folders {
     /// The name that a folder shall have; for people where it is not known any more.
     #[must_use]
     pub fn name(&self, id: Fid) -> FolderName {
-        self.all.get(&id).map_or_else(FolderName::inbox, |folder| folder.name().clone())
+        self.all
+            .get(&id)
+            .map_or_else(FolderName::inbox, |folder| folder.name().clone())
     }
 
     /// The name by which a side knows a folder once those in `renaming` were renamed there.
     #[must_use]
     pub fn name_then(&self, side: Side, id: Fid, renaming: &HashSet<Fid>) -> FolderName {
-        let own = self.all.get(&id).and_then(|folder| folder.on(side)).map(|(_, name)| name.clone());
-        own.filter(|_| !renaming.contains(&id)).unwrap_or_else(|| self.name(id))
+        let own = self
+            .all
+            .get(&id)
+            .and_then(|folder| folder.on(side))
+            .map(|(_, name)| name.clone());
+        own.filter(|_| !renaming.contains(&id))
+            .unwrap_or_else(|| self.name(id))
     }
 
     /// The folder that a side knows under a number.
     #[must_use]
     pub fn find(&self, side: Side, number: u32) -> Option<Fid> {
-        self.all.iter().find(|(_, folder)| folder.on(side).is_some_and(|(id, _)| *id == number)).map(|(id, _)| *id)
+        self.all
+            .iter()
+            .find(|(_, folder)| folder.on(side).is_some_and(|(id, _)| *id == number))
+            .map(|(id, _)| *id)
     }
 
     /// What a run does with a folder.
     #[must_use]
     pub fn scope(&self, filter: &Filter, id: Fid) -> Scope {
-        self.all.get(&id).map_or(Scope::Included, |folder| filter.scope(folder.name().as_bytes()))
+        self.all.get(&id).map_or(Scope::Included, |folder| {
+            filter.scope(folder.name().as_bytes())
+        })
     }
 
     /// Forgets a side's numbers and names, because they are about to be told anew.
@@ -153,9 +168,15 @@ impl Folders {
         for change in fresh {
             let matching = |folder: &Folder| {
                 let other = folder.on(side.other()).map(|(_, name)| name);
-                folder.on(side).is_none() && (other == Some(&change.name) || (other.is_none() && folder.base.as_ref() == Some(&change.name)))
+                folder.on(side).is_none()
+                    && (other == Some(&change.name)
+                        || (other.is_none() && folder.base.as_ref() == Some(&change.name)))
             };
-            let id = self.all.iter().find(|(_, folder)| matching(folder)).map(|(id, _)| *id);
+            let id = self
+                .all
+                .iter()
+                .find(|(_, folder)| matching(folder))
+                .map(|(id, _)| *id);
             let id = id.unwrap_or_else(|| self.add());
             if let Some(folder) = self.get_mut(id) {
                 *folder.on_mut(side) = Some((change.id, change.name.clone()));
@@ -166,7 +187,15 @@ impl Folders {
 
     fn add(&mut self) -> Fid {
         let id = Fid(self.all.keys().next_back().map_or(1, |last| last.0 + 1));
-        self.all.insert(id, Folder { base: None, local: None, remote: None, forgotten: false });
+        self.all.insert(
+            id,
+            Folder {
+                base: None,
+                local: None,
+                remote: None,
+                forgotten: false,
+            },
+        );
         id
     }
 
@@ -175,13 +204,33 @@ impl Folders {
         let mut rehomed = Vec::new();
         let ids: Vec<Fid> = self.all.keys().copied().collect();
         for &from in &ids {
-            let Some((number, name)) = self.all.get(&from).and_then(|folder| folder.local.clone()) else { continue };
+            // A folder that is about to get another name lets go of this one.
+            if self
+                .all
+                .get(&from)
+                .is_some_and(|folder| self.will_rename(Side::Local, folder))
+            {
+                continue;
+            }
+            let Some((number, name)) = self.all.get(&from).and_then(|folder| folder.local.clone())
+            else {
+                continue;
+            };
             let to = ids.iter().copied().find(|id| {
                 *id != from
-                    && self.all.get(id).is_some_and(|folder| folder.remote.as_ref().is_some_and(|(_, other)| *other == name))
+                    && self.all.get(id).is_some_and(|folder| {
+                        folder
+                            .remote
+                            .as_ref()
+                            .is_some_and(|(_, other)| *other == name)
+                    })
             });
             let Some(to) = to else { continue };
-            if self.all.get(&to).is_some_and(|folder| folder.local.is_none()) {
+            if self
+                .all
+                .get(&to)
+                .is_some_and(|folder| folder.local.is_none())
+            {
                 // The remote side has that name in `to`, and nothing here is paired with it: this one is.
                 if let Some(folder) = self.get_mut(to) {
                     folder.local = Some((number, name));
@@ -189,13 +238,25 @@ impl Folders {
                 if let Some(folder) = self.get_mut(from) {
                     folder.local = None;
                 }
-                rehomed.push(Rehomed { side: Side::Local, from, to });
-            } else if self.all.get(&from).is_some_and(|folder| folder.remote.is_none()) {
+                rehomed.push(Rehomed {
+                    side: Side::Local,
+                    from,
+                    to,
+                });
+            } else if self
+                .all
+                .get(&from)
+                .is_some_and(|folder| folder.remote.is_none())
+            {
                 let theirs = self.get_mut(to).and_then(|folder| folder.remote.take());
                 if let Some(folder) = self.get_mut(from) {
                     folder.remote = theirs;
                 }
-                rehomed.push(Rehomed { side: Side::Remote, from: to, to: from });
+                rehomed.push(Rehomed {
+                    side: Side::Remote,
+                    from: to,
+                    to: from,
+                });
             }
         }
         rehomed
@@ -211,7 +272,13 @@ impl Folders {
                 && from != folder.name()
                 && self.can_rename(side, from, folder.name())
             {
-                ops.push((id, Op::RenameFolder { from: from.clone(), to: folder.name().clone() }));
+                ops.push((
+                    id,
+                    Op::RenameFolder {
+                        from: from.clone(),
+                        to: folder.name().clone(),
+                    },
+                ));
             }
         }
         ops.sort_by_key(|(_, op)| depth(op));
@@ -221,15 +288,34 @@ impl Folders {
     /// The folders to make on a side: parents before children.
     #[must_use]
     pub fn makings(&self, side: Side, wanted: &dyn Fn(Fid) -> bool) -> Vec<(Fid, Op)> {
-        let missing = self.iter().filter(|(id, folder)| folder.on(side).is_none() && wanted(*id));
-        let mut ops: Vec<(Fid, Op)> =
-            missing.map(|(id, folder)| (id, Op::MakeFolder { name: folder.name().clone() })).collect();
+        let missing = self
+            .iter()
+            .filter(|(id, folder)| folder.on(side).is_none() && wanted(*id));
+        let mut ops: Vec<(Fid, Op)> = missing
+            .map(|(id, folder)| {
+                (
+                    id,
+                    Op::MakeFolder {
+                        name: folder.name().clone(),
+                    },
+                )
+            })
+            .collect();
         ops.sort_by_key(|(_, op)| depth(op));
         ops
     }
 
+    fn will_rename(&self, side: Side, folder: &Folder) -> bool {
+        folder.on(side).is_some_and(|(_, name)| {
+            name != folder.name() && self.can_rename(side, name, folder.name())
+        })
+    }
+
     fn can_rename(&self, side: Side, from: &FolderName, to: &FolderName) -> bool {
-        let is_taken = self.all.values().any(|folder| folder.on(side).is_some_and(|(_, name)| name == to));
+        let is_taken = self
+            .all
+            .values()
+            .any(|folder| folder.on(side).is_some_and(|(_, name)| name == to));
         !is_taken && !from.is_inbox() && !to.is_inbox()
     }
 
@@ -238,9 +324,15 @@ impl Folders {
     pub fn removals(&self, side: Side, needed: &dyn Fn(Fid) -> bool) -> Vec<(Fid, Op)> {
         let mut ops: Vec<(Fid, Op)> = self
             .iter()
-            .filter(|(id, folder)| folder.base.is_some() && folder.on(side.other()).is_none() && !needed(*id))
+            .filter(|(id, folder)| {
+                folder.base.is_some() && folder.on(side.other()).is_none() && !needed(*id)
+            })
             .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
-            .filter_map(|(id, folder)| folder.on(side).map(|(_, name)| (id, Op::RemoveFolder { name: name.clone() })))
+            .filter_map(|(id, folder)| {
+                folder
+                    .on(side)
+                    .map(|(_, name)| (id, Op::RemoveFolder { name: name.clone() }))
+            })
             .filter(|(_, op)| op_name(op).is_some_and(|name| !name.is_inbox()))
             .collect();
         ops.sort_by_key(|(_, op)| std::cmp::Reverse(depth(op)));
@@ -249,7 +341,9 @@ impl Folders {
 
     /// Takes in that an operation on a folder happened.
     pub fn done(&mut self, side: Side, id: Fid, op: &Op, outcome: &Outcome) {
-        let Some(folder) = self.get_mut(id) else { return };
+        let Some(folder) = self.get_mut(id) else {
+            return;
+        };
         match op {
             Op::MakeFolder { name } => {
                 if let Outcome::Made { folder: number } = outcome {
@@ -272,7 +366,9 @@ impl Folders {
         let mut changed = Vec::new();
         self.all.retain(|id, folder| {
             match (&folder.local, &folder.remote) {
-                (Some((_, local)), Some((_, remote))) if local == remote && folder.base.as_ref() != Some(local) => {
+                (Some((_, local)), Some((_, remote)))
+                    if local == remote && folder.base.as_ref() != Some(local) =>
+                {
                     folder.base = Some(local.clone());
                     changed.push(*id);
                 }

@@ -42,7 +42,10 @@ pub struct Holdings {
 /// Whether the deletions of one side are too many.
 #[must_use]
 pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete) -> bool {
-    let asked: Vec<&&Deletion> = deletions.iter().filter(|deletion| !deletion.confirmed).collect();
+    let asked: Vec<&&Deletion> = deletions
+        .iter()
+        .filter(|deletion| !deletion.confirmed)
+        .collect();
     if asked.is_empty() {
         return false;
     }
@@ -50,7 +53,9 @@ pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete)
     let is_over = |percent: u64| count * 100 > holdings.messages * percent;
     match max {
         MaxDelete::Default => {
-            (count > COUNT_FREE && is_over(PERCENT_MAX)) || count > COUNT_MAX || empties_a_folder(&asked, holdings)
+            (count > COUNT_FREE && is_over(PERCENT_MAX))
+                || count > COUNT_MAX
+                || empties_a_folder(&asked, holdings)
         }
         MaxDelete::Count(max) => count > max,
         MaxDelete::Percent(100) => false,
@@ -65,7 +70,11 @@ fn empties_a_folder(deletions: &[&&Deletion], holdings: &Holdings) -> bool {
         *lost.entry(deletion.place.folder).or_default() += 1;
     }
     lost.into_iter().any(|(folder, count)| {
-        count > COUNT_FREE && holdings.folders.get(&folder).is_some_and(|&held| count >= held)
+        count > COUNT_FREE
+            && holdings
+                .folders
+                .get(&folder)
+                .is_some_and(|&held| count >= held)
     })
 }
 
@@ -94,15 +103,28 @@ mod tests {
     use protocol::Unique;
 
     fn deletions(count: usize) -> Vec<Deletion> {
-        let place = |n: usize| Place { folder: Fid(1), unique: Unique::new(n.to_string().as_bytes()).expect("valid"), copy: 0 };
+        let place = |n: usize| Place {
+            folder: Fid(1),
+            unique: Unique::new(n.to_string().as_bytes()).expect("valid"),
+            copy: 0,
+        };
         (0..count)
-            .map(|n| Deletion { side: Side::Local, place: place(n), digest: Digest::of(b"x"), confirmed: false })
+            .map(|n| Deletion {
+                side: Side::Local,
+                place: place(n),
+                digest: Digest::of(b"x"),
+                confirmed: false,
+            })
             .collect()
     }
 
     fn too_much(count: usize, messages: u64, lately: u64, max: MaxDelete) -> bool {
         let all = deletions(count);
-        let holdings = Holdings { messages, folders: BTreeMap::from([(Fid(1), messages)]), deleted_lately: lately };
+        let holdings = Holdings {
+            messages,
+            folders: BTreeMap::from([(Fid(1), messages)]),
+            deleted_lately: lately,
+        };
         is_too_much(&all.iter().collect::<Vec<_>>(), &holdings, max)
     }
 
@@ -111,7 +133,10 @@ mod tests {
         assert!(!too_much(50, 100, 0, MaxDelete::Default));
         assert!(too_much(51, 1000, 0, MaxDelete::Default));
         assert!(!too_much(51, 1020, 0, MaxDelete::Default));
-        assert!(too_much(30, 1000, 21, MaxDelete::Default), "the last day counts");
+        assert!(
+            too_much(30, 1000, 21, MaxDelete::Default),
+            "the last day counts"
+        );
         assert!(!too_much(2000, 400_000, 0, MaxDelete::Default));
         assert!(too_much(2001, 400_000, 0, MaxDelete::Default));
     }
@@ -120,7 +145,11 @@ mod tests {
     fn a_folder_of_over_fifty_does_not_vanish_unasked() {
         let all = deletions(51);
         let refs: Vec<&Deletion> = all.iter().collect();
-        let mut holdings = Holdings { messages: 400_000, folders: BTreeMap::from([(Fid(1), 51)]), deleted_lately: 0 };
+        let mut holdings = Holdings {
+            messages: 400_000,
+            folders: BTreeMap::from([(Fid(1), 51)]),
+            deleted_lately: 0,
+        };
         assert!(is_too_much(&refs, &holdings, MaxDelete::Default));
         holdings.folders.insert(Fid(1), 52);
         assert!(!is_too_much(&refs, &holdings, MaxDelete::Default));
@@ -137,8 +166,16 @@ mod tests {
     #[test]
     fn what_a_person_confirmed_does_not_count() {
         let mut all = deletions(5000);
-        all.iter_mut().for_each(|deletion| deletion.confirmed = true);
-        let holdings = Holdings { messages: 5000, ..Holdings::default() };
-        assert!(!is_too_much(&all.iter().collect::<Vec<_>>(), &holdings, MaxDelete::Default));
+        all.iter_mut()
+            .for_each(|deletion| deletion.confirmed = true);
+        let holdings = Holdings {
+            messages: 5000,
+            ..Holdings::default()
+        };
+        assert!(!is_too_much(
+            &all.iter().collect::<Vec<_>>(),
+            &holdings,
+            MaxDelete::Default
+        ));
     }
 }

@@ -28,7 +28,9 @@ pub struct Pair {
 fn path(state_dir: &Path, account: &Account) -> PathBuf {
     let text = format!("{}\0{}", account.remote, account.local.display());
     let digest = Digest::of(text.as_bytes());
-    state_dir.join("addresses").join(hex(&digest.as_bytes()[..16]))
+    state_dir
+        .join("addresses")
+        .join(hex(&digest.as_bytes()[..16]))
 }
 
 /// What is remembered of an account.
@@ -51,10 +53,16 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
     }
     let path = path(&account.state_dir, account);
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| maildir::Error::Io { what: "make", path: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.to_owned(),
+            source,
+        })?;
     }
-    replace_file(&path, format!("{} {}\n", pair.local, pair.remote).as_bytes())
+    replace_file(
+        &path,
+        format!("{} {}\n", pair.local, pair.remote).as_bytes(),
+    )
 }
 
 /// Keeps other runs of the same account out until it is dropped.
@@ -64,8 +72,15 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
 pub fn lock(account: &Account) -> maildir::Result<Lock> {
     let path = path(&account.state_dir, account).with_extension("lock");
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| maildir::Error::Io { what: "make", path: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.to_owned(),
+            source,
+        })?;
     }
-    Lock::take(&path, LOCK_PATIENCE, "Another run is syncing this account; try again when it is through")
+    Lock::take(
+        &path,
+        LOCK_PATIENCE,
+        "Another run is syncing this account; try again when it is through",
+    )
 }

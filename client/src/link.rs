@@ -88,13 +88,24 @@ impl Link {
     ///
     /// # Errors
     /// When it cannot be reached, is something else, is too old or too new, or refuses.
-    pub fn open(address: &Address, options: &ConnectOptions, hello: &Hello) -> Result<(Link, Welcome), LinkError> {
+    pub fn open(
+        address: &Address,
+        options: &ConnectOptions,
+        hello: &Hello,
+    ) -> Result<(Link, Welcome), LinkError> {
         let word = hello_word(hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
-        let Connection { reader, writer, peer } = connect(address, options, &word)?;
+        let Connection {
+            reader,
+            writer,
+            peer,
+        } = connect(address, options, &word)?;
         let mut reader = BufReader::with_capacity(64 * 1024, reader);
         match read_greeting(&mut reader) {
             Ok(greeting) if choose_version(VERSIONS, greeting.versions).is_none() => {
-                let error = HandshakeError::Version { ours: VERSIONS, theirs: greeting.versions };
+                let error = HandshakeError::Version {
+                    ours: VERSIONS,
+                    theirs: greeting.versions,
+                };
                 return Err(LinkError::Protocol(error.to_string()));
             }
             Ok(greeting) if !greeting.noise.is_empty() => {
@@ -108,14 +119,24 @@ impl Link {
             }
             Err(error) => return Err(LinkError::Protocol(error.to_string())),
         }
-        let (sent, received) = (Arc::new(AtomicU64::new(word.len() as u64)), Arc::new(AtomicU64::new(0)));
+        let (sent, received) = (
+            Arc::new(AtomicU64::new(word.len() as u64)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let (outbound, to_send) = channel();
         let (to_read, inbound) = sync_channel(FRAMES_AHEAD);
         let counter = Arc::clone(&sent);
         let writer = std::thread::spawn(move || write_all(writer, &to_send, &counter));
         let counter = Arc::clone(&received);
         std::thread::spawn(move || read_all(reader, &to_read, &counter));
-        let mut link = Link { outbound, inbound, peer: Some(peer), writer: Some(writer), sent, received };
+        let mut link = Link {
+            outbound,
+            inbound,
+            peer: Some(peer),
+            writer: Some(writer),
+            sent,
+            received,
+        };
         match link.response()? {
             Response::Welcome(welcome) => Ok((link, welcome)),
             other => Err(unexpected(&other)),
@@ -144,7 +165,9 @@ impl Link {
     /// When the connection is lost, the agent refuses, or what came is no answer.
     pub fn answer(&mut self) -> Result<Answer, LinkError> {
         match self.inbound.recv() {
-            Ok(Ok(Answer::Response(Response::Refused(refusal)))) => Err(LinkError::Refused(refusal)),
+            Ok(Ok(Answer::Response(Response::Refused(refusal)))) => {
+                Err(LinkError::Refused(refusal))
+            }
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(protocol::Error::Io(_))) | Err(_) => Err(self.lost()),
             Ok(Err(error)) => Err(LinkError::Protocol(error.to_string())),
@@ -158,7 +181,9 @@ impl Link {
     pub fn response(&mut self) -> Result<Response, LinkError> {
         match self.answer()? {
             Answer::Response(response) => Ok(response),
-            Answer::Body(..) => Err(LinkError::Protocol("A body came that nobody asked for".to_owned())),
+            Answer::Body(..) => Err(LinkError::Protocol(
+                "A body came that nobody asked for".to_owned(),
+            )),
         }
     }
 
@@ -171,7 +196,14 @@ impl Link {
 
     /// Ends a finished conversation; returns the bytes sent and received.
     pub fn close(self) -> (u64, u64) {
-        let Link { outbound, inbound, peer, writer, sent, received } = self;
+        let Link {
+            outbound,
+            inbound,
+            peer,
+            writer,
+            sent,
+            received,
+        } = self;
         drop(outbound);
         drop(inbound);
         if let Some(writer) = writer {
@@ -180,13 +212,19 @@ impl Link {
         if let Some(peer) = peer {
             peer.close();
         }
-        (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+        (
+            sent.load(Ordering::Relaxed),
+            received.load(Ordering::Relaxed),
+        )
     }
 
     /// The bytes that went over the wire so far, sent and received.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+        (
+            self.sent.load(Ordering::Relaxed),
+            self.received.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -195,7 +233,9 @@ impl Link {
 pub fn unexpected(response: &Response) -> LinkError {
     let text = format!("{response:?}");
     let name = text.split(['(', ' ', '{']).next().unwrap_or_default();
-    LinkError::Protocol(format!("The agent answered {name} where something else was due; install the same release on both sides"))
+    LinkError::Protocol(format!(
+        "The agent answered {name} where something else was due; install the same release on both sides"
+    ))
 }
 
 fn write_all(writer: Box<dyn Write + Send>, outbound: &Receiver<Outbound>, counter: &AtomicU64) {
@@ -253,7 +293,9 @@ fn write_body<W: Write>(
     located: Option<&Located>,
     offset: u64,
 ) -> protocol::Result<()> {
-    let opened = source.zip(located).map(|(source, located)| source.open(located, offset));
+    let opened = source
+        .zip(located)
+        .map(|(source, located)| source.open(located, offset));
     match opened {
         Some(Ok(Outgoing::Small(bytes))) => writer.body_chunk(&bytes, true),
         Some(Ok(Outgoing::Large(file, left))) => {

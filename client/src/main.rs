@@ -18,7 +18,11 @@ fn main() -> ExitCode {
             let is_help = !error.use_stderr();
             // Nothing can be said about a terminal that is gone.
             let _ = error.print();
-            return if is_help { ExitCode::InSync } else { ExitCode::Usage };
+            return if is_help {
+                ExitCode::InSync
+            } else {
+                ExitCode::Usage
+            };
         }
     };
     match &cli.command {
@@ -44,15 +48,22 @@ fn trace(verbose: u8) {
         2 => "info",
         _ => "debug",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MAILDIR_SYNC_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).without_time().init();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MAILDIR_SYNC_LOG")
+        .unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter)
+        .without_time()
+        .init();
 }
 
 fn accounts(args: &SyncArgs, reporter: &Reporter) -> Result<Vec<Account>, ExitCode> {
-    Dirs::from_env().and_then(|dirs| resolve(args, &dirs)).map_err(|error| {
-        reporter.error(None, &error.to_string());
-        ExitCode::Usage
-    })
+    Dirs::from_env()
+        .and_then(|dirs| resolve(args, &dirs))
+        .map_err(|error| {
+            reporter.error(None, &error.to_string());
+            ExitCode::Usage
+        })
 }
 
 /// One account after the other; one that fails does not stop the next.
@@ -64,7 +75,11 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
     };
     let mut worst = ExitCode::InSync;
     for account in &accounts {
-        let progress = if args.output.quiet { Progress::hidden() } else { Progress::new(args.progress.progress, &account.name) };
+        let progress = if args.output.quiet {
+            Progress::hidden()
+        } else {
+            Progress::new(args.progress.progress, &account.name)
+        };
         let reporter = Reporter::new(&args.output, progress.clone());
         let summary = run(account, direction, &progress, args.output.verbose > 0);
         reporter.summary(&summary);
@@ -88,7 +103,11 @@ fn status(args: &StatusArgs) -> ExitCode {
         } else {
             reporter.answer(&status.text());
         }
-        worst = worst.worst(if status.is_healthy() { ExitCode::InSync } else { ExitCode::Error });
+        worst = worst.worst(if status.is_healthy() {
+            ExitCode::InSync
+        } else {
+            ExitCode::Error
+        });
     }
     worst
 }

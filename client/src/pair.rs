@@ -26,7 +26,9 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
     part_usurpers(set, side);
     let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, work) in set.all.iter().enumerate() {
-        let (None, Some(base)) = (work.record.seen(side), &work.record.base) else { continue };
+        let (None, Some(base)) = (work.record.seen(side), &work.record.base) else {
+            continue;
+        };
         let last = work.lost[side as usize].as_ref();
         let place = last.map(|seen| &seen.place).or(base.place.as_ref());
         if let Some(place) = place {
@@ -37,7 +39,10 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
     let mut fresh: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, seen) in set.loose[side as usize].iter().enumerate() {
         if lost.contains_key(&seen.entry.digest) {
-            fresh.entry(seen.entry.digest).or_default().push((seen.place.clone(), index));
+            fresh
+                .entry(seen.entry.digest)
+                .or_default()
+                .push((seen.place.clone(), index));
         }
     }
     let mut taken = Vec::new();
@@ -47,7 +52,9 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
             let mut seen = set.loose[side as usize][new].clone();
             let was = set.all[old].lost[side as usize].take();
             // Back at its old place it still was away in between, which counts like a move.
-            let old_place = was.map(|was| was.place).or_else(|| set.all[old].record.base.as_ref()?.place.clone());
+            let old_place = was
+                .map(|was| was.place)
+                .or_else(|| set.all[old].record.base.as_ref()?.place.clone());
             seen.touched = old_place.is_none_or(|old_place| old_place == seen.place);
             set.link(old, side, seen);
             taken.push(new);
@@ -62,7 +69,10 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
 /// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
 /// those that another message had, the name changed hands.
 fn part_usurpers(set: &mut WorkSet, side: Side) {
-    let fresh: HashSet<Digest> = set.loose[side as usize].iter().map(|seen| seen.entry.digest).collect();
+    let fresh: HashSet<Digest> = set.loose[side as usize]
+        .iter()
+        .map(|seen| seen.entry.digest)
+        .collect();
     let (mut left, mut arrived) = (HashSet::new(), HashSet::new());
     for work in &set.all {
         if let Some(old) = &work.lost[side as usize] {
@@ -71,13 +81,19 @@ fn part_usurpers(set: &mut WorkSet, side: Side) {
         }
     }
     for index in 0..set.all.len() {
-        let (Some(old), Some(seen)) = (&set.all[index].lost[side as usize], set.all[index].record.seen(side)) else {
+        let (Some(old), Some(seen)) = (
+            &set.all[index].lost[side as usize],
+            set.all[index].record.seen(side),
+        ) else {
             continue;
         };
         let (was, is) = (old.entry.digest, seen.entry.digest);
         if fresh.contains(&was) || arrived.contains(&was) || left.contains(&is) {
             let usurper = set.unlink(index, side);
-            set.loose[side as usize].extend(usurper.map(|seen| Seen { touched: false, ..seen }));
+            set.loose[side as usize].extend(usurper.map(|seen| Seen {
+                touched: false,
+                ..seen
+            }));
         } else {
             set.all[index].lost[side as usize] = None;
         }
@@ -89,8 +105,15 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     let single = |set: &WorkSet, side: Side| {
         let mut found: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
         for (index, work) in set.all.iter().enumerate() {
-            if let (None, Some(seen), None) = (&work.record.base, work.record.seen(side), work.record.seen(side.other())) {
-                found.entry(seen.entry.digest).or_default().push((seen.place.clone(), index));
+            if let (None, Some(seen), None) = (
+                &work.record.base,
+                work.record.seen(side),
+                work.record.seen(side.other()),
+            ) {
+                found
+                    .entry(seen.entry.digest)
+                    .or_default()
+                    .push((seen.place.clone(), index));
             }
         }
         found
@@ -100,7 +123,9 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     for (digest, here) in single(set, Side::Local) {
         let there = there.remove(&digest).unwrap_or_default();
         for (local, remote) in pair_off(here, there, &[SAME_PLACE, SAME_FOLDER, SAME_UNIQUE]) {
-            let Some(theirs) = set.unlink(remote, Side::Remote) else { continue };
+            let Some(theirs) = set.unlink(remote, Side::Remote) else {
+                continue;
+            };
             set.link(local, Side::Remote, theirs);
             let work = &mut set.all[local];
             if let (Some(here), Some(there)) = (&work.record.local, &work.record.remote) {
@@ -113,13 +138,22 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
 }
 
 /// Pairs two lists of candidates: everything that the first rule joins, then the second among the rest, and so on.
-fn pair_off(mut one: Vec<Candidate>, mut other: Vec<Candidate>, rules: &[Rule]) -> Vec<(usize, usize)> {
+fn pair_off(
+    mut one: Vec<Candidate>,
+    mut other: Vec<Candidate>,
+    rules: &[Rule],
+) -> Vec<(usize, usize)> {
     one.sort();
     other.sort();
     let mut pairs = Vec::new();
     for rule in rules {
         one.retain(|(place, index)| {
-            let Some(at) = other.iter().position(|(candidate, _)| rule(place, candidate)) else { return true };
+            let Some(at) = other
+                .iter()
+                .position(|(candidate, _)| rule(place, candidate))
+            else {
+                return true;
+            };
             pairs.push((*index, other.remove(at).1));
             false
         });

@@ -142,8 +142,16 @@ impl<'a> Planner<'a> {
         limits: Limits,
     ) -> Planner<'a> {
         let renaming = Default::default();
-        let mut planner =
-            Planner { set, folders, archive, filter, limits, renaming, wants: Vec::new(), conflicts: Vec::new() };
+        let mut planner = Planner {
+            set,
+            folders,
+            archive,
+            filter,
+            limits,
+            renaming,
+            wants: Vec::new(),
+            conflicts: Vec::new(),
+        };
         planner.decide();
         planner.separate();
         planner
@@ -157,7 +165,10 @@ impl Planner<'_> {
     /// When the archive fails.
     pub fn lay_out(&mut self, held: &HashSet<(Side, usize)>) -> Result<Plan, ArchiveError> {
         let mut plan = Plan::default();
-        for side in Side::BOTH.into_iter().filter(|side| self.limits.direction.changes(*side)) {
+        for side in Side::BOTH
+            .into_iter()
+            .filter(|side| self.limits.direction.changes(*side))
+        {
             let mut renames = self.folders.renames(side);
             renames.retain(|(id, op)| {
                 self.is_allowed(side, op) && self.folders.scope(self.filter, *id) == Scope::Included
@@ -201,7 +212,8 @@ impl Planner<'_> {
                 }
                 want = match self.merge(index) {
                     Merged::Keep(state, conflict) => {
-                        self.conflicts.extend(conflict.map(|conflict| (index, conflict)));
+                        self.conflicts
+                            .extend(conflict.map(|conflict| (index, conflict)));
                         Want::Keep(state)
                     }
                     Merged::Gone => Want::Gone,
@@ -216,7 +228,9 @@ impl Planner<'_> {
     fn merge(&self, index: usize) -> Merged {
         let record = &self.set.all[index].record;
         reconcile(record, |side| {
-            let folder = record.seen(side).and_then(|seen| self.folders.get(seen.place.folder));
+            let folder = record
+                .seen(side)
+                .and_then(|seen| self.folders.get(seen.place.folder));
             folder.is_some_and(|folder| folder.is_renamed(side))
         })
     }
@@ -226,7 +240,10 @@ impl Planner<'_> {
         self.conflicts.push((index, Conflict::Edited));
         self.set.all[index].record.base = None;
         if let Some(local) = self.set.unlink(index, Side::Local) {
-            let mut work = Work { is_dirty: true, ..Work::default() };
+            let mut work = Work {
+                is_dirty: true,
+                ..Work::default()
+            };
             work.record.local = Some(local);
             self.set.add(work);
         }
@@ -236,7 +253,9 @@ impl Planner<'_> {
 
     /// Whether this run deals with a message: any of its folders is included.
     fn in_scope(&self, work: &Work) -> bool {
-        work.record.folders().any(|folder| self.folders.scope(self.filter, folder) == Scope::Included)
+        work.record
+            .folders()
+            .any(|folder| self.folders.scope(self.filter, folder) == Scope::Included)
     }
 
     /// Gives a fresh name to all but one of the messages that want the same place (row 12). The server's occupant
@@ -247,7 +266,11 @@ impl Planner<'_> {
             let place = match want {
                 Want::Keep(state) => Some(&state.place),
                 // What is out of scope stays where it is.
-                Want::Leave => self.set.all[index].record.remote.as_ref().map(|seen| &seen.place),
+                Want::Leave => self.set.all[index]
+                    .record
+                    .remote
+                    .as_ref()
+                    .map(|seen| &seen.place),
                 Want::Gone => None,
             };
             if let Some(place) = place {
@@ -255,10 +278,17 @@ impl Planner<'_> {
             }
         }
         let taken: HashSet<Place> = claims.keys().cloned().collect();
-        for (place, mut claimants) in claims.into_iter().filter(|(_, claimants)| claimants.len() > 1) {
+        for (place, mut claimants) in claims
+            .into_iter()
+            .filter(|(_, claimants)| claimants.len() > 1)
+        {
             claimants.sort_by_key(|&index| {
                 let work = &self.set.all[index];
-                let is_theirs = work.record.remote.as_ref().is_some_and(|seen| seen.place == place);
+                let is_theirs = work
+                    .record
+                    .remote
+                    .as_ref()
+                    .is_some_and(|seen| seen.place == place);
                 (!is_theirs, work.record.base.is_none(), index)
             });
             for &index in &claimants[1..] {
@@ -269,7 +299,11 @@ impl Planner<'_> {
     }
 
     /// The steps that bring one side to what is wanted, in no order yet.
-    fn steps(&self, side: Side, copies: &BTreeMap<Digest, usize>) -> Result<Vec<Step>, ArchiveError> {
+    fn steps(
+        &self,
+        side: Side,
+        copies: &BTreeMap<Digest, usize>,
+    ) -> Result<Vec<Step>, ArchiveError> {
         let is_first = self.archive.is_empty()?;
         let mut steps = Vec::new();
         for (index, want) in self.wants.iter().enumerate() {
@@ -278,7 +312,9 @@ impl Planner<'_> {
             let step = match (seen, want) {
                 (_, Want::Leave) | (None, Want::Gone) => None,
                 (Some(seen), Want::Gone) => Some(self.retire(side, index, seen, Reason::Deleted)),
-                (Some(seen), Want::Keep(state)) if self.is_exiled(side, &seen.place, &state.place) => {
+                (Some(seen), Want::Keep(state))
+                    if self.is_exiled(side, &seen.place, &state.place) =>
+                {
                     Some(self.retire(side, index, seen, Reason::Excluded))
                 }
                 (Some(seen), Want::Keep(state)) if seen.state() != *state => {
@@ -295,10 +331,18 @@ impl Planner<'_> {
     /// Lets a message go to a fresh name first, and from there to its own.
     fn take_detours(&self, side: Side, steps: &mut Vec<Step>, detours: &HashSet<usize>) {
         let mut firsts = Vec::new();
-        for step in steps.iter_mut().filter(|step| detours.contains(&step.index)) {
-            let Some(seen) = self.set.all[step.index].record.seen(side) else { continue };
+        for step in steps
+            .iter_mut()
+            .filter(|step| detours.contains(&step.index))
+        {
+            let Some(seen) = self.set.all[step.index].record.seen(side) else {
+                continue;
+            };
             let mut state = seen.state();
-            state.place.unique = state.place.unique.fresh(&state.digest, seen.entry.info.as_bytes().len());
+            state.place.unique = state
+                .place
+                .unique
+                .fresh(&state.digest, seen.entry.info.as_bytes().len());
             state.place.copy = 0;
             let halfway = self.at(side, &state.place);
             let mut first = step.clone();
@@ -332,7 +376,11 @@ impl Planner<'_> {
     fn is_allowed(&self, side: Side, op: &Op) -> bool {
         let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
         let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
-        let rights = if side == Side::Remote { self.limits.rights } else { Rights::All };
+        let rights = if side == Side::Remote {
+            self.limits.rights
+        } else {
+            Rights::All
+        };
         let by_right = match rights {
             Rights::All => true,
             Rights::NoDelete => !deletes,
@@ -344,15 +392,26 @@ impl Planner<'_> {
 
     /// A place as a side knows it once its folders have their names.
     fn at(&self, side: Side, place: &Place) -> At {
-        let folder = self.folders.name_then(side, place.folder, &self.renaming[side as usize]);
-        At { folder, unique: place.unique.clone(), copy: place.copy }
+        let folder = self
+            .folders
+            .name_then(side, place.folder, &self.renaming[side as usize]);
+        At {
+            folder,
+            unique: place.unique.clone(),
+            copy: place.copy,
+        }
     }
 
     fn retire(&self, side: Side, index: usize, seen: &Seen, reason: Reason) -> Step {
         let confirmed = self.set.all[index].record.confirmed;
         Step {
             index,
-            op: Op::Retire { at: self.at(side, &seen.place), expect: expect(seen), reason, confirmed },
+            op: Op::Retire {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                reason,
+                confirmed,
+            },
             kind: Kind::Deleted,
             target: None,
             forget: reason == Reason::Excluded,
@@ -374,7 +433,9 @@ impl Planner<'_> {
         let body = if state.digest == seen.entry.digest {
             None
         } else {
-            let Some((_, body)) = self.body(side, index, state, copies, is_first)? else { return Ok(None) };
+            let Some((_, body)) = self.body(side, index, state, copies, is_first)? else {
+                return Ok(None);
+            };
             Some(body)
         };
         let moves = state.place != seen.place;
@@ -415,8 +476,14 @@ impl Planner<'_> {
         if self.folders.scope(self.filter, state.place.folder) != Scope::Included {
             return Ok(None);
         }
-        let Some((source, body)) = self.body(side, index, state, copies, is_first)? else { return Ok(None) };
-        let kind = if matches!(body.source, Source::Copy(_)) { Kind::Copied } else { Kind::New };
+        let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
+            return Ok(None);
+        };
+        let kind = if matches!(body.source, Source::Copy(_)) {
+            Kind::Copied
+        } else {
+            Kind::New
+        };
         Ok(Some(Step {
             index,
             op: Op::Create {
@@ -443,16 +510,26 @@ impl Planner<'_> {
         copies: &BTreeMap<Digest, usize>,
         is_first: bool,
     ) -> Result<Option<(Seen, NewBody)>, ArchiveError> {
-        let Some(source) = self.set.all[index].record.seen(side.other()) else { return Ok(None) };
+        let Some(source) = self.set.all[index].record.seen(side.other()) else {
+            return Ok(None);
+        };
         if source.entry.digest != state.digest {
             return Ok(None);
         }
         let copy = match copies.get(&state.digest) {
-            Some(&index) => self.set.all[index].record.seen(side).map(|seen| seen.place.clone()),
+            Some(&index) => self.set.all[index]
+                .record
+                .seen(side)
+                .map(|seen| seen.place.clone()),
             None if is_first => None,
-            None => self.archive.agreed_with(&state.digest)?.filter(|place| !self.set.is_claimed(place)),
+            None => self
+                .archive
+                .agreed_with(&state.digest)?
+                .filter(|place| !self.set.is_claimed(place)),
         };
-        let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| Source::Copy(self.at(side, &place)));
+        let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| {
+            Source::Copy(self.at(side, &place))
+        });
         let body = NewBody {
             digest: state.digest,
             size: source.entry.size,
@@ -465,7 +542,12 @@ impl Planner<'_> {
     /// Who is where on a side now.
     fn occupied(&self, side: Side) -> HashMap<Place, usize> {
         let seen = self.set.all.iter().enumerate();
-        seen.filter_map(|(index, work)| work.record.seen(side).map(|seen| (seen.place.clone(), index))).collect()
+        seen.filter_map(|(index, work)| {
+            work.record
+                .seen(side)
+                .map(|seen| (seen.place.clone(), index))
+        })
+        .collect()
     }
 
     /// Folders are renamed and made before the messages are touched, and removed after.
@@ -480,19 +562,29 @@ impl Planner<'_> {
                 Want::Gone => {}
             }
         }
-        for side in Side::BOTH.into_iter().filter(|side| self.limits.direction.changes(*side)) {
-            let targets: HashSet<Fid> =
-                plan.steps[side as usize].iter().filter_map(|step| Some(step.to.as_ref()?.folder)).collect();
+        for side in Side::BOTH
+            .into_iter()
+            .filter(|side| self.limits.direction.changes(*side))
+        {
+            let targets: HashSet<Fid> = plan.steps[side as usize]
+                .iter()
+                .filter_map(|step| Some(step.to.as_ref()?.folder))
+                .collect();
             let wanted = |id: Fid| {
                 let folder = self.folders.get(id);
-                let is_new = folder.is_some_and(|folder| folder.base.is_none() && folder.on(side.other()).is_some());
-                targets.contains(&id) || (is_new && self.folders.scope(self.filter, id) == Scope::Included)
+                let is_new = folder.is_some_and(|folder| {
+                    folder.base.is_none() && folder.on(side.other()).is_some()
+                });
+                targets.contains(&id)
+                    || (is_new && self.folders.scope(self.filter, id) == Scope::Included)
             };
             let is_included = |id: Fid| self.folders.scope(self.filter, id) == Scope::Included;
             let mut makings = self.folders.makings(side, &wanted);
             makings.retain(|(_, op)| self.is_allowed(side, op));
             plan.before[side as usize].append(&mut makings);
-            plan.after[side as usize] = self.folders.removals(side, &|id| needed.contains(&id) || !is_included(id));
+            plan.after[side as usize] = self
+                .folders
+                .removals(side, &|id| needed.contains(&id) || !is_included(id));
             plan.after[side as usize].retain(|(_, op)| self.is_allowed(side, op));
         }
     }
@@ -505,7 +597,11 @@ fn rename(want: &mut Want, taken: &HashSet<Place>) {
     loop {
         let unique = state.place.unique.fresh(&state.digest, info_bytes);
         let is_stuck = unique == state.place.unique;
-        state.place = Place { unique, copy: 0, ..state.place.clone() };
+        state.place = Place {
+            unique,
+            copy: 0,
+            ..state.place.clone()
+        };
         if is_stuck || !taken.contains(&state.place) {
             return;
         }
@@ -513,7 +609,11 @@ fn rename(want: &mut Want, taken: &HashSet<Place>) {
 }
 
 fn expect(seen: &Seen) -> Expect {
-    Expect { in_new: seen.entry.in_new, flags: seen.entry.flags(), digest: seen.entry.digest }
+    Expect {
+        in_new: seen.entry.in_new,
+        flags: seen.entry.flags(),
+        digest: seen.entry.digest,
+    }
 }
 
 /// Puts steps in an order in which every place is free when somebody comes to it; steps whose place will not become
@@ -522,8 +622,11 @@ fn expect(seen: &Seen) -> Expect {
 /// # Errors
 /// The index of a message in a ring of such places.
 fn order(steps: Vec<Step>, occupied: &HashMap<Place, usize>) -> Result<Vec<Step>, usize> {
-    let leaving: HashMap<Place, usize> =
-        steps.iter().enumerate().filter_map(|(at, step)| Some((step.from.clone()?, at))).collect();
+    let leaving: HashMap<Place, usize> = steps
+        .iter()
+        .enumerate()
+        .filter_map(|(at, step)| Some((step.from.clone()?, at)))
+        .collect();
     let mut state = vec![Visit::New; steps.len()];
     let mut ordered = Vec::with_capacity(steps.len());
     let mut first: Vec<usize> = (0..steps.len()).collect();
@@ -533,7 +636,10 @@ fn order(steps: Vec<Step>, occupied: &HashMap<Place, usize>) -> Result<Vec<Step>
         visit(at, &steps, occupied, &leaving, &mut state, &mut ordered)?;
     }
     let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
-    Ok(ordered.into_iter().filter_map(|at| slots[at].take()).collect())
+    Ok(ordered
+        .into_iter()
+        .filter_map(|at| slots[at].take())
+        .collect())
 }
 
 /// Flags and moves first, then copies, then bodies (INBOX and newest first), then deletions.
@@ -542,7 +648,9 @@ fn rank(step: &Step) -> (u8, bool, i64) {
         Op::Create { at, body, .. } if matches!(body.source, Source::Body { .. }) => {
             (2, !at.folder.is_inbox(), body.mtime_ns.saturating_neg())
         }
-        Op::Update { body: Some(body), .. } if matches!(body.source, Source::Body { .. }) => (2, false, i64::MIN),
+        Op::Update {
+            body: Some(body), ..
+        } if matches!(body.source, Source::Body { .. }) => (2, false, i64::MIN),
         Op::Create { .. } | Op::Update { body: Some(_), .. } => (1, false, 0),
         Op::Retire { .. } => (3, false, 0),
         Op::Update { .. }
@@ -576,10 +684,19 @@ fn visit(
             chain.pop();
             continue;
         }
-        let occupant = steps[at].to.as_ref().and_then(|to| Some((to, *occupied.get(to)?)));
-        let before = occupant.filter(|(_, index)| *index != steps[at].index).map(|(to, _)| leaving.get(to).copied());
+        let occupant = steps[at]
+            .to
+            .as_ref()
+            .and_then(|to| Some((to, *occupied.get(to)?)));
+        let before = occupant
+            .filter(|(_, index)| *index != steps[at].index)
+            .map(|(to, _)| leaving.get(to).copied());
         state[at] = match before {
-            None | Some(Some(_)) if before.flatten().is_none_or(|before| state[before] == Visit::Ready) => {
+            None | Some(Some(_))
+                if before
+                    .flatten()
+                    .is_none_or(|before| state[before] == Visit::Ready) =>
+            {
                 ordered.push(at);
                 Visit::Ready
             }

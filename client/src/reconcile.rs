@@ -62,7 +62,10 @@ pub fn reconcile(record: &Record, renamed: impl Fn(Side) -> bool) -> Merged {
 
 /// One side deleted it: the other one's change of place or bytes beats that, nothing else does.
 fn survivor(base: &Base, seen: &Seen, is_renamed: bool) -> Merged {
-    let moved = base.place.as_ref().is_some_and(|place| *place != seen.place);
+    let moved = base
+        .place
+        .as_ref()
+        .is_some_and(|place| *place != seen.place);
     if seen.touched || is_renamed || moved || good_digest(base, seen) != base.digest {
         return Merged::Keep(seen.state(), Some(Conflict::Survived));
     }
@@ -74,10 +77,14 @@ fn both(base: &Base, local: &Seen, remote: &Seen) -> Merged {
     let Some(digest) = merge(&base.digest, &here, &there) else {
         return Merged::Split;
     };
-    let place = base.place.as_ref().map_or(Some(&remote.place), |base| merge(base, &local.place, &remote.place));
+    let place = base.place.as_ref().map_or(Some(&remote.place), |base| {
+        merge(base, &local.place, &remote.place)
+    });
     let conflict = place.is_none().then_some(Conflict::Moved);
     let (new_here, new_there) = (local.entry.in_new, remote.entry.in_new);
-    let in_new = base.in_new.map_or(new_here && new_there, |base| *merge(&base, &new_here, &new_there).unwrap_or(&false));
+    let in_new = base.in_new.map_or(new_here && new_there, |base| {
+        *merge(&base, &new_here, &new_there).unwrap_or(&false)
+    });
     let state = State {
         place: place.unwrap_or(&remote.place).clone(),
         in_new,
@@ -100,13 +107,22 @@ fn merge<'a, T: PartialEq>(base: &T, local: &'a T, remote: &'a T) -> Option<&'a 
 
 /// Letter by letter: what changed against base counts; where nothing is agreed, set wins.
 fn merge_flags(base: &Base, local: Flags, remote: Flags) -> Flags {
-    let changed = base.flags.difference(local).union(base.flags.difference(remote));
-    base.flags.difference(changed).with(base.open, local.union(remote))
+    let changed = base
+        .flags
+        .difference(local)
+        .union(base.flags.difference(remote));
+    base.flags
+        .difference(changed)
+        .with(base.open, local.union(remote))
 }
 
 /// The bytes that a side stands for: damage is not an edit.
 fn good_digest(base: &Base, seen: &Seen) -> Digest {
-    if seen.entry.damaged { base.digest } else { seen.entry.digest }
+    if seen.entry.damaged {
+        base.digest
+    } else {
+        seen.entry.digest
+    }
 }
 
 #[cfg(test)]

@@ -170,7 +170,9 @@ impl Record {
         match (&self.local, &self.remote) {
             (Some(local), Some(remote)) => match &mut self.base {
                 Some(base) => base.agree(local, remote),
-                None if local.entry.digest == remote.entry.digest => self.base = Some(Base::common(local, remote)),
+                None if local.entry.digest == remote.entry.digest => {
+                    self.base = Some(Base::common(local, remote))
+                }
                 None => {}
             },
             (None, None) => self.base = None,
@@ -188,14 +190,16 @@ impl Record {
     /// Whether both sides hold exactly what is agreed.
     #[must_use]
     pub fn is_agreed(&self) -> bool {
-        let (Some(base), Some(local), Some(remote)) = (&self.base, &self.local, &self.remote) else {
+        let (Some(base), Some(local), Some(remote)) = (&self.base, &self.local, &self.remote)
+        else {
             return false;
         };
         let (here, there) = (local.state(), remote.state());
         here == there
             && base.open.is_empty()
             && base.place.as_ref() == Some(&here.place)
-            && (base.in_new, base.flags, base.digest) == (Some(here.in_new), here.flags, here.digest)
+            && (base.in_new, base.flags, base.digest)
+                == (Some(here.in_new), here.flags, here.digest)
     }
 
     /// Whether nothing is known of it any more.
@@ -208,8 +212,13 @@ impl Record {
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         let base = self.base.as_ref().map(|base| base.digest);
-        let seen = [self.local.as_ref(), self.remote.as_ref()].into_iter().flatten();
-        base.is_some_and(|base| seen.into_iter().any(|seen| seen.entry.damaged && seen.entry.digest != base))
+        let seen = [self.local.as_ref(), self.remote.as_ref()]
+            .into_iter()
+            .flatten();
+        base.is_some_and(|base| {
+            seen.into_iter()
+                .any(|seen| seen.entry.damaged && seen.entry.digest != base)
+        })
     }
 
     /// Whether exactly one side has it.
@@ -221,7 +230,10 @@ impl Record {
     /// Every folder in which it was seen or agreed.
     pub fn folders(&self) -> impl Iterator<Item = Fid> {
         let base = self.base.as_ref().and_then(|base| base.place.as_ref());
-        let seen = [self.local.as_ref(), self.remote.as_ref()].into_iter().flatten().map(|seen| &seen.place);
+        let seen = [self.local.as_ref(), self.remote.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|seen| &seen.place);
         base.into_iter().chain(seen).map(|place| place.folder)
     }
 }

@@ -50,12 +50,32 @@ fn sync(
     progress.begin(Phase::Scanning, 0, 0);
     let mut session = Session::open(account, direction, verbose)?;
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
-    let limits = Limits { direction, rights: session.welcome.rights, no_delete: account.no_delete };
-    let Session { set, folders, archive, .. } = &mut session;
+    let limits = Limits {
+        direction,
+        rights: session.welcome.rights,
+        no_delete: account.no_delete,
+    };
+    let Session {
+        set,
+        folders,
+        archive,
+        ..
+    } = &mut session;
     let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
-    let guarded = ask_guard(&mut planner, &Guarding { account, archive, folders })?;
+    let guarded = ask_guard(
+        &mut planner,
+        &Guarding {
+            account,
+            archive,
+            folders,
+        },
+    )?;
     let plan = guarded.plan;
-    summary.conflicts = plan.conflicts.iter().map(|(index, conflict)| describe(&session, *index, *conflict)).collect();
+    summary.conflicts = plan
+        .conflicts
+        .iter()
+        .map(|(index, conflict)| describe(&session, *index, *conflict))
+        .collect();
     summary.plan = guarded.name;
     if summary.plan.is_some() {
         summary.exit = ExitCode::Unsafe;
@@ -69,7 +89,13 @@ fn sync(
     let problems = std::mem::take(&mut session.problems);
     let executed = Executor::new(&mut session, plan, progress).run();
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
-    let Done { tallies, problems: more, full, changed, .. } = executed?;
+    let Done {
+        tallies,
+        problems: more,
+        full,
+        changed,
+        ..
+    } = executed?;
     [summary.here, summary.there] = tallies;
     if let Some(command) = account.post_hook.as_deref().filter(|_| !changed.is_empty())
         && let Err(why) = run_post(command, &changed)
@@ -80,7 +106,9 @@ fn sync(
     session.archive.set("last_sync", &now_secs())?;
     if let Some(why) = full {
         summary.exit = summary.exit.worst(ExitCode::Error);
-        summary.error = Some(format!("The disk took no more ({why}); make room and run again, what is done is kept"));
+        summary.error = Some(format!(
+            "The disk took no more ({why}); make room and run again, what is done is kept"
+        ));
     }
     finish(session, problems.into_iter().chain(more).collect(), summary)
 }
@@ -126,12 +154,26 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
             }
             let record = &planner.set.all[step.index].record;
             if let Some(seen) = record.seen(side) {
-                let (place, digest, confirmed) = (seen.place.clone(), seen.entry.digest, record.confirmed);
-                deletions[side as usize].push((step.index, Deletion { side, place, digest, confirmed }));
+                let (place, digest, confirmed) =
+                    (seen.place.clone(), seen.entry.digest, record.confirmed);
+                deletions[side as usize].push((
+                    step.index,
+                    Deletion {
+                        side,
+                        place,
+                        digest,
+                        confirmed,
+                    },
+                ));
             }
         }
     }
-    let line_of = |deletion: &Deletion| line(deletion, guarding.folders.name(deletion.place.folder).as_bytes());
+    let line_of = |deletion: &Deletion| {
+        line(
+            deletion,
+            guarding.folders.name(deletion.place.folder).as_bytes(),
+        )
+    };
     let mut held = HashSet::new();
     if let Some(name) = &guarding.account.confirm {
         let Some(lines) = guarding.archive.plan(name)? else {
@@ -139,11 +181,20 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
                 "There is no plan {name:?} to confirm; run without --confirm to see what is held back"
             )));
         };
-        return confirm(planner, guarding, &deletions, &lines.into_iter().collect(), &line_of);
+        return confirm(
+            planner,
+            guarding,
+            &deletions,
+            &lines.into_iter().collect(),
+            &line_of,
+        );
     }
     let mut is_refused = false;
     for side in Side::BOTH {
-        let all: Vec<&Deletion> = deletions[side as usize].iter().map(|(_, deletion)| deletion).collect();
+        let all: Vec<&Deletion> = deletions[side as usize]
+            .iter()
+            .map(|(_, deletion)| deletion)
+            .collect();
         let holdings = holdings(planner, guarding, side, &all)?;
         is_refused |= is_too_much(&all, &holdings, guarding.account.guard);
     }
@@ -157,8 +208,13 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
         return Ok(Guarded { plan, name: None });
     }
     let name = plan_name(&lines);
-    guarding.archive.put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
-    Ok(Guarded { plan: planner.lay_out(&held)?, name: Some(name) })
+    guarding
+        .archive
+        .put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
+    Ok(Guarded {
+        plan: planner.lay_out(&held)?,
+        name: Some(name),
+    })
 }
 
 /// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
@@ -188,8 +244,16 @@ fn confirm(
     let mut plan = planner.lay_out(&held)?;
     // Other clients hear of it from the server's journal and need not ask again.
     for place in told {
-        let folder = guarding.folders.name_then(Side::Remote, place.folder, &plan.renaming[Side::Remote as usize]);
-        let at = At { folder, unique: place.unique, copy: place.copy };
+        let folder = guarding.folders.name_then(
+            Side::Remote,
+            place.folder,
+            &plan.renaming[Side::Remote as usize],
+        );
+        let at = At {
+            folder,
+            unique: place.unique,
+            copy: place.copy,
+        };
         plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
     }
     Ok(Guarded { plan, name: None })
@@ -209,12 +273,21 @@ fn holdings(
     let deleted_lately = guarding.archive.deletions_since(side, at)?;
     let is_few = deletions.len() as u64 + deleted_lately <= 50;
     if is_few && guarding.account.guard == MaxDelete::Default {
-        return Ok(Holdings { messages: u64::MAX / 200, folders: BTreeMap::new(), deleted_lately });
+        return Ok(Holdings {
+            messages: u64::MAX / 200,
+            folders: BTreeMap::new(),
+            deleted_lately,
+        });
     }
     let unstored = |folder: Option<Fid>| {
-        let works = planner.set.all.iter().filter(|work| !matches!(work.stored, Stored::Agreed(_)));
+        let works = planner
+            .set
+            .all
+            .iter()
+            .filter(|work| !matches!(work.stored, Stored::Agreed(_)));
         let seen = works.filter_map(|work| work.record.seen(side));
-        seen.filter(|seen| folder.is_none_or(|folder| seen.place.folder == folder)).count() as u64
+        seen.filter(|seen| folder.is_none_or(|folder| seen.place.folder == folder))
+            .count() as u64
     };
     let mut folders = BTreeMap::new();
     for deletion in deletions {
@@ -223,7 +296,11 @@ fn holdings(
             entry.insert(guarding.archive.agreed_in(folder)?.len() as u64 + unstored(Some(folder)));
         }
     }
-    Ok(Holdings { messages: guarding.archive.agreed_count()? + unstored(None), folders, deleted_lately })
+    Ok(Holdings {
+        messages: guarding.archive.agreed_count()? + unstored(None),
+        folders,
+        deleted_lately,
+    })
 }
 
 // What people see.
@@ -232,14 +309,24 @@ fn describe(session: &Session, index: usize, conflict: Conflict) -> String {
     let record = &session.set.all[index].record;
     let seen = record.remote.as_ref().or(record.local.as_ref());
     let name = seen.map_or_else(String::new, |seen| {
-        format!("{}/{}", session.folders.name(seen.place.folder), seen.place.unique)
+        format!(
+            "{}/{}",
+            session.folders.name(seen.place.folder),
+            seen.place.unique
+        )
     });
     let what = match conflict {
         Conflict::Moved => "was moved to two places; the server's was kept",
-        Conflict::Survived => "was deleted on one side and moved or edited on the other; it was kept",
+        Conflict::Survived => {
+            "was deleted on one side and moved or edited on the other; it was kept"
+        }
         Conflict::Edited => "was edited on both sides; both versions were kept",
-        Conflict::Damaged => "is damaged on one side; that was not sent, and the good version comes back where there is one",
-        Conflict::Named => "had the name of another message; both were kept, one under a fresh name",
+        Conflict::Damaged => {
+            "is damaged on one side; that was not sent, and the good version comes back where there is one"
+        }
+        Conflict::Named => {
+            "had the name of another message; both were kept, one under a fresh name"
+        }
     };
     format!("{name} {what}")
 }
@@ -255,10 +342,15 @@ fn pending(session: &Session, planned: &HashSet<usize>) -> u64 {
             && work.record.folders().any(is_known)
     });
     let folders = session.folders.iter().filter(|(id, folder)| {
-        let names = [folder.on(Side::Local), folder.on(Side::Remote)].map(|on| on.map(|(_, name)| name));
+        let names =
+            [folder.on(Side::Local), folder.on(Side::Remote)].map(|on| on.map(|(_, name)| name));
         names[0] != names[1] && is_known(*id)
     });
-    let folders = if planned.is_empty() { folders.count() } else { 0 };
+    let folders = if planned.is_empty() {
+        folders.count()
+    } else {
+        0
+    };
     (messages.count() + folders) as u64
 }
 
@@ -267,10 +359,16 @@ fn preview(session: &Session, plan: &Plan, summary: &mut Summary) {
     let mut planned = HashSet::new();
     for (side, name) in [(Side::Local, "here"), (Side::Remote, "there")] {
         let mut tally = Tally::default();
-        for (_, op) in plan.before[side as usize].iter().chain(&plan.after[side as usize]) {
+        for (_, op) in plan.before[side as usize]
+            .iter()
+            .chain(&plan.after[side as usize])
+        {
             summary.actions.extend(action(name, op, None));
         }
-        for step in plan.steps[side as usize].iter().filter(|step| !step.is_detour) {
+        for step in plan.steps[side as usize]
+            .iter()
+            .filter(|step| !step.is_detour)
+        {
             planned.insert(step.index);
             let (count, text) = match step.kind {
                 Kind::New => (&mut tally.new, "new"),

@@ -63,13 +63,24 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// When a side cannot be reached or used, or going on could delete mail.
-    pub fn open(account: &'a Account, direction: Direction, verbose: bool) -> Result<Session<'a>, Failure> {
+    pub fn open(
+        account: &'a Account,
+        direction: Direction,
+        verbose: bool,
+    ) -> Result<Session<'a>, Failure> {
         refuse_overlap(account)?;
-        let lock = if account.dry_run { None } else { Some(known::lock(account)?) };
+        let lock = if account.dry_run {
+            None
+        } else {
+            Some(known::lock(account)?)
+        };
         let hint = known::find(account).filter(|_| !account.adopt);
         let (mut local, stand) = open_local(account, hint, direction)?;
         let mut archive = hint
-            .filter(|pair| pair.local == local.id() && Archive::exists(&account.state_dir, pair.local, pair.remote))
+            .filter(|pair| {
+                pair.local == local.id()
+                    && Archive::exists(&account.state_dir, pair.local, pair.remote)
+            })
             .map(|pair| Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run))
             .transpose()?;
         let continues_here = match &archive {
@@ -90,17 +101,24 @@ impl<'a> Session<'a> {
             let scanned = local.scan();
             (opening.join(), scanned)
         });
-        let (link, welcome) = opened.map_err(|_| Failure::internal("The connecting thread panicked"))??;
+        let (link, welcome) =
+            opened.map_err(|_| Failure::internal("The connecting thread panicked"))??;
         let mut scan = scanned?;
         if welcome.replica == local.id() {
             local = local.renew_id()?;
             scan = local.scan()?;
             archive = None;
         }
-        let pair = Pair { local: local.id(), remote: welcome.replica };
+        let pair = Pair {
+            local: local.id(),
+            remote: welcome.replica,
+        };
         if archive.is_none() || hint.is_none_or(|hint| hint != pair) {
             archive = None;
-            if !account.adopt && Archive::exists(&account.state_dir, pair.local, pair.remote) && hint != Some(pair) {
+            if !account.adopt
+                && Archive::exists(&account.state_dir, pair.local, pair.remote)
+                && hint != Some(pair)
+            {
                 // The pair is known under another address: ask again, now with its cursor.
                 if !account.dry_run {
                     known::remember(account, pair)?;
@@ -151,6 +169,7 @@ impl<'a> Session<'a> {
         self.set = WorkSet::load(&self.archive)?;
         self.observe_local()?;
         let listed = self.observe_remote()?;
+        self.folders.agree();
         self.recall_folders()?;
         self.set.confirm_asked();
         for side in Side::BOTH {
@@ -165,7 +184,6 @@ impl<'a> Session<'a> {
             self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
         }
         self.find_truncated()?;
-        self.folders.agree();
         self.store(listed.cursor)
     }
 
@@ -217,7 +235,8 @@ impl<'a> Session<'a> {
                 // Folders come first; digests tell that their numbers are of a new life, so they wait for that. Those
                 // that are gone wait for their messages.
                 Response::Folders(folders) => {
-                    let (dead, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
+                    let (dead, live): (Vec<_>, Vec<_>) =
+                        folders.into_iter().partition(|folder| folder.gone);
                     gone.extend(dead);
                     held.extend(live);
                 }
@@ -265,7 +284,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) -> Result<(), Failure> {
+    fn take_folders(
+        &mut self,
+        side: Side,
+        changes: &[protocol::FolderChange],
+    ) -> Result<(), Failure> {
         for rehomed in self.folders.fold(side, changes) {
             self.set.rehome(&self.archive, rehomed)?;
         }
@@ -282,30 +305,53 @@ impl<'a> Session<'a> {
         for change in changes {
             let Some(folder) = self.folders.find(side, change.folder) else {
                 // The folder went with all that was in it, and another took its number or its name.
-                tracing::debug!("A change in folder {} that is not known any more", change.folder);
+                tracing::debug!(
+                    "A change in folder {} that is not known any more",
+                    change.folder
+                );
                 continue;
             };
             if is_new_life && !self.is_first {
-                listed.insert(Place { folder, unique: change.unique.clone(), copy: change.copy });
+                listed.insert(Place {
+                    folder,
+                    unique: change.unique.clone(),
+                    copy: change.copy,
+                });
             }
-            self.set.fold(&self.archive, side, folder, &change, is_new_life)?;
+            self.set
+                .fold(&self.archive, side, folder, &change, is_new_life)?;
         }
         Ok(())
     }
 
     /// After a complete list of these folders (or of all), what it did not name is gone.
-    fn lose_unlisted(&mut self, side: Side, only: Option<&[Fid]>, listed: &HashSet<Place>) -> Result<(), Failure> {
+    fn lose_unlisted(
+        &mut self,
+        side: Side,
+        only: Option<&[Fid]>,
+        listed: &HashSet<Place>,
+    ) -> Result<(), Failure> {
         let all: Vec<Fid> = self.folders.iter().map(|(id, _)| id).collect();
         for folder in only.unwrap_or(&all) {
-            self.set.lose_unlisted(&self.archive, side, *folder, listed)?;
+            self.set
+                .lose_unlisted(&self.archive, side, *folder, listed)?;
         }
         Ok(())
     }
 
-    fn compare_digests(&mut self, digests: &[(u32, Digest)], complete: bool) -> Result<(), Failure> {
+    fn compare_digests(
+        &mut self,
+        digests: &[(u32, Digest)],
+        complete: bool,
+    ) -> Result<(), Failure> {
         let theirs: HashMap<Fid, (u32, Digest)> = digests
             .iter()
-            .filter_map(|(number, digest)| Some((self.folders.find(Side::Remote, *number)?, (*number, *digest))))
+            .filter_map(|(number, digest)| {
+                Some((
+                    self.folders.find(Side::Remote, *number)?,
+                    (*number, *digest),
+                ))
+            })
             .collect();
         let mut wanted = Vec::new();
         let mut differing = Vec::new();
@@ -333,14 +379,29 @@ impl<'a> Session<'a> {
     /// What the server's folder would digest to if it were as it was last seen.
     fn remembered_digest(&self, folder: Fid) -> Result<Digest, Failure> {
         let agreed = self.archive.agreed_in(folder)?;
-        let unclaimed = agreed.iter().filter_map(|record| record.remote.as_ref()).filter(|seen| !self.set.is_claimed(&seen.place));
-        let held = self.set.all.iter().filter_map(|work| work.record.remote.as_ref());
-        let mut seen: Vec<_> = unclaimed.chain(held.filter(|seen| seen.place.folder == folder)).collect();
+        let unclaimed = agreed
+            .iter()
+            .filter_map(|record| record.remote.as_ref())
+            .filter(|seen| !self.set.is_claimed(&seen.place));
+        let held = self
+            .set
+            .all
+            .iter()
+            .filter_map(|work| work.record.remote.as_ref());
+        let mut seen: Vec<_> = unclaimed
+            .chain(held.filter(|seen| seen.place.folder == folder))
+            .collect();
         seen.sort_by(|a, b| a.place.cmp(&b.place));
         let mut digest = FolderDigest::default();
         for seen in seen {
             let entry = &seen.entry;
-            digest.add(&seen.place.unique, seen.place.copy, entry.in_new, entry.flags(), &entry.digest);
+            digest.add(
+                &seen.place.unique,
+                seen.place.copy,
+                entry.in_new,
+                entry.flags(),
+                &entry.digest,
+            );
         }
         Ok(digest.finish())
     }
@@ -351,8 +412,13 @@ impl<'a> Session<'a> {
                 Response::Changes(changes) => {
                     for change in changes {
                         if let Some(folder) = self.folders.find(Side::Remote, change.folder) {
-                            listed.insert(Place { folder, unique: change.unique.clone(), copy: change.copy });
-                            self.set.fold(&self.archive, Side::Remote, folder, &change, true)?;
+                            listed.insert(Place {
+                                folder,
+                                unique: change.unique.clone(),
+                                copy: change.copy,
+                            });
+                            self.set
+                                .fold(&self.archive, Side::Remote, folder, &change, true)?;
                         }
                     }
                 }
@@ -367,7 +433,13 @@ impl<'a> Session<'a> {
         let scopes: Vec<(Fid, Scope, bool)> = self
             .folders
             .iter()
-            .map(|(id, folder)| (id, self.account.filter.scope(folder.name().as_bytes()), folder.forgotten))
+            .map(|(id, folder)| {
+                (
+                    id,
+                    self.account.filter.scope(folder.name().as_bytes()),
+                    folder.forgotten,
+                )
+            })
             .collect();
         let mut wanted = Vec::new();
         for (id, scope, forgotten) in scopes {
@@ -378,7 +450,12 @@ impl<'a> Session<'a> {
                 }
                 (Scope::Included, true) => {
                     self.folders.set_forgotten(id, false);
-                    wanted.extend(self.folders.get(id).and_then(|folder| folder.remote.as_ref()).map(|(number, _)| *number));
+                    wanted.extend(
+                        self.folders
+                            .get(id)
+                            .and_then(|folder| folder.remote.as_ref())
+                            .map(|(number, _)| *number),
+                    );
                     self.recall_local(id)?;
                 }
                 _ => {}
@@ -386,7 +463,10 @@ impl<'a> Session<'a> {
         }
         if !wanted.is_empty() {
             self.link.request(Request::Manifests { folders: wanted });
-            let known = self.set.loose[Side::Remote as usize].iter().map(|seen| seen.place.clone()).collect::<HashSet<_>>();
+            let known = self.set.loose[Side::Remote as usize]
+                .iter()
+                .map(|seen| seen.place.clone())
+                .collect::<HashSet<_>>();
             let before = self.set.loose[Side::Remote as usize].len();
             self.take_manifests(&mut HashSet::new())?;
             // What was told as a change already is told again.
@@ -400,12 +480,22 @@ impl<'a> Session<'a> {
     }
 
     fn recall_local(&mut self, id: Fid) -> Result<(), Failure> {
-        let Some((number, _)) = self.folders.get(id).and_then(|folder| folder.local.clone()) else { return Ok(()) };
-        let known: HashSet<Place> = self.set.loose[Side::Local as usize].iter().map(|seen| seen.place.clone()).collect();
+        let Some((number, _)) = self.folders.get(id).and_then(|folder| folder.local.clone()) else {
+            return Ok(());
+        };
+        let known: HashSet<Place> = self.set.loose[Side::Local as usize]
+            .iter()
+            .map(|seen| seen.place.clone())
+            .collect();
         for change in self.local.manifest(number)? {
-            let place = Place { folder: id, unique: change.unique.clone(), copy: change.copy };
+            let place = Place {
+                folder: id,
+                unique: change.unique.clone(),
+                copy: change.copy,
+            };
             if !known.contains(&place) {
-                self.set.fold(&self.archive, Side::Local, id, &change, true)?;
+                self.set
+                    .fold(&self.archive, Side::Local, id, &change, true)?;
             }
         }
         Ok(())
@@ -414,8 +504,12 @@ impl<'a> Session<'a> {
     /// Lets go of messages that lie in excluded folders only.
     fn drop_excluded(&mut self) {
         let filter = &self.account.filter;
-        let excluded: HashSet<Fid> =
-            self.folders.iter().map(|(id, _)| id).filter(|id| self.folders.scope(filter, *id) == Scope::Excluded).collect();
+        let excluded: HashSet<Fid> = self
+            .folders
+            .iter()
+            .map(|(id, _)| id)
+            .filter(|id| self.folders.scope(filter, *id) == Scope::Excluded)
+            .collect();
         if excluded.is_empty() {
             return;
         }
@@ -434,13 +528,22 @@ impl<'a> Session<'a> {
     /// Two trees that have little in common are not joined without being asked.
     fn check_overlap(&self, singles: [usize; 2], paired: usize) -> Result<(), Failure> {
         let smaller = singles[0].min(singles[1]);
-        if !self.is_first || self.account.adopt || smaller <= OVERLAP_FROM || paired * 2 >= smaller {
+        if !self.is_first || self.account.adopt || smaller <= OVERLAP_FROM || paired * 2 >= smaller
+        {
             return Ok(());
         }
         let mut lines = String::new();
         for (_, folder) in self.folders.iter() {
-            let name = |side: Side| folder.on(side).map_or("-".to_owned(), |(_, name)| name.to_string());
-            lines.push_str(&format!("\n  {} = {}", name(Side::Local), name(Side::Remote)));
+            let name = |side: Side| {
+                folder
+                    .on(side)
+                    .map_or("-".to_owned(), |(_, name)| name.to_string())
+            };
+            lines.push_str(&format!(
+                "\n  {} = {}",
+                name(Side::Local),
+                name(Side::Remote)
+            ));
         }
         Err(Failure::Unsafe(format!(
             "Only {paired} of {smaller} messages are on both sides, so these may be different Maildirs; nothing was done. \
@@ -454,20 +557,30 @@ impl<'a> Session<'a> {
         let mut lines = Vec::new();
         for (index, work) in self.set.all.iter().enumerate() {
             for side in Side::BOTH {
-                let (Some(base), Some(seen), Some(good)) =
-                    (&work.record.base, work.record.seen(side), work.record.seen(side.other()))
-                else {
+                let (Some(base), Some(seen), Some(good)) = (
+                    &work.record.base,
+                    work.record.seen(side),
+                    work.record.seen(side.other()),
+                ) else {
                     continue;
                 };
                 let is_shorter = seen.entry.digest != base.digest && seen.entry.size < base.size;
                 if is_shorter && good.entry.damaged && !seen.entry.flags().contains(b'D') {
                     doubtful.push((index, side)); // Nothing is left by which an edit could be told.
                 }
-                if !is_shorter || seen.entry.damaged || seen.entry.flags().contains(b'D') || good.entry.digest != base.digest {
+                if !is_shorter
+                    || seen.entry.damaged
+                    || seen.entry.flags().contains(b'D')
+                    || good.entry.digest != base.digest
+                {
                     continue;
                 }
                 let at = self.at(side.other(), &good.place);
-                lines.push(Prefix { at, digest: base.digest, length: seen.entry.size });
+                lines.push(Prefix {
+                    at,
+                    digest: base.digest,
+                    length: seen.entry.size,
+                });
                 asked.push((index, side, seen.entry.digest));
             }
         }
@@ -484,7 +597,11 @@ impl<'a> Session<'a> {
     }
 
     /// Asks whoever holds the good version what its first bytes digest to.
-    fn prefixes(&mut self, asked: &[(usize, Side, Digest)], lines: Vec<Prefix>) -> Result<Vec<Option<Digest>>, Failure> {
+    fn prefixes(
+        &mut self,
+        asked: &[(usize, Side, Digest)],
+        lines: Vec<Prefix>,
+    ) -> Result<Vec<Option<Digest>>, Failure> {
         let (mut remote, mut answers) = (Vec::new(), Vec::new());
         let bodies = self.local.bodies()?;
         for ((_, side, _), line) in asked.iter().zip(lines) {
@@ -519,7 +636,11 @@ impl<'a> Session<'a> {
     /// A place as a side names it now.
     #[must_use]
     pub fn at(&self, side: Side, place: &Place) -> protocol::message::At {
-        let folder = self.folders.get(place.folder).and_then(|folder| folder.on(side)).map(|(_, name)| name.clone());
+        let folder = self
+            .folders
+            .get(place.folder)
+            .and_then(|folder| folder.on(side))
+            .map(|(_, name)| name.clone());
         protocol::message::At {
             folder: folder.unwrap_or_else(|| self.folders.name(place.folder)),
             unique: place.unique.clone(),
@@ -542,7 +663,10 @@ impl<'a> Session<'a> {
             }
         }
         self.folders.save(&self.archive)?;
-        let number = |cursor: Cursor| Cursor { number: if is_resumable { 0 } else { cursor.number }, ..cursor };
+        let number = |cursor: Cursor| Cursor {
+            number: if is_resumable { 0 } else { cursor.number },
+            ..cursor
+        };
         self.archive.set("local_cursor", &number(self.told))?;
         self.archive.set("remote_cursor", &number(remote))?;
         for (id, _) in self.archive.asked()? {
@@ -555,14 +679,20 @@ impl<'a> Session<'a> {
 
 /// A Maildir is not synced with itself, nor with one inside it.
 fn refuse_overlap(account: &Account) -> Result<(), Failure> {
-    let Address::Local(remote) = &account.remote else { return Ok(()) };
+    let Address::Local(remote) = &account.remote else {
+        return Ok(());
+    };
     let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let (here, there) = (real(&account.local), real(remote));
     if here == there {
-        return Err(Failure::Usage(format!("{here:?} is both sides; name two Maildirs")));
+        return Err(Failure::Usage(format!(
+            "{here:?} is both sides; name two Maildirs"
+        )));
     }
     if here.starts_with(&there) || there.starts_with(&here) {
-        return Err(Failure::Usage(format!("{here:?} and {there:?} lie one inside the other; name two separate Maildirs")));
+        return Err(Failure::Usage(format!(
+            "{here:?} and {there:?} lie one inside the other; name two separate Maildirs"
+        )));
     }
     Ok(())
 }
@@ -575,7 +705,11 @@ struct Stand {
 impl Stand {
     fn make() -> Result<Stand, Failure> {
         let dir = std::env::temp_dir().join(format!("maildir-sync-{}", std::process::id()));
-        std::fs::create_dir(&dir).map_err(|source| maildir::Error::Io { what: "make", path: dir.clone(), source })?;
+        std::fs::create_dir(&dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.clone(),
+            source,
+        })?;
         Ok(Stand { dir })
     }
 }
@@ -592,8 +726,14 @@ fn open_local(
     direction: Direction,
 ) -> Result<(Replica, Option<Stand>), Failure> {
     let makes_root = direction != Direction::Push && hint.is_none();
-    let stand = if account.dry_run && makes_root && !account.local.exists() { Some(Stand::make()?) } else { None };
-    let root = stand.as_ref().map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
+    let stand = if account.dry_run && makes_root && !account.local.exists() {
+        Some(Stand::make()?)
+    } else {
+        None
+    };
+    let root = stand
+        .as_ref()
+        .map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
     let options = Options {
         root,
         state_dir: account.state_dir.clone(),

@@ -50,12 +50,18 @@ impl Status {
 
     fn look(&mut self, account: &Account) -> Result<(), Failure> {
         let Some(pair) = known::find(account) else {
-            return Err(Failure::Usage("It was never synced; run `maildir-sync sync` first".to_owned()));
+            return Err(Failure::Usage(
+                "It was never synced; run `maildir-sync sync` first".to_owned(),
+            ));
         };
         let archive = Archive::open(&account.state_dir, pair.local, pair.remote, true)?;
         self.last_sync = archive.get("last_sync")?;
         self.pending = archive.pending()?.len() as u64;
-        self.skipped = archive.get::<BTreeSet<Problem>>("problems")?.unwrap_or_default().into_iter().collect();
+        self.skipped = archive
+            .get::<BTreeSet<Problem>>("problems")?
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         let mut local = Replica::open(Options {
             root: account.local.clone(),
             state_dir: account.state_dir.clone(),
@@ -93,8 +99,11 @@ impl Status {
     /// For scripts.
     #[must_use]
     pub fn json(&self) -> Value {
-        let skipped: Vec<Value> =
-            self.skipped.iter().map(|problem| json!({"path": problem.path, "why": problem.why})).collect();
+        let skipped: Vec<Value> = self
+            .skipped
+            .iter()
+            .map(|problem| json!({"path": problem.path, "why": problem.why}))
+            .collect();
         json!({
             "account": self.account, "last_sync": self.last_sync, "changed_here": self.changed_here,
             "pending": self.pending, "skipped": skipped, "error": self.error, "healthy": self.is_healthy(),
@@ -105,10 +114,17 @@ impl Status {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = match self.last_sync {
-            Some(at) => format!("{}: last synced {} ago", self.account, duration_text(now_secs().saturating_sub(at) as f64)),
+            Some(at) => format!(
+                "{}: last synced {} ago",
+                self.account,
+                duration_text(now_secs().saturating_sub(at) as f64)
+            ),
             None => format!("{}: never synced to the end", self.account),
         };
-        text.push_str(&format!(", {} changed here since, {} pending", self.changed_here, self.pending));
+        text.push_str(&format!(
+            ", {} changed here since, {} pending",
+            self.changed_here, self.pending
+        ));
         if let Some(error) = &self.error {
             text.push_str(&format!("; {error}"));
         }

@@ -156,9 +156,9 @@ impl Applier<'_> {
         for (op, ready) in ops.iter().zip(&ready) {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
             outcomes.push(match self.carry_out(op, ready, name.as_deref()) {
-                Ok(folder) if matches!(op, Op::MakeFolder { .. }) => {
-                    Outcome::Made { folder: u32::try_from(folder).unwrap_or(0) }
-                }
+                Ok(folder) if matches!(op, Op::MakeFolder { .. }) => Outcome::Made {
+                    folder: u32::try_from(folder).unwrap_or(0),
+                },
                 Ok(seq) => Outcome::Done { seq },
                 Err(Stop::Outcome(outcome)) => outcome,
                 Err(Stop::Fatal(error)) => return Err(error),
@@ -271,9 +271,10 @@ impl Applier<'_> {
 
     /// Removes what lies in `tmp` for an operation that did not happen.
     fn forget(&self, ready: &mut Ready, outcome: &Outcome) {
-        if let (Ready::Written { tmp, .. }, false) =
-            (&*ready, matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. }))
-        {
+        if let (Ready::Written { tmp, .. }, false) = (
+            &*ready,
+            matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. }),
+        ) {
             if let Err(error) = self.root.unlink(tmp)
                 && error.kind() != io::ErrorKind::NotFound
             {

@@ -35,7 +35,11 @@ impl Applier<'_> {
 
     /// Makes a folder; returns its number.
     pub(crate) fn make_folder(&mut self, name: &FolderName) -> Step<u64> {
-        if let Some(row) = self.folders.iter().find(|row| !row.gone && row.name == *name) {
+        if let Some(row) = self
+            .folders
+            .iter()
+            .find(|row| !row.gone && row.name == *name)
+        {
             return Ok(u64::from(row.id));
         }
         let dir = self.dir_of(name)?;
@@ -116,10 +120,19 @@ impl Applier<'_> {
         self.dirty_dirs.insert(parent(&old_dir));
         self.dirty_dirs.insert(parent(&new_dir));
         let seq = self.index.next_number()?;
-        let gone = self.folders.iter().position(|row| row.gone && row.name == *to);
+        let gone = self
+            .folders
+            .iter()
+            .position(|row| row.gone && row.name == *to);
         gone.map(|at| self.folders.swap_remove(at));
         let (ino, birth) = self.root.dir_identity(&new_dir)?;
-        let Some(row) = self.folders.iter_mut().find(|row| !row.gone && row.name == *from) else { return stale() };
+        let Some(row) = self
+            .folders
+            .iter_mut()
+            .find(|row| !row.gone && row.name == *from)
+        else {
+            return stale();
+        };
         (row.name, row.dir, row.seq, row.ino, row.birth) = (to.clone(), new_dir, seq, ino, birth);
         let row = row.clone();
         self.index.put_folder(&row)?;
@@ -128,10 +141,14 @@ impl Applier<'_> {
 
     /// The names in a folder's directory that lead to other folders: nested ones do not go along.
     fn child_entries(&self, dir: &[u8]) -> BTreeSet<Vec<u8>> {
-        let below = self.folders.iter().filter(|row| !row.gone).filter_map(|row| {
-            let rest = row.dir.strip_prefix(dir)?.strip_prefix(b"/")?;
-            rest.split(|&byte| byte == b'/').next()
-        });
+        let below = self
+            .folders
+            .iter()
+            .filter(|row| !row.gone)
+            .filter_map(|row| {
+                let rest = row.dir.strip_prefix(dir)?.strip_prefix(b"/")?;
+                rest.split(|&byte| byte == b'/').next()
+            });
         below.map(<[u8]>::to_vec).collect()
     }
 
@@ -141,8 +158,12 @@ impl Applier<'_> {
         let mut entries = self.root.list(from)?;
         // `cur` last: as long as it is where it was, the folder is.
         entries.sort_by_key(|listed| listed.name == b"cur");
-        for listed in entries.iter().filter(|listed| !children.contains(&listed.name)) {
-            self.root.rename(&join(from, &[&listed.name]), &join(to, &[&listed.name]))?;
+        for listed in entries
+            .iter()
+            .filter(|listed| !children.contains(&listed.name))
+        {
+            self.root
+                .rename(&join(from, &[&listed.name]), &join(to, &[&listed.name]))?;
         }
         self.dirty_dirs.insert(from.to_vec());
         self.dirty_dirs.insert(to.to_vec());

@@ -259,9 +259,12 @@ impl Index {
     pub(crate) fn layout(&self) -> Result<Setting> {
         let words: [Option<String>; 2] = [self.meta("style")?, self.meta("encoding")?];
         let is = |word: &Option<String>, text: &str| word.as_deref() == Some(text);
-        let style = [Style::MaildirPlusPlus, Style::Nested].into_iter().find(|style| is(&words[0], style.as_str()));
-        let encoding =
-            [Encoding::Utf8, Encoding::Utf7].into_iter().find(|encoding| is(&words[1], encoding.as_str()));
+        let style = [Style::MaildirPlusPlus, Style::Nested]
+            .into_iter()
+            .find(|style| is(&words[0], style.as_str()));
+        let encoding = [Encoding::Utf8, Encoding::Utf7]
+            .into_iter()
+            .find(|encoding| is(&words[1], encoding.as_str()));
         Ok(Setting { style, encoding })
     }
 

@@ -401,8 +401,14 @@ impl Replica {
     /// # Errors
     /// When the index cannot be asked.
     pub fn file_path(&self, at: &At) -> Result<Option<PathBuf>> {
-        let folder = self.index.folders()?.into_iter().find(|row| row.name == at.folder);
-        let Some(folder) = folder else { return Ok(None) };
+        let folder = self
+            .index
+            .folders()?
+            .into_iter()
+            .find(|row| row.name == at.folder);
+        let Some(folder) = folder else {
+            return Ok(None);
+        };
         let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
         Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
     }

@@ -39,14 +39,21 @@ fn main() -> ExitCode {
 
 /// A hello of versions that we do not speak: the greeting names ours, and the client explains.
 fn is_other_version(error: &anyhow::Error) -> bool {
-    let found = error.chain().find_map(|cause| cause.downcast_ref::<protocol::Error>());
-    matches!(found, Some(protocol::Error::Handshake(HandshakeError::Version { .. })))
+    let found = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<protocol::Error>());
+    matches!(
+        found,
+        Some(protocol::Error::Handshake(HandshakeError::Version { .. }))
+    )
 }
 
 fn is_lost(error: &anyhow::Error) -> bool {
     let is_io = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref::<protocol::Error>(), Some(protocol::Error::Io(_)))
-            || cause.downcast_ref::<std::sync::mpsc::RecvError>().is_some()
+        matches!(
+            cause.downcast_ref::<protocol::Error>(),
+            Some(protocol::Error::Io(_))
+        ) || cause.downcast_ref::<std::sync::mpsc::RecvError>().is_some()
     };
     error.chain().any(is_io)
 }

@@ -170,13 +170,16 @@ impl Agent {
         };
         self.list(from, since).map_err(refusal)?;
         for problems in batches(scan.problems) {
-                self.output
-                    .lock()
-                    .message(&Response::Problems(problems))
-                    .map_err(broken)?;
+            self.output
+                .lock()
+                .message(&Response::Problems(problems))
+                .map_err(broken)?;
         }
         for partials in batches(self.replica.partials().list()) {
-            self.output.lock().message(&Response::Partials(partials)).map_err(broken)?;
+            self.output
+                .lock()
+                .message(&Response::Partials(partials))
+                .map_err(broken)?;
         }
         let messages = self.replica.messages().map_err(refusal)?;
         let listed = Listed {

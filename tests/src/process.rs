@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// What a finished process left behind.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Finished {
     /// Its exit code, none when a signal ended it.
@@ -23,6 +23,22 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// What it complained about.
     pub stderr: String,
+}
+
+impl std::fmt::Debug for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let end = self
+            .code
+            .map_or(format!("signal {:?}", self.signal), |code| {
+                format!("exit {code}")
+            });
+        write!(
+            f,
+            "{end}, stdout {}, stderr {}",
+            String::from_utf8_lossy(&self.stdout),
+            self.stderr
+        )
+    }
 }
 
 /// A process on its way, leader of its own group.

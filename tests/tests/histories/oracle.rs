@@ -71,8 +71,12 @@ impl Fact {
         })
     }
 
+    fn is_gone(&self) -> bool {
+        self.settled.is_empty() && self.made == [0; REPLICAS]
+    }
+
     fn is_gone_for_good(&self) -> bool {
-        self.settled.is_empty() && self.made == [0; REPLICAS] && !self.may_return
+        self.is_gone() && !self.may_return
     }
 }
 
@@ -144,6 +148,10 @@ impl Oracle {
         for (digest, fact) in &mut self.facts {
             let digest = digest.as_str();
             let is = is.get(digest);
+            // Users had removed it, and all had agreed on that: the restored side may be told so once more.
+            if fact.is_gone() {
+                fact.removals += is.map_or(0, BTreeSet::len);
+            }
             if others.iter().any(|other| other.get(digest) != is) || was.get(digest) != is {
                 fact.may_return = true;
                 fact.may_double = true;
@@ -175,21 +183,23 @@ impl Oracle {
     /// removed for good.
     pub(crate) fn check_run(&self, before: [&Snapshot; 2], after: [&Snapshot; 2]) {
         let digests = |views: [&Snapshot; 2]| -> BTreeSet<String> {
-            views
-                .iter()
-                .flat_map(|view| {
-                    view.messages
-                        .iter()
-                        .map(|(message, _)| message.digest.clone())
-                })
-                .collect()
+            let of = |view: &Snapshot| -> Vec<String> {
+                view.mail()
+                    .iter()
+                    .map(|message| message.digest.clone())
+                    .collect()
+            };
+            views.into_iter().flat_map(of).collect()
         };
-        let (before, after) = (digests(before), digests(after));
-        for digest in before.difference(&after) {
+        let (was, after) = (digests(before), digests(after));
+        for digest in was.difference(&after) {
             let fact = self.facts.get(digest).expect("it was known before the run");
+            let told = || before.map(|view| places(view).remove(digest.as_str()));
+            let lost = fact.removals + fact.forgiven == 0;
             assert!(
-                fact.removals + fact.forgiven > 0,
-                "lost by a run: {digest:.12}, of which is known {fact:?}"
+                !lost,
+                "lost by a run: {digest:.12}, which was at {:?} and of which is known {fact:?}",
+                told()
             );
         }
         for digest in &after {

@@ -34,8 +34,27 @@ impl History {
         self.note(format!("{client}: {invocation}"));
         let before = [self.view(0), self.view(client)];
         let run = invocation.run();
+        self.note_outcome(&run);
         self.after(client, &before);
         run
+    }
+
+    /// What a run says that it did, without the figures that are 0.
+    fn note_outcome(&mut self, run: &Run) {
+        let said: Vec<&str> = run
+            .stdout
+            .split(['{', ',', '}'])
+            .filter(|part| {
+                !part.ends_with(":0") && !part.contains("bytes_") && !part.contains("account")
+            })
+            .filter(|part| !part.is_empty())
+            .collect();
+        self.note(format!(
+            "   exit {:?} {} {}",
+            run.code,
+            said.join(" ").trim(),
+            run.stderr.trim()
+        ));
     }
 
     fn after(&mut self, client: usize, before: &[Snapshot; 2]) {
@@ -52,21 +71,34 @@ impl History {
         let invocation = self.sync(client);
         let run = self.run(client, invocation).ok();
         self.assert_equal(client);
-        assert_eq!(run.pending(), 0, "{}", run.stdout);
+        assert_eq!(
+            run.pending(),
+            0,
+            "equal, yet something pending: {}",
+            run.stdout
+        );
         self.adopting.remove(&client);
     }
 
     fn assert_equal(&mut self, client: usize) {
+        let difference = self.difference(client);
+        if !difference.is_empty() {
+            let again = self.sync(client).run();
+            self.note_outcome(&again);
+            let still = self.difference(client);
+            panic!(
+                "after a sync of client {client} (< server, > client):\n{difference}after one more:\n{still}"
+            );
+        }
+    }
+
+    fn difference(&mut self, client: usize) -> String {
         let (server, local) = (self.view(0), self.view(client));
-        let difference = harness::snapshot::difference(&server.mail(), &local.mail());
-        assert!(
-            difference.is_empty(),
-            "after a sync of client {client} (< server, > client):\n{difference}"
-        );
-        assert_eq!(
-            server.folders, local.folders,
-            "folders after a sync of client {client}"
-        );
+        let mut difference = harness::snapshot::difference(&server.mail(), &local.mail());
+        for folder in server.folders.symmetric_difference(&local.folders) {
+            difference += &format!("  folder {} is on one side only\n", folder.escape_ascii());
+        }
+        difference
     }
 
     fn one_way(&mut self, client: usize, command: &str) {
@@ -160,6 +192,7 @@ impl History {
         let (hit, run) = kill.run(&self.world, self.sync(client));
         assert!(hit || run.code == Some(0), "{run:?}");
         assert!(!run.stderr.contains("panicked"), "{run:?}");
+        self.note_outcome(&run);
         self.after(client, &before);
     }
 
