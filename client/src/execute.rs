@@ -326,7 +326,10 @@ impl<'s, 'a> Executor<'s, 'a> {
             .map_or(0, |batch| batch.len());
         let (mut bytes, mut end) = (0, self.next_remote);
         for step in &steps[self.next_remote..self.next_remote + count] {
-            if self.under_way[Side::Local as usize].contains(&step.index) {
+            let is_moving = self.under_way[Side::Local as usize].contains(&step.index);
+            if is_moving
+                || (end > self.next_remote && must_follow(step, &steps[self.next_remote..end]))
+            {
                 break;
             }
             bytes += wired(&step.op).map_or(0, |body| body.size);
@@ -405,6 +408,15 @@ impl<'s, 'a> Executor<'s, 'a> {
             if self.under_way[Side::Remote as usize].contains(&index) {
                 // Its outcome must come first, and may wait for what is in the batch.
                 return self.apply_local();
+            }
+            let steps = &self.plan.steps[Side::Local as usize];
+            if copies(&steps[at].op)
+                && self
+                    .batch
+                    .iter()
+                    .any(|&before| must_follow(&steps[at], std::slice::from_ref(&steps[before])))
+            {
+                self.apply_local()?;
             }
             if wired(&self.plan.steps[Side::Local as usize][at].op).is_some() {
                 match self.arrived.remove(&at) {
@@ -665,9 +677,22 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 }
 
+/// Whether a step must wait for earlier ones to have happened: a batch reads what it copies before it moves anything.
+fn must_follow(step: &Step, before: &[Step]) -> bool {
+    copies(&step.op) && before.iter().any(|step| step.kind == Kind::Moved)
+}
+
+fn copies(op: &Op) -> bool {
+    new_body(op).is_some_and(|body| matches!(body.source, Source::Copy(_)))
+}
+
 /// The new bytes of an operation that come over the wire.
 fn wired(op: &Op) -> Option<&NewBody> {
-    let body = match op {
+    new_body(op).filter(|body| matches!(body.source, Source::Body { .. }))
+}
+
+fn new_body(op: &Op) -> Option<&NewBody> {
+    match op {
         Op::Create { body, .. } => Some(body),
         Op::Update { body, .. } => body.as_ref(),
         Op::MakeFolder { .. }
@@ -675,8 +700,7 @@ fn wired(op: &Op) -> Option<&NewBody> {
         | Op::RemoveFolder { .. }
         | Op::Retire { .. }
         | Op::Confirm { .. } => None,
-    };
-    body.filter(|body| matches!(body.source, Source::Body { .. }))
+    }
 }
 
 fn batches_of(ops: Vec<(Fid, Op)>) -> Vec<Vec<(Fid, Op)>> {
@@ -694,15 +718,7 @@ fn entry_after(
         .as_ref()
         .or(source.as_ref())
         .map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
-    let body = match op {
-        Op::Create { body, .. } => Some(body),
-        Op::Update { body, .. } => body.as_ref(),
-        Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Retire { .. }
-        | Op::Confirm { .. } => None,
-    };
+    let body = new_body(op);
     let (size, mtime_ns) = match (body, &before) {
         (Some(body), _) => (body.size, body.mtime_ns),
         (None, Some(entry)) => (entry.size, entry.mtime_ns),

@@ -3,7 +3,7 @@
 //! Only records that something happened to are in it, and all that were pending. First comes what was asked and never
 //! answered, then each side's changes, then [`crate::pair`] finds out who moved where.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use protocol::Digest;
 use protocol::entry::Change;
@@ -399,18 +399,6 @@ impl WorkSet {
         work.stored = archive.put(&work.stored, &work.record)?;
         work.is_dirty = false;
         Ok(())
-    }
-
-    /// Who is where on a side, by the digest of the bytes: for copies.
-    #[must_use]
-    pub fn by_digest(&self, side: Side) -> BTreeMap<Digest, usize> {
-        let seen = self.all.iter().enumerate();
-        seen.filter_map(|(index, work)| {
-            work.record
-                .seen(side)
-                .map(|seen| (seen.entry.digest, index))
-        })
-        .collect()
     }
 }
 

@@ -175,7 +175,7 @@ impl Planner<'_> {
             });
             self.renaming[side as usize] = renames.iter().map(|(id, _)| *id).collect();
             plan.before[side as usize] = renames;
-            let copies = self.set.by_digest(side);
+            let copies = self.copies(side);
             // A ring of messages that wait for each other's names is broken by a detour of one of them.
             let (mut detours, mut stuck) = (HashSet::new(), held.clone());
             loop {
@@ -298,11 +298,34 @@ impl Planner<'_> {
         }
     }
 
+    /// Where a side will hold which bytes once its messages are where they shall be: copies come after moves. What is
+    /// about to go, or to get other bytes, is no source.
+    fn copies(&self, side: Side) -> BTreeMap<Digest, Place> {
+        let mut copies = BTreeMap::new();
+        for (work, want) in self.set.all.iter().zip(&self.wants) {
+            let Some(seen) = work.record.seen(side) else {
+                continue;
+            };
+            let place = match want {
+                Want::Leave => &seen.place,
+                Want::Keep(state) if state.digest == seen.entry.digest => {
+                    if self.is_exiled(side, &seen.place, &state.place) {
+                        continue;
+                    }
+                    &state.place
+                }
+                Want::Keep(_) | Want::Gone => continue,
+            };
+            copies.insert(seen.entry.digest, place.clone());
+        }
+        copies
+    }
+
     /// The steps that bring one side to what is wanted, in no order yet.
     fn steps(
         &self,
         side: Side,
-        copies: &BTreeMap<Digest, usize>,
+        copies: &BTreeMap<Digest, Place>,
     ) -> Result<Vec<Step>, ArchiveError> {
         let is_first = self.archive.is_empty()?;
         let mut steps = Vec::new();
@@ -427,7 +450,7 @@ impl Planner<'_> {
         index: usize,
         seen: &Seen,
         state: &State,
-        copies: &BTreeMap<Digest, usize>,
+        copies: &BTreeMap<Digest, Place>,
         is_first: bool,
     ) -> Result<Option<Step>, ArchiveError> {
         let body = if state.digest == seen.entry.digest {
@@ -470,7 +493,7 @@ impl Planner<'_> {
         side: Side,
         index: usize,
         state: &State,
-        copies: &BTreeMap<Digest, usize>,
+        copies: &BTreeMap<Digest, Place>,
         is_first: bool,
     ) -> Result<Option<Step>, ArchiveError> {
         if self.folders.scope(self.filter, state.place.folder) != Scope::Included {
@@ -507,7 +530,7 @@ impl Planner<'_> {
         side: Side,
         index: usize,
         state: &State,
-        copies: &BTreeMap<Digest, usize>,
+        copies: &BTreeMap<Digest, Place>,
         is_first: bool,
     ) -> Result<Option<(Seen, NewBody)>, ArchiveError> {
         let Some(source) = self.set.all[index].record.seen(side.other()) else {
@@ -517,10 +540,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         let copy = match copies.get(&state.digest) {
-            Some(&index) => self.set.all[index]
-                .record
-                .seen(side)
-                .map(|seen| seen.place.clone()),
+            Some(place) => Some(place.clone()),
             None if is_first => None,
             None => self
                 .archive

@@ -29,7 +29,7 @@ fn mutate(tree: &Tree, rng: &mut Rng, count: usize, mark: &str) {
             6 => tree.rename(&folder, &unique, "INBOX", &fresh),
             7 => tree.copy(&folder, &unique, &folder, &fresh),
             8 => tree.delete(&folder, &unique),
-            _ => tree.edit(&folder, &unique, &mail::realistic(rng, 2_000_000 + number)),
+            _ => tree.replace(&folder, &unique, &mail::realistic(rng, 2_000_000 + number)),
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use harness::{Client, Run, Snapshot, Tree, World, bulky, digest_hex, fresh_name};
+use harness::faults::End;
+use harness::{Client, Kill, Run, Snapshot, Tree, World, bulky, digest_hex, fresh_name};
 
 use Step::*;
 
@@ -350,6 +351,9 @@ macro_rules! rows {
         fn $name() {
             check(&Row { $($field: $value,)* ..PLAIN });
         })*
+
+        /// Every row of the table, by the name of its test.
+        const ALL: &[(&str, Row)] = &[$((stringify!($name), Row { $($field: $value,)* ..PLAIN }),)*];
     };
 }
 
@@ -654,6 +658,55 @@ rows! {
         there: &[Folder("Neu"), Deliver("Neu", U4, "d")], folders: &["Neu"], body_travels: true,
         after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U4, "new", "", "d")],
     }
+}
+
+/// Kills one end in each of its renames, which are what others can see; then users go on as if nothing had been: the
+/// next run ends where an undisturbed one does.
+fn check_killed(end: End, mirrored: bool) {
+    let mut wrong = String::new();
+    for (name, row) in ALL {
+        for nth in 1.. {
+            let play = Play::new(row, mirrored);
+            let kill = Kill {
+                end,
+                call: "renameat2",
+                nth,
+            };
+            let (hit, _) = kill.run(&play.world, play.world.client().sync());
+            if !hit {
+                break;
+            }
+            let recovered = std::panic::catch_unwind(|| {
+                let _ = play.world.client().sync().run().ok();
+                play.assert_outcome();
+                play.assert_settled();
+            });
+            if recovered.is_err() {
+                wrong += &format!("{name} with {kill:?}, sides exchanged: {mirrored}\n");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not as an undisturbed run:\n{wrong}");
+}
+
+#[test]
+fn every_row_survives_a_killed_client() {
+    check_killed(End::Client, false);
+}
+
+#[test]
+fn every_row_survives_a_killed_client_with_sides_exchanged() {
+    check_killed(End::Client, true);
+}
+
+#[test]
+fn every_row_survives_a_killed_agent() {
+    check_killed(End::Agent, false);
+}
+
+#[test]
+fn every_row_survives_a_killed_agent_with_sides_exchanged() {
+    check_killed(End::Agent, true);
 }
 
 /// The directory itself is renamed, so that what the server keeps beside the mail goes along.

@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write, stdin, stdout};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
+use std::time::Duration;
 
 /// What the command line asked for.
 #[derive(Default)]
@@ -155,6 +156,11 @@ impl Link {
             .and_then(|at| usize::try_from(at).ok());
         if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
             *byte ^= 0x55;
+            // A spoilt length makes one end wait for bytes that the other never sends: in the end the link breaks.
+            std::thread::spawn(|| {
+                std::thread::sleep(Duration::from_secs(3));
+                die();
+            });
         }
     }
 }
