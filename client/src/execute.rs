@@ -226,13 +226,25 @@ impl<'s, 'a> Executor<'s, 'a> {
                 Outcome::Failed { why } => {
                     self.problem(self.session.folders.name(*id).to_string(), why)
                 }
-                Outcome::Full { why } => self.done.full = Some(why.clone()),
+                Outcome::Full { why } => self.stop_adding(why),
                 Outcome::Stale | Outcome::Denied => {}
             }
         }
         self.session.archive.begin()?;
         self.session.folders.save(&self.session.archive)?;
         Ok(self.session.archive.commit()?)
+    }
+
+    /// A disk takes no more: what was begun is ended, and nothing else is sent or asked for.
+    fn stop_adding(&mut self, why: &str) {
+        self.done.full = Some(why.to_owned());
+        self.unasked.clear();
+        for side in Side::BOTH {
+            let steps = &mut self.plan.steps[side as usize];
+            let (sent, next) = (steps.len(), &mut [&mut self.next_local, &mut self.next_remote][side as usize]);
+            **next = sent;
+            self.plan.after[side as usize].clear();
+        }
     }
 
     fn problem(&mut self, path: String, why: &str) {
@@ -581,7 +593,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                     let name = self.describe(&step);
                     self.problem(name, why);
                 }
-                Outcome::Full { why } => self.done.full = Some(why.clone()),
+                Outcome::Full { why } => self.stop_adding(why),
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
         }
@@ -598,6 +610,9 @@ impl<'s, 'a> Executor<'s, 'a> {
     fn step_done(&mut self, side: Side, step: &Step, seq: u64) -> Result<(), Failure> {
         if !step.is_detour {
             self.count(side, step);
+            let name = self.describe(step);
+            let place = if side == Side::Local { "here" } else { "there" };
+            tracing::info!("{place}: {:?} {name}", step.kind);
         }
         if side == Side::Local {
             self.note_changed(step)?;

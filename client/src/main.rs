@@ -44,8 +44,8 @@ fn written(result: io::Result<()>) -> ExitCode {
 
 fn trace(verbose: u8) {
     let level = match verbose {
-        0 | 1 => "warn",
-        2 => "info",
+        0 => "warn",
+        1 => "info",
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MAILDIR_SYNC_LOG")

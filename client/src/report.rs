@@ -167,19 +167,6 @@ impl Reporter {
         }
     }
 
-    /// Prints what was done to one message, if that is wanted.
-    pub fn detail(&self, account: Option<&str>, message: &str) {
-        if self.verbose {
-            self.print_err(account, Weight::Note, message);
-        }
-    }
-
-    /// Whether [`Reporter::detail`] prints anything.
-    #[must_use]
-    pub fn wants_details(&self) -> bool {
-        self.verbose
-    }
-
     /// Whether one JSON object per account is wanted.
     #[must_use]
     pub fn wants_json(&self) -> bool {

@@ -77,6 +77,7 @@ fn sync(
         .map(|(index, conflict)| describe(&session, *index, *conflict))
         .collect();
     summary.plan = guarded.name;
+    summary.notes.extend(guarded.held);
     if summary.plan.is_some() {
         summary.exit = ExitCode::Unsafe;
     }
@@ -87,6 +88,7 @@ fn sync(
         return finish(session, problems, summary);
     }
     let problems = std::mem::take(&mut session.problems);
+    session.store_changed()?;
     let executed = Executor::new(&mut session, plan, progress).run();
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
     let Done {
@@ -141,6 +143,8 @@ struct Guarded {
     plan: Plan,
     /// The name under which the deletions that were held back can be confirmed.
     name: Option<String>,
+    /// What was held back, for people.
+    held: Vec<String>,
 }
 
 /// Holds back deletions that are too many, or that are not those that a person confirmed.
@@ -199,22 +203,22 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
         is_refused |= is_too_much(&all, &holdings, guarding.account.guard);
     }
     // Refused is refused: then nothing is deleted on either side.
-    let mut lines = BTreeSet::new();
+    let (mut lines, mut list) = (BTreeSet::new(), Vec::new());
     for (index, deletion) in deletions.iter().flatten().filter(|_| is_refused) {
         held.insert((deletion.side, *index));
         lines.insert(line_of(deletion));
+        let side = if deletion.side == Side::Local { "here" } else { "there" };
+        let folder = guarding.folders.name(deletion.place.folder);
+        list.push(format!("Held back, to be deleted or replaced {side}: {folder}/{}", deletion.place.unique));
     }
     if held.is_empty() {
-        return Ok(Guarded { plan, name: None });
+        return Ok(Guarded { plan, name: None, held: Vec::new() });
     }
     let name = plan_name(&lines);
     guarding
         .archive
         .put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
-    Ok(Guarded {
-        plan: planner.lay_out(&held)?,
-        name: Some(name),
-    })
+    Ok(Guarded { plan: planner.lay_out(&held)?, name: Some(name), held: list })
 }
 
 /// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
@@ -256,7 +260,7 @@ fn confirm(
         };
         plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
     }
-    Ok(Guarded { plan, name: None })
+    Ok(Guarded { plan, name: None, held: Vec::new() })
 }
 
 /// What the guard compares with; counted only where there is something to compare.

@@ -132,6 +132,9 @@ impl<'a> Session<'a> {
             None => Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run)?,
         };
         let mut notes = Vec::new();
+        if hint.is_some_and(|hint| hint != pair) {
+            notes.push("This is another pair of Maildirs than last time: both sides are joined, and nothing is deleted".to_owned());
+        }
         let is_known = !archive.is_empty()?;
         if account.adopt || (is_known && (!continues_here || welcome.continues != Some(true))) {
             if is_known {
@@ -646,6 +649,24 @@ impl<'a> Session<'a> {
             unique: place.unique.clone(),
             copy: place.copy,
         }
+    }
+
+    /// Stores what planning changed, before anything of it is carried out: a message that was split in two must not be
+    /// one again after a kill.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn store_changed(&mut self) -> Result<(), Failure> {
+        if self.is_first || self.set.all.iter().all(|work| !work.is_dirty) {
+            return Ok(());
+        }
+        self.archive.begin()?;
+        for index in 0..self.set.all.len() {
+            if self.set.all[index].is_dirty {
+                self.set.store(&self.archive, index)?;
+            }
+        }
+        Ok(self.archive.commit()?)
     }
 
     /// Stores what was observed, with the cursors that cover it, in one transaction.

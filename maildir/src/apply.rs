@@ -368,6 +368,9 @@ impl Applier<'_> {
                 if let Some((_, row)) = self.row_at(at)? {
                     label.name.extend_from_slice(row.entry.info.as_bytes());
                     (label.in_new, label.digest) = (row.entry.in_new, Some(row.entry.digest));
+                    if row.entry.damaged && reason == Reason::Replaced {
+                        label.reason = Some(Reason::Damaged);
+                    }
                 }
             } else if let Op::RemoveFolder { name } = op {
                 label.folder = name.as_bytes().to_vec();

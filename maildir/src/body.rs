@@ -18,6 +18,9 @@ pub const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// How many bytes of a large body are read and sent at once.
 pub const CHUNK_BYTES: usize = 128 * 1024;
 
+/// How long a body that broke off is kept for the next run.
+const PARTIAL_KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
 /// A complete body, its digest checked.
 #[derive(Debug)]
 pub enum Body {
@@ -217,6 +220,21 @@ impl Partials {
     #[must_use]
     pub fn length(&self, digest: &Digest) -> u64 {
         fs::metadata(self.path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Removes those that nobody came back for within a week.
+    pub(crate) fn expire(&self) {
+        let is_old = |path: &Path| {
+            let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PARTIAL_KEPT))
+        };
+        for file in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if is_old(&file.path())
+                && let Err(error) = fs::remove_file(file.path())
+            {
+                tracing::debug!("Cannot remove {:?}: {error}", file.path());
+            }
+        }
     }
 
     /// All that are here, with their lengths.

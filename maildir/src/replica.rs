@@ -268,11 +268,14 @@ impl Replica {
     /// # Errors
     /// When the marker or the index cannot be written.
     pub fn tell(&mut self) -> Result<Cursor> {
+        let _lock = self.lock()?;
         self.told = self.index.number()?;
         self.vouch()?;
         self.cursor()
     }
 
+    /// Makes sure that a tag vouches for the whole journal; under the lock, because marker and index must agree whenever
+    /// somebody opens them.
     fn vouch(&mut self) -> Result<()> {
         let number = self.index.number()?;
         let vouched = self.index.newest_tag()?;
@@ -284,6 +287,10 @@ impl Replica {
 
     fn append_tag(&mut self) -> Result<()> {
         let tag = Tag(random()?);
+        // Other runs have written since.
+        if let Some(marker) = Marker::read(self.root.path())?.filter(|marker| marker.id == self.marker.id) {
+            self.marker = marker;
+        }
         self.marker.append(tag)?;
         self.index.begin()?;
         let number = self.index.number()?;
@@ -293,7 +300,11 @@ impl Replica {
         Ok(())
     }
 
-    fn cursor(&self) -> Result<Cursor> {
+    /// How far the client knows the replica.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn cursor(&self) -> Result<Cursor> {
         let tag = self.marker.newest().unwrap_or(Tag([0; 8]));
         Ok(Cursor {
             index: self.index.id()?,
@@ -489,6 +500,7 @@ impl Replica {
             self.index.prune()?;
             let trash = self.trash_dir();
             expire(&trash, self.options.trash_days).context("clear the trash", &trash)?;
+            self.partials().expire();
         }
         self.cursor()
     }

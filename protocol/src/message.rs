@@ -265,11 +265,6 @@ pub enum Outcome {
         /// The journal's number.
         seq: u64,
     },
-    /// The folder is there, and has this number in the replica's journal.
-    Made {
-        /// The replica's own number of it.
-        folder: u32,
-    },
     /// It was not what was expected; the message waits for the next run.
     Stale,
     /// The rights do not allow it.
@@ -283,6 +278,11 @@ pub enum Outcome {
     Full {
         /// The system's error, for people.
         why: String,
+    },
+    /// The folder is there, and has this number in the replica's journal.
+    Made {
+        /// The replica's own number of it.
+        folder: u32,
     },
 }
 

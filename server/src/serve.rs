@@ -242,7 +242,7 @@ impl Agent {
             .join()
             .map_err(|_| anyhow::anyhow!("The sender of bodies panicked"))??;
         let cursor = if self.dry_run {
-            self.replica.tell()?
+            self.replica.cursor()?
         } else {
             self.replica.settle()?
         };
@@ -264,7 +264,8 @@ impl Agent {
                 self.output.lock().message(&Response::Changes(changes))?;
             }
         }
-        let (cursor, messages) = (self.replica.tell()?, self.replica.messages()?);
+        // Other folders may have changed since the scan; the client is told of those next time.
+        let (cursor, messages) = (self.replica.cursor()?, self.replica.messages()?);
         let listed = Listed {
             from: Listing::Manifests,
             cursor,

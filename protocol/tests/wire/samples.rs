@@ -98,6 +98,7 @@ pub(crate) fn outcomes() -> Vec<Outcome> {
         Outcome::Denied,
         Outcome::Failed { why: why() },
         Outcome::Full { why: why() },
+        Outcome::Made { folder: 7 },
     ]
 }
 
