@@ -16,7 +16,7 @@ use protocol::{Cursor, Entry, Info, Op, Outcome, Request, Response};
 use crate::archive::{Asked, now_secs};
 use crate::config::MaxDelete;
 use crate::failure::Failure;
-use crate::link::{Answer, unexpected};
+use crate::link::{Answer, Sending, unexpected};
 use crate::plan::{Kind, Plan, Step};
 use crate::progress::Progress;
 use crate::record::{Fid, Seen, Side};
@@ -241,7 +241,10 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.unasked.clear();
         for side in Side::BOTH {
             let steps = &mut self.plan.steps[side as usize];
-            let (sent, next) = (steps.len(), &mut [&mut self.next_local, &mut self.next_remote][side as usize]);
+            let (sent, next) = (
+                steps.len(),
+                &mut [&mut self.next_local, &mut self.next_remote][side as usize],
+            );
             **next = sent;
             self.plan.after[side as usize].clear();
         }
@@ -356,10 +359,7 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     /// A remote operation, and where its body is read from here.
-    fn with_body(
-        &self,
-        at: usize,
-    ) -> Result<(Op, Option<(Option<maildir::Located>, u64)>), Failure> {
+    fn with_body(&self, at: usize) -> Result<(Op, Option<Sending>), Failure> {
         let step = &self.plan.steps[Side::Remote as usize][at];
         let Some(body) = wired(&step.op) else {
             return Ok((step.op.clone(), None));

@@ -55,11 +55,14 @@ impl LinkError {
     }
 }
 
+/// A body to be sent: where it is read from here (`None` where it is not to be had any more), and from which byte on.
+pub type Sending = (Option<Located>, u64);
+
 /// Something for the agent.
 enum Outbound {
     Request(Request),
     /// A batch with the bodies that follow it; `None` for one that is not to be had any more.
-    Apply(Vec<Op>, Vec<(Option<Located>, u64)>),
+    Apply(Vec<Op>, Vec<Sending>),
     /// Where bodies are read from here.
     Source(Bodies),
 }
@@ -150,7 +153,7 @@ impl Link {
     }
 
     /// Sends a batch of operations and the bodies that belong to it.
-    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<(Option<Located>, u64)>) {
+    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<Sending>) {
         let _ = self.outbound.send(Outbound::Apply(ops, bodies));
     }
 

@@ -207,18 +207,33 @@ fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Fail
     for (index, deletion) in deletions.iter().flatten().filter(|_| is_refused) {
         held.insert((deletion.side, *index));
         lines.insert(line_of(deletion));
-        let side = if deletion.side == Side::Local { "here" } else { "there" };
+        let side = if deletion.side == Side::Local {
+            "here"
+        } else {
+            "there"
+        };
         let folder = guarding.folders.name(deletion.place.folder);
-        list.push(format!("Held back, to be deleted or replaced {side}: {folder}/{}", deletion.place.unique));
+        list.push(format!(
+            "Held back, to be deleted or replaced {side}: {folder}/{}",
+            deletion.place.unique
+        ));
     }
     if held.is_empty() {
-        return Ok(Guarded { plan, name: None, held: Vec::new() });
+        return Ok(Guarded {
+            plan,
+            name: None,
+            held: Vec::new(),
+        });
     }
     let name = plan_name(&lines);
     guarding
         .archive
         .put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
-    Ok(Guarded { plan: planner.lay_out(&held)?, name: Some(name), held: list })
+    Ok(Guarded {
+        plan: planner.lay_out(&held)?,
+        name: Some(name),
+        held: list,
+    })
 }
 
 /// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
@@ -260,7 +275,11 @@ fn confirm(
         };
         plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
     }
-    Ok(Guarded { plan, name: None, held: Vec::new() })
+    Ok(Guarded {
+        plan,
+        name: None,
+        held: Vec::new(),
+    })
 }
 
 /// What the guard compares with; counted only where there is something to compare.

@@ -208,6 +208,9 @@ fn is_same(file: &FileRow, found: &Found) -> bool {
         && file.entry.info == found.info
 }
 
+/// By what a file continues a row.
+type Rule = fn(&FileRow, &Found) -> bool;
+
 /// Gives each file of one unique name its copy number: the one of the row that it continues, else the lowest free one.
 ///
 /// Two names of one inode are one message: readdir saw it twice while it was renamed, or a hard link (C1).
@@ -224,11 +227,10 @@ fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> 
     group.retain(|found| inodes.insert(found.stamp.ino));
     let mut taken = std::collections::BTreeSet::new();
     let mut copies = vec![None; group.len()];
-    let same_inode = |file: &FileRow, found: &Found| file.stamp.ino == found.stamp.ino;
-    let same_name = |file: &FileRow, found: &Found| {
-        (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info)
-    };
-    let rules: [&dyn Fn(&FileRow, &Found) -> bool; 3] = [&same_inode, &same_name, &|_, _| true];
+    let same_inode: Rule = |file, found| file.stamp.ino == found.stamp.ino;
+    let same_name: Rule =
+        |file, found| (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info);
+    let rules: [Rule; 3] = [same_inode, same_name, |_, _| true];
     for rule in rules {
         for (found, copy) in group
             .iter()

@@ -288,7 +288,9 @@ impl Replica {
     fn append_tag(&mut self) -> Result<()> {
         let tag = Tag(random()?);
         // Other runs have written since.
-        if let Some(marker) = Marker::read(self.root.path())?.filter(|marker| marker.id == self.marker.id) {
+        if let Some(marker) =
+            Marker::read(self.root.path())?.filter(|marker| marker.id == self.marker.id)
+        {
             self.marker = marker;
         }
         self.marker.append(tag)?;

@@ -1,7 +1,7 @@
 //! Frames on a byte stream: length, kind, limit and compression.
 //!
 //! One direction is a sequence of zstd frames, read as one stream; its content is a sequence of our frames, each a
-//! length (u32 LE), a kind (u8) and that many bytes. Works on any blocking `Read` and `Write`; it must never know of
+//! length (u32 LE), a kind (u8), a check (4 bytes) and that many bytes. Works on any blocking `Read` and `Write`; it must never know of
 //! pipes, of what the messages mean, or of their order, which is [`crate::message`].
 //!
 //! Most runs say a few hundred bytes, some many gigabytes. The large window with long-distance matching wants 1.0 ms
@@ -25,7 +25,7 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// The largest zstd window that is accepted, as a power of two: 32 MiB.
 pub const WINDOW_LOG_MAX: u32 = 25;
 
-const HEADER_BYTES: usize = 5;
+const HEADER_BYTES: usize = 9;
 const KIND_MESSAGE: u8 = 1;
 const KIND_BODY_MORE: u8 = 2;
 const KIND_BODY_LAST: u8 = 3;
@@ -165,7 +165,8 @@ impl<W: Write> FrameWriter<W> {
             self.tuned = Some(self.effort);
         }
         let [a, b, c, d] = length.to_le_bytes();
-        self.compress(&[a, b, c, d, kind])?;
+        let [w, x, y, z] = check(kind, bytes);
+        self.compress(&[a, b, c, d, kind, w, x, y, z])?;
         self.compress(bytes)
     }
 
@@ -266,7 +267,7 @@ impl<R: Read> FrameReader<R> {
             HEADER_BYTES => {}
             _ => return Err(broken_off()),
         }
-        let [a, b, c, d, kind] = header;
+        let [a, b, c, d, kind, w, x, y, z] = header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         let limit = match kind {
             KIND_MESSAGE => codec::MESSAGE_BYTES_MAX,
@@ -277,6 +278,9 @@ impl<R: Read> FrameReader<R> {
         let mut bytes = vec![0; length];
         if self.fill(&mut bytes)? < length {
             return Err(broken_off());
+        }
+        if check(kind, &bytes) != [w, x, y, z] {
+            return Err(Error::Malformed("a frame was spoilt on its way".to_owned()));
         }
         Ok(Some(match kind {
             KIND_MESSAGE => Frame::Message(bytes),
@@ -358,6 +362,16 @@ impl<R: Read> FrameReader<R> {
             }
         }
     }
+}
+
+/// The first bytes of the BLAKE3 of a frame's kind and payload: a byte that was spoilt on a link below ssh's own checks,
+/// or in a memory, is an error and not another flag or another name.
+fn check(kind: u8, bytes: &[u8]) -> [u8; 4] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[kind]).update(bytes);
+    let hash = hasher.finalize();
+    let [w, x, y, z, ..] = *hash.as_bytes();
+    [w, x, y, z]
 }
 
 fn broken_off() -> Error {

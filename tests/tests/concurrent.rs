@@ -239,10 +239,11 @@ fn a_busy_reader_never_loses_a_message() {
         });
         for _ in 0..25 {
             let run = world.client().sync().run().ok();
+            // A message may be seen twice for a moment; that one is seen nowhere must not be taken for a deletion.
+            let here = Snapshot::of(world.local()).counts().len();
             assert_eq!(
-                run.here("deleted") + run.there("deleted"),
-                0,
-                "{}",
+                here, 30,
+                "messages that were only moved were deleted: {}",
                 run.stdout
             );
         }

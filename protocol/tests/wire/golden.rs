@@ -5,13 +5,16 @@
 use std::fmt::Debug;
 use std::slice;
 
+use protocol::Request;
 use protocol::bytes::hex;
 use protocol::codec::{decode, encode};
+use protocol::frame::FrameWriter;
 use protocol::handshake::{self, MAGIC, VERSION_MAX, hello_word, parse_hello};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::samples;
+use crate::session::unwrap;
 
 const GOLDEN: &str = include_str!("../golden-v1.txt");
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
@@ -96,4 +99,15 @@ fn the_greeting_and_the_hello_have_their_golden_bytes() {
     assert_eq!(word, "AQEAAAltZUBsYXB0b3AAAAABAA");
     assert!(DOCUMENT.contains(&word));
     assert_eq!(parse_hello(&word).expect("a hello"), samples::hello_first());
+}
+
+#[test]
+fn the_frame_of_a_finish_has_its_golden_bytes() {
+    let mut stream = Vec::new();
+    let mut writer = FrameWriter::new(&mut stream);
+    writer.message(&Request::Finish).expect("writes");
+    writer.finish().expect("ends");
+    drop(writer);
+    assert_eq!(hex(&unwrap(&stream)), "0100000001c681339c04");
+    assert!(DOCUMENT.contains("`01000000 01 c681339c 04`"));
 }

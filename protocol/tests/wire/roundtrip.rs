@@ -210,6 +210,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         select(vec![Outcome::Stale, Outcome::Denied]),
         any::<String>().prop_map(|why| Outcome::Failed { why }),
         any::<String>().prop_map(|why| Outcome::Full { why }),
+        any::<u32>().prop_map(|folder| Outcome::Made { folder }),
     ]
 }
 

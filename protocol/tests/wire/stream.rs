@@ -11,9 +11,16 @@ use zstd::stream::raw::CParameter;
 use crate::samples;
 use crate::session::{noise, unwrap, wrap};
 
-/// One frame as it lies inside the compression.
+/// One frame as it lies inside the compression; its check is right for these bytes, whatever length it claims.
 fn frame(kind: u8, length: u32, bytes: &[u8]) -> Vec<u8> {
-    [&length.to_le_bytes()[..], &[kind], bytes].concat()
+    let hash = blake3::hash(&[&[kind], bytes].concat());
+    [
+        &length.to_le_bytes()[..],
+        &[kind],
+        &hash.as_bytes()[..4],
+        bytes,
+    ]
+    .concat()
 }
 
 #[test]
@@ -198,6 +205,19 @@ fn an_unknown_kind_hints_at_the_versions() {
         let stream = wrap(&frame(kind, 1, b"x"));
         let refused = FrameReader::new(&stream[..]).next().expect_err("unknown");
         assert!(refused.to_string().contains("version"), "{refused}");
+    }
+}
+
+#[test]
+fn a_wrong_check_says_that_the_frame_was_spoilt() {
+    for at in [4, 5, 8, 9, 10] {
+        let mut spoilt = frame(2, 2, b"ab");
+        spoilt[at] ^= 1;
+        let stream = wrap(&spoilt);
+        let refused = FrameReader::new(&stream[..]).next().expect_err("spoilt");
+        let is_told =
+            matches!(&refused, Error::Malformed(why) if why == "a frame was spoilt on its way");
+        assert!(is_told, "byte {at}: {refused:?}");
     }
 }
 
