@@ -23,7 +23,6 @@ const ANY: Rule = |_, _| true;
 
 /// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
 pub fn pair_moves(set: &mut WorkSet, side: Side) {
-    part_usurpers(set, side);
     let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, work) in set.all.iter().enumerate() {
         let (None, Some(base)) = (work.record.seen(side), &work.record.base) else {
@@ -67,8 +66,8 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
 }
 
 /// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
-/// those that another message had, the name changed hands.
-fn part_usurpers(set: &mut WorkSet, side: Side) {
+/// those that another message had, the name changed hands. Comes before anybody asks who moved where.
+pub fn part_usurpers(set: &mut WorkSet, side: Side) {
     let fresh: HashSet<Digest> = set.loose[side as usize]
         .iter()
         .map(|seen| seen.entry.digest)

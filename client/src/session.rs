@@ -20,7 +20,7 @@ use crate::fold::WorkSet;
 use crate::folders::Folders;
 use crate::known::{self, Pair};
 use crate::link::{Link, unexpected};
-use crate::pair::{pair_equal, pair_moves};
+use crate::pair::{pair_equal, pair_moves, part_usurpers};
 use crate::plan::Direction;
 use crate::record::{Fid, Place, Side};
 use crate::transport::ConnectOptions;
@@ -174,6 +174,9 @@ impl<'a> Session<'a> {
         let listed = self.observe_remote()?;
         self.folders.agree();
         self.recall_folders()?;
+        for side in Side::BOTH {
+            part_usurpers(&mut self.set, side);
+        }
         self.set.confirm_asked();
         for side in Side::BOTH {
             pair_moves(&mut self.set, side);
@@ -556,7 +559,7 @@ impl<'a> Session<'a> {
 
     /// Finds messages that are a proper beginning of what they were: that is damage, not an edit (§4).
     fn find_truncated(&mut self) -> Result<(), Failure> {
-        let (mut asked, mut doubtful) = (Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         let mut lines = Vec::new();
         for (index, work) in self.set.all.iter().enumerate() {
             for side in Side::BOTH {
@@ -568,9 +571,6 @@ impl<'a> Session<'a> {
                     continue;
                 };
                 let is_shorter = seen.entry.digest != base.digest && seen.entry.size < base.size;
-                if is_shorter && good.entry.damaged && !seen.entry.flags().contains(b'D') {
-                    doubtful.push((index, side)); // Nothing is left by which an edit could be told.
-                }
                 if !is_shorter
                     || seen.entry.damaged
                     || seen.entry.flags().contains(b'D')
@@ -586,9 +586,6 @@ impl<'a> Session<'a> {
                 });
                 asked.push((index, side, seen.entry.digest));
             }
-        }
-        for (index, side) in doubtful {
-            self.set.mark_damaged(index, side);
         }
         let digests = self.prefixes(&asked, lines)?;
         for ((index, side, digest), prefix) in asked.into_iter().zip(digests) {

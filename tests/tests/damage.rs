@@ -191,7 +191,7 @@ fn damage_on_both_sides_is_left_alone() {
     world.server().store("INBOX", U1, "S", &good);
     let _ = world.client().sync().run().ok();
     let here = damage(world.local(), "all NUL", U1, &good);
-    let there = damage(world.server(), "cut off", U1, &good);
+    let there = damage(world.server(), "became empty", U1, &good);
     let run = world.client().sync().run();
     assert!(
         matches!(run.code, Some(0 | 3)) && !run.stderr.is_empty(),
