@@ -384,7 +384,9 @@ impl<'s, 'a> Executor<'s, 'a> {
             Some(seen) => self
                 .session
                 .local
-                .locate(&self.session.at(Side::Local, &seen.place), &body.digest)?,
+                .locate(&[(&self.session.at(Side::Local, &seen.place), &body.digest)])?
+                .pop()
+                .flatten(),
             None => None,
         };
         Ok((op, Some((located, offset))))
@@ -614,7 +616,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             let place = if side == Side::Local { "here" } else { "there" };
             tracing::info!("{place}: {:?} {name}", step.kind);
         }
-        if side == Side::Local {
+        if side == Side::Local && self.session.account.post_hook.is_some() {
             self.note_changed(step)?;
         }
         let set = &mut self.session.set;

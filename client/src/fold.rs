@@ -41,6 +41,8 @@ pub struct WorkSet {
     asked: Vec<(usize, Asked)>,
     /// Where the agreed records of the set are stored.
     claimed: HashSet<Place>,
+    /// Whose row stands in the archive under a place.
+    owners: HashMap<Place, usize>,
 }
 
 impl WorkSet {
@@ -117,11 +119,13 @@ impl WorkSet {
         };
         self.claimed.insert(place.clone());
         let stored = Stored::Agreed(place.clone());
-        Ok(Some(self.add(Work {
+        let index = self.add(Work {
             record,
             stored,
             ..Work::default()
-        })))
+        });
+        self.owners.insert(place.clone(), index);
+        Ok(Some(index))
     }
 
     /// Whether the agreed record of a place has been taken out of the archive into the set.
@@ -396,7 +400,14 @@ impl WorkSet {
     pub fn store(&mut self, archive: &Archive, index: usize) -> Result<()> {
         let work = &mut self.all[index];
         work.record.agree();
+        // Its old row may have been overwritten by the message that took its place.
+        if matches!(&work.stored, Stored::Agreed(old) if self.owners.get(old) != Some(&index)) {
+            work.stored = Stored::Nowhere;
+        }
         work.stored = archive.put(&work.stored, &work.record)?;
+        if let Stored::Agreed(place) = &work.stored {
+            self.owners.insert(place.clone(), index);
+        }
         work.is_dirty = false;
         Ok(())
     }

@@ -183,7 +183,8 @@ impl Planner<'_> {
                 steps.retain(|step| !stuck.contains(&(side, step.index)));
                 self.take_detours(side, &mut steps, &detours);
                 match order(steps, &self.occupied(side)) {
-                    Ok(steps) => {
+                    Ok(mut steps) => {
+                        self.settle_sources(side, &copies, &mut steps);
                         plan.steps[side as usize] = steps;
                         break;
                     }
@@ -351,9 +352,46 @@ impl Planner<'_> {
         Ok(steps)
     }
 
+    /// Bytes that will not lie where they shall be when they are to be copied come over the wire.
+    fn settle_sources(&self, side: Side, copies: &BTreeMap<Digest, Place>, steps: &mut [Step]) {
+        let mut held: HashMap<At, Digest> = self
+            .set
+            .all
+            .iter()
+            .filter_map(|work| work.record.seen(side))
+            .map(|seen| (self.at(side, &seen.place), seen.entry.digest))
+            .collect();
+        for step in steps {
+            let (from, to, body) = match &mut step.op {
+                Op::Create { at, body, .. } => (None, Some(at), Some(body)),
+                Op::Update { at, to, body, .. } => (Some(at), Some(to), body.as_mut()),
+                Op::Retire { at, .. } => (Some(at), None, None),
+                _ => continue,
+            };
+            if let Some(body) = body
+                && let Source::Copy(at) = &body.source
+                && copies.contains_key(&body.digest)
+                && held.get(at) != Some(&body.digest)
+            {
+                body.source = Source::Body { offset: 0 };
+                if step.kind == Kind::Copied {
+                    step.kind = Kind::New;
+                }
+            }
+            if let Some(at) = from {
+                held.remove(at);
+            }
+            if let (Some(at), Some(target)) = (to, &step.target) {
+                held.insert(at.clone(), target.digest);
+            }
+        }
+    }
+
     /// Lets a message go to a fresh name first, and from there to its own.
     fn take_detours(&self, side: Side, steps: &mut Vec<Step>, detours: &HashSet<usize>) {
         let mut firsts = Vec::new();
+        let mut taken: HashSet<Place> = self.occupied(side).into_keys().collect();
+        taken.extend(steps.iter().filter_map(|step| step.to.clone()));
         for step in steps
             .iter_mut()
             .filter(|step| detours.contains(&step.index))
@@ -362,11 +400,16 @@ impl Planner<'_> {
                 continue;
             };
             let mut state = seen.state();
-            state.place.unique = state
-                .place
-                .unique
-                .fresh(&state.digest, seen.entry.info.as_bytes().len());
-            state.place.copy = 0;
+            while taken.contains(&state.place) {
+                let info_bytes = seen.entry.info.as_bytes().len();
+                let unique = state.place.unique.fresh(&state.digest, info_bytes);
+                let is_stuck = unique == state.place.unique;
+                (state.place.unique, state.place.copy) = (unique, 0);
+                if is_stuck {
+                    break;
+                }
+            }
+            taken.insert(state.place.clone());
             let halfway = self.at(side, &state.place);
             let mut first = step.clone();
             (first.kind, first.is_detour) = (Kind::Moved, true);

@@ -169,6 +169,8 @@ impl<'a> Session<'a> {
 
     /// Takes in what both sides tell, and stores it with the cursors that cover it.
     fn observe(&mut self) -> Result<(), Failure> {
+        // One transaction for all that is read and stored: it ends in `store`.
+        self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
         self.observe_local()?;
         let listed = self.observe_remote()?;
@@ -611,7 +613,11 @@ impl<'a> Session<'a> {
                     None
                 }
                 Side::Remote => {
-                    let located = self.local.locate(&line.at, &line.digest)?;
+                    let located = self
+                        .local
+                        .locate(&[(&line.at, &line.digest)])?
+                        .pop()
+                        .flatten();
                     located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten())
                 }
             });
@@ -672,7 +678,6 @@ impl<'a> Session<'a> {
     /// end: interrupted, the next run hears everything again and pairs what has arrived.
     fn store(&mut self, remote: Cursor) -> Result<(), Failure> {
         let is_resumable = self.is_first;
-        self.archive.begin()?;
         for index in 0..self.set.all.len() {
             let work = &self.set.all[index];
             let is_new = work.record.base.is_none() && work.record.is_single();

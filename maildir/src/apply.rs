@@ -288,6 +288,7 @@ impl Applier<'_> {
 
     fn record(&mut self, ops: &[Op], ready: &[Ready]) -> Result<Vec<String>> {
         let mut pending = Vec::new();
+        self.index.begin()?;
         for (op, ready) in ops.iter().zip(ready) {
             match (op, ready) {
                 (
@@ -347,13 +348,15 @@ impl Applier<'_> {
                 _ => {}
             }
         }
-        if !pending.is_empty() {
-            self.index.begin()?;
+        let names = self.announce(ops)?;
+        if pending.is_empty() {
+            self.index.rollback();
+        } else {
             self.index
                 .put_pending(&protocol::codec::encode_state(&pending))?;
             self.index.commit()?;
         }
-        self.announce(ops)
+        Ok(names)
     }
 
     /// Announces to the trash what the batch may take away; one name for each such operation, in order.

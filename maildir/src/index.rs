@@ -194,6 +194,17 @@ impl Index {
         Ok(())
     }
 
+    /// Reads many rows under one shared lock; without, SQLite takes and checks it for each.
+    pub(crate) fn reading<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !self.db.is_autocommit() {
+            return read();
+        }
+        self.batch("BEGIN")?;
+        let result = read();
+        self.batch("COMMIT")?;
+        result
+    }
+
     /// Ends the open transaction, if there is one, durably.
     pub(crate) fn commit(&self) -> Result<()> {
         if self.db.is_autocommit() {

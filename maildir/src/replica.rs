@@ -384,29 +384,31 @@ impl Replica {
         self.index.messages()
     }
 
-    /// Where a message's file lies, if it is there with these bytes.
+    /// Where messages' files lie, in order; `None` for one that is not there with these bytes.
     ///
     /// # Errors
     /// When the index cannot be asked.
-    pub fn locate(&self, at: &At, digest: &Digest) -> Result<Option<Located>> {
-        let folder = self
-            .index
-            .folders()?
-            .into_iter()
-            .find(|row| !row.gone && row.name == at.folder);
-        let Some(folder) = folder else {
-            return Ok(None);
+    pub fn locate(&self, wanted: &[(&At, &Digest)]) -> Result<Vec<Option<Located>>> {
+        let folders = self.index.folders()?;
+        let find = |(at, digest): &(&At, &Digest)| {
+            let folder = folders
+                .iter()
+                .find(|row| !row.gone && row.name == at.folder);
+            let Some(folder) = folder else {
+                return Ok(None);
+            };
+            let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
+            Ok(row
+                .filter(|row| !row.gone && row.entry.digest == **digest)
+                .map(|row| Located {
+                    path: path_of(&folder.dir, &row),
+                    dir: folder.dir.clone(),
+                    unique: row.unique,
+                    digest: **digest,
+                    size: row.entry.size,
+                }))
         };
-        let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
-        Ok(row
-            .filter(|row| !row.gone && row.entry.digest == *digest)
-            .map(|row| Located {
-                path: path_of(&folder.dir, &row),
-                dir: folder.dir,
-                unique: row.unique,
-                digest: *digest,
-                size: row.entry.size,
-            }))
+        self.index.reading(|| wanted.iter().map(find).collect())
     }
 
     /// The path of the file that is or last was at a place.

@@ -1,17 +1,81 @@
 //! The agent's output: one stream that the worker and the sender of bodies share.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
 use protocol::Response;
-use protocol::frame::FrameWriter;
+use protocol::frame::{Effort, FrameWriter};
 
 /// The shared output; locked for one frame at a time, so that answers pass a large body between its chunks.
 #[derive(Clone)]
-pub(crate) struct Output(Arc<Mutex<FrameWriter<File>>>);
+pub(crate) struct Output(Arc<Mutex<FrameWriter<Timed>>>, Arc<AtomicU64>);
+
+/// A pipe, and for how many nanoseconds writing to it has blocked: that tells whether the link or the processor is slow.
+pub(crate) struct Timed(File, Arc<AtomicU64>);
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let begun = Instant::now();
+        let written = self.0.write(bytes);
+        self.1.fetch_add(
+            u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Chooses how hard to compress bodies, anew after every few megabytes: a link that keeps us waiting is worth the
+/// processor's time, one that does not is not.
+struct Pace {
+    begun: Instant,
+    blocked_ns: u64,
+    bytes: u64,
+}
+
+/// After how many bytes of bodies the pace is looked at.
+const PACE_BYTES: u64 = 2 << 20;
+
+impl Pace {
+    fn new(output: &Output) -> Pace {
+        // Until it is known better, bytes are dear: most runs end before it is.
+        output.lock().set_effort(Effort::Dense);
+        Pace {
+            begun: Instant::now(),
+            blocked_ns: output.1.load(Ordering::Relaxed),
+            bytes: 0,
+        }
+    }
+
+    fn sent(&mut self, output: &Output, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes < PACE_BYTES {
+            return;
+        }
+        let blocked = output.1.load(Ordering::Relaxed) - self.blocked_ns;
+        let passed = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let is_link_slow = blocked > passed / 2;
+        output.lock().set_effort(if is_link_slow {
+            Effort::Dense
+        } else {
+            Effort::Fast
+        });
+        *self = Pace {
+            begun: Instant::now(),
+            blocked_ns: self.blocked_ns + blocked,
+            bytes: 0,
+        };
+    }
+}
 
 /// A body that the client asked for.
 pub(crate) enum Wanted {
@@ -23,10 +87,17 @@ pub(crate) enum Wanted {
 
 impl Output {
     pub(crate) fn new(file: File) -> Output {
-        Output(Arc::new(Mutex::new(FrameWriter::new(file))))
+        let blocked = Arc::new(AtomicU64::new(0));
+        Output(
+            Arc::new(Mutex::new(FrameWriter::new(Timed(
+                file,
+                Arc::clone(&blocked),
+            )))),
+            blocked,
+        )
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<File>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<Timed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,6 +115,7 @@ pub(crate) fn send_bodies(
     bodies: &Bodies,
     wanted: &Receiver<Wanted>,
 ) -> protocol::Result<()> {
+    let mut pace = Pace::new(output);
     loop {
         let next = match wanted.try_recv() {
             Ok(next) => next,
@@ -57,31 +129,23 @@ pub(crate) fn send_bodies(
                 }
             }
         };
-        send_body(output, bodies, &next)?;
+        let size = send_body(output, bodies, &next)?;
+        pace.sent(output, size);
     }
 }
 
-fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Result<()> {
+/// Sends one body, or why it is not to be had; returns its length.
+fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Result<u64> {
     let opened = match wanted {
         Wanted::Body(located, offset) => bodies.open(located, *offset),
         Wanted::Gone => Err(std::io::ErrorKind::NotFound.into()),
     };
     match opened {
         Ok(Outgoing::Small(bytes)) => {
-            let mut output = output.lock();
-            let (last, rest) = match bytes.chunks(CHUNK_BYTES).collect::<Vec<_>>().split_last() {
-                Some((last, rest)) => (
-                    last.to_vec(),
-                    rest.iter().map(|chunk| chunk.to_vec()).collect(),
-                ),
-                None => (Vec::new(), Vec::new()),
-            };
-            for chunk in rest {
-                output.body_chunk(&chunk, false)?;
-            }
-            output.body_chunk(&last, true)
+            output.lock().body_chunk(&bytes, true)?;
+            Ok(bytes.len() as u64)
         }
-        Ok(Outgoing::Large(file, left)) => send_large(output, file, left),
+        Ok(Outgoing::Large(file, left)) => send_large(output, file, left).map(|()| left),
         Err(error) => {
             let timing = matches!(
                 error.kind(),
@@ -92,7 +156,8 @@ fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Res
             } else {
                 error.to_string()
             };
-            output.lock().message(&Response::NoBody { why })
+            output.lock().message(&Response::NoBody { why })?;
+            Ok(0)
         }
     }
 }

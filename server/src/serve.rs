@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use maildir::{Body, Incoming, Replica, SMALL_BYTES_MAX};
 use protocol::codec::{batches, decode};
@@ -43,31 +44,48 @@ pub(crate) fn serve(
     let Some(version) = choose_version(VERSIONS, hello.versions) else {
         return Ok(()); // The greeting names our versions; the client explains.
     };
-    let frames = read_frames(input);
+    let (frames, reader) = read_frames(input);
     let output = Output::new(output);
     let refused = match Agent::open(service, &hello, output.clone(), frames) {
         Ok(mut agent) => match agent.welcome(&hello, version) {
-            Ok(()) => return agent.converse(),
+            Ok(()) => {
+                agent.converse()?;
+                return linger(reader);
+            }
             Err(refusal) => refusal,
         },
         Err(refusal) => refusal,
     };
     output.say(&Response::Refused(refused))?;
     output.lock().finish()?;
-    Ok(())
+    linger(reader)
+}
+
+/// Waits until the client hangs up. An exit status may overtake the last bytes on a slow link, and ssh's multiplexing
+/// closes the session when it comes.
+fn linger(reader: JoinHandle<()>) -> anyhow::Result<()> {
+    reader
+        .join()
+        .map_err(|_| anyhow::anyhow!("The reading thread panicked"))
 }
 
 /// Reads stdin on a thread of its own. When the client goes away before it finished, the process ends there and then:
 /// everything is made to be killed at any moment, and nobody is left to hear.
-fn read_frames(input: File) -> Receiver<Frame> {
+fn read_frames(input: File) -> (Receiver<Frame>, JoinHandle<()>) {
     let (sender, receiver) = sync_channel(FRAMES_AHEAD);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
+        let rest = input.try_clone();
         let mut reader = FrameReader::new(BufReader::new(input));
         loop {
             match reader.next() {
                 Ok(Some(frame)) => {
                     let is_end = matches!(&frame, Frame::Message(bytes) if matches!(decode(bytes), Ok(Request::Finish)));
-                    if sender.send(frame).is_err() || is_end {
+                    if sender.send(frame).is_err() {
+                        return;
+                    }
+                    if is_end {
+                        // Nothing more is expected but the end.
+                        let _ = rest.and_then(|mut rest| io::copy(&mut rest, &mut io::sink()));
                         return;
                     }
                 }
@@ -79,7 +97,7 @@ fn read_frames(input: File) -> Receiver<Frame> {
             }
         }
     });
-    receiver
+    (receiver, reader)
 }
 
 struct Agent {
@@ -276,8 +294,8 @@ impl Agent {
     }
 
     fn fetch(&self, lines: &[Fetch], wanted: &SyncSender<Wanted>) -> anyhow::Result<()> {
-        for line in lines {
-            let located = self.replica.locate(&line.at, &line.digest)?;
+        let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
+        for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
             wanted
                 .send(located.map_or(Wanted::Gone, |located| Wanted::Body(located, line.offset)))?;
         }
@@ -287,8 +305,8 @@ impl Agent {
     fn prefixes(&self, lines: &[Prefix]) -> anyhow::Result<()> {
         let bodies = self.replica.bodies()?;
         let mut digests = Vec::with_capacity(lines.len());
-        for line in lines {
-            let located = self.replica.locate(&line.at, &line.digest)?;
+        let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
+        for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
             digests.push(
                 located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten()),
             );

@@ -8,7 +8,7 @@ mod oracle;
 mod runs;
 mod user;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use harness::rng::seed_or;
 use harness::snapshot::DigestCache;
@@ -41,8 +41,8 @@ pub(crate) struct History {
     adopting: BTreeSet<usize>,
     /// What was taken away lately, to be put back.
     taken: Vec<(Place, Vec<u8>)>,
-    /// Replicas of which there is an earlier copy.
-    saved: BTreeSet<usize>,
+    /// Replicas of which there is an earlier copy, with what users were removing then.
+    saved: BTreeMap<usize, BTreeSet<String>>,
     trail: Trail,
     number: usize,
     salt: u64,
@@ -68,7 +68,7 @@ impl History {
             cache: DigestCache::default(),
             adopting: BTreeSet::new(),
             taken: Vec::new(),
-            saved: BTreeSet::new(),
+            saved: BTreeMap::new(),
             trail: Trail(Vec::new()),
             number: 0,
             salt: seed,

@@ -574,6 +574,19 @@ rows! {
         after: &[("INBOX", U1, "cur", "S", "c"), ("INBOX", "1700000001.M1P1.mx,S=20~b", "cur", "S", "b")],
         mirrored: Some(&[("INBOX", U1, "cur", "S", "b"), ("INBOX", "1700000001.M1P1.mx,S=20~c", "cur", "S", "c")]),
     }
+    row_11_edited_otherwise_while_a_copy_of_the_old_bytes_is_moved {
+        base: &[Store("INBOX", U1, "S", "a"), Store("INBOX", U2, "S", "a")],
+        here: &[Edit("INBOX", U1, "b")], there: &[Edit("INBOX", U1, "c"), Move("INBOX", U2, "Work", U3)],
+        body_travels: true, reported: true,
+        after: &[
+            ("INBOX", U1, "cur", "S", "c"), ("INBOX", "1700000001.M1P1.mx,S=20~b", "cur", "S", "b"),
+            ("Work", U3, "cur", "S", "a"),
+        ],
+        mirrored: Some(&[
+            ("INBOX", U1, "cur", "S", "b"), ("INBOX", "1700000001.M1P1.mx,S=20~c", "cur", "S", "c"),
+            ("Work", U3, "cur", "S", "a"),
+        ]),
+    }
     row_12_other_bytes_under_the_same_name {
         here: &[Store("INBOX", U1, "S", "b")], there: &[Store("INBOX", U1, "F", "c")], body_travels: true, reported: true,
         after: &[("INBOX", U1, "cur", "F", "c"), ("INBOX", "1700000001.M1P1.mx,S=20~b", "cur", "S", "b")],
@@ -654,6 +667,37 @@ rows! {
         base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu")], there: &[Flag("Old", U1, "FS"), ToCur("Old", U3, "S")],
         folders: &["Neu"],
         after: &[("Neu", U1, "cur", "FS", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "cur", "S", "c")],
+    }
+    row_17_the_old_name_of_a_renamed_folder_is_used_again {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Deliver("Old", U4, "d")], folders: &["Neu", "Old"],
+        after: &[
+            ("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c"),
+            ("Old", U4, "new", "", "d"),
+        ],
+        body_travels: true,
+    }
+    row_17_the_old_name_of_a_renamed_folder_is_used_again_for_a_copy {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Folder("Old"), Copy("INBOX", "8.keep.mx", "Old", U4)],
+        folders: &["Neu", "Old"],
+        after: &[
+            ("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c"),
+            ("Old", U4, "cur", "S", "keep"),
+        ],
+    }
+    row_17_a_folder_takes_the_name_of_a_removed_one {
+        base: &[Store("Old", U1, "S", "a"), Store("Neu", U2, "S", "b")],
+        here: &[RemoveFolder("Neu"), RenameFolder("Old", "Neu")], folders: &["Neu"],
+        after: &[("Neu", U1, "cur", "S", "a")],
+    }
+    row_17_a_folder_takes_the_name_of_a_removed_one_that_a_new_message_keeps_alive {
+        base: &[Store("Old", U1, "S", "a"), Store("Neu", U2, "S", "b")],
+        here: &[RemoveFolder("Neu"), RenameFolder("Old", "Neu")], there: &[Deliver("Neu", U4, "d")],
+        folders: &["Neu"], after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U4, "new", "", "d")], body_travels: true,
+    }
+    row_17_two_folders_exchange_their_names {
+        base: &[Store("A", U1, "S", "a"), Store("B", U2, "F", "b")],
+        here: &[RenameFolder("A", "C"), RenameFolder("B", "A"), RenameFolder("C", "B")], folders: &["A", "B"],
+        after: &[("B", U1, "cur", "S", "a"), ("A", U2, "cur", "F", "b")],
     }
     row_17_an_empty_folder_is_renamed {
         base: &[Folder("Old")], here: &[RenameFolder("Old", "Neu")], folders: &["Neu"],

@@ -141,6 +141,22 @@ impl Oracle {
         }
     }
 
+    /// What users had removed somewhere and not all have heard of yet.
+    pub(crate) fn being_removed(&self) -> BTreeSet<String> {
+        let removed = self.facts.iter().filter(|(_, fact)| fact.removals > 0);
+        removed.map(|(digest, _)| digest.clone()).collect()
+    }
+
+    /// A backup was put back in which users had removed these: they are removed once more, also where they were put back
+    /// in the meantime.
+    pub(crate) fn removed_again(&mut self, digests: &BTreeSet<String>) {
+        for digest in digests {
+            let fact = self.fact(digest);
+            fact.removals += fact.settled.len() + fact.made.iter().sum::<usize>();
+            fact.touched = true;
+        }
+    }
+
     /// A replica was set back: what differs from the others may come back or double, and what only it had is gone.
     pub(crate) fn set_back(&mut self, before: &Snapshot, after: &Snapshot, others: &[Snapshot]) {
         let (was, is) = (places(before), places(after));
@@ -179,20 +195,18 @@ impl Oracle {
         }
     }
 
-    /// Fails if a run took away, on both sides, what no user had removed; or brought what nobody made, or what was
+    /// Fails if a run took away the last instance of what no user had removed; or brought what nobody made, or what was
     /// removed for good.
-    pub(crate) fn check_run(&self, before: [&Snapshot; 2], after: [&Snapshot; 2]) {
-        let digests = |views: [&Snapshot; 2]| -> BTreeSet<String> {
-            let of = |view: &Snapshot| -> Vec<String> {
-                view.mail()
-                    .iter()
-                    .map(|message| message.digest.clone())
-                    .collect()
-            };
-            views.into_iter().flat_map(of).collect()
+    pub(crate) fn check_run(&self, before: [&Snapshot; 2], after: &[Snapshot]) {
+        let digests = |view: &Snapshot| -> BTreeSet<String> {
+            view.mail()
+                .iter()
+                .map(|message| message.digest.clone())
+                .collect()
         };
-        let (was, after) = (digests(before), digests(after));
-        for digest in was.difference(&after) {
+        let was: BTreeSet<String> = before.into_iter().flat_map(digests).collect();
+        let is: BTreeSet<String> = after.iter().flat_map(digests).collect();
+        for digest in was.difference(&is) {
             let fact = self.facts.get(digest).expect("it was known before the run");
             let told = || before.map(|view| places(view).remove(digest.as_str()));
             let lost = fact.removals + fact.forgiven == 0;
@@ -202,7 +216,7 @@ impl Oracle {
                 told()
             );
         }
-        for digest in &after {
+        for digest in &is {
             let fact = self
                 .facts
                 .get(digest)

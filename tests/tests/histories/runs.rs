@@ -35,7 +35,7 @@ impl History {
         let before = [self.view(0), self.view(client)];
         let run = invocation.run();
         self.note_outcome(&run);
-        self.after(client, &before);
+        self.after(&before);
         run
     }
 
@@ -57,11 +57,9 @@ impl History {
         ));
     }
 
-    fn after(&mut self, client: usize, before: &[Snapshot; 2]) {
-        let after = [self.view(0), self.view(client)];
-        self.oracle
-            .check_run([&before[0], &before[1]], [&after[0], &after[1]]);
+    fn after(&mut self, before: &[Snapshot; 2]) {
         let views = self.views();
+        self.oracle.check_run([&before[0], &before[1]], &views);
         let nobody_adopts = self.adopting.is_empty();
         self.oracle.observe(&views, nobody_adopts);
     }
@@ -193,7 +191,7 @@ impl History {
         assert!(hit || run.code == Some(0), "{run:?}");
         assert!(!run.stderr.contains("panicked"), "{run:?}");
         self.note_outcome(&run);
-        self.after(client, &before);
+        self.after(&before);
     }
 
     /// Keeps an earlier copy of a replica, tree and state.
@@ -202,7 +200,8 @@ impl History {
         self.note(format!("{replica}: backup"));
         copy_dir(self.tree(replica).root(), &self.backup(replica, "tree"));
         copy_dir(&self.state(replica), &self.backup(replica, "state"));
-        self.saved.insert(replica);
+        let being_removed = self.oracle.being_removed();
+        self.saved.insert(replica, being_removed);
     }
 
     fn backup(&self, replica: usize, what: &str) -> std::path::PathBuf {
@@ -221,7 +220,7 @@ impl History {
         let replica = self.any_replica();
         match self.rng.below(5) {
             0 => self.lose_state(replica),
-            kind if self.saved.contains(&replica) => self.restore(replica, kind),
+            kind if self.saved.contains_key(&replica) => self.restore(replica, kind),
             _ => {}
         }
     }
@@ -244,6 +243,8 @@ impl History {
         ));
         let before = self.view(replica);
         if tree {
+            let removed = self.saved.get(&replica).cloned().unwrap_or_default();
+            self.oracle.removed_again(&removed);
             copy_dir(&self.backup(replica, "tree"), self.tree(replica).root());
         }
         if state {

@@ -1,0 +1,832 @@
+//! Properties of fold, pair, reconcile and plan together, over trees that are maps: no Maildir is touched.
+//!
+//! A case is a base that both sides agreed on, and what the users of each side did to it. `World` plays both replicas and
+//! the executor: every step must find what it expects, and no place may be taken.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use client::archive::{Archive, Stored};
+use client::filter::Filter;
+use client::fold::WorkSet;
+use client::folders::Folders;
+use client::pair::{pair_equal, pair_moves, part_usurpers};
+use client::plan::{Direction, Limits, Planner, Step};
+use client::record::{Base, Fid, Place, Record, Seen, Side};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use protocol::entry::{Change, FolderChange};
+use protocol::message::{At, NewBody, Rights, Source};
+use protocol::{Digest, Entry, Flags, FolderName, Info, Op, ReplicaId, Unique};
+
+const MEMORY: &str = "the archive is in memory";
+/// What each side adds to the common number of a folder to make its own.
+const FOLDER_NUMBERS: [u32; 2] = [0, 10];
+
+type Checked = Result<(), TestCaseError>;
+type Tree = BTreeMap<Place, Mail>;
+type Told = Vec<(Side, Change)>;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Mail {
+    in_new: bool,
+    flags: Flags,
+    digest: Digest,
+}
+
+impl Mail {
+    fn entry(&self) -> Entry {
+        Entry {
+            in_new: self.in_new,
+            info: Info::of(self.flags),
+            digest: self.digest,
+            size: 9,
+            mtime_ns: i64::from(self.digest.as_bytes()[0]),
+            damaged: false,
+        }
+    }
+
+    fn seen(&self, place: &Place, seq: u64) -> Seen {
+        let (place, entry) = (place.clone(), self.entry());
+        Seen {
+            place,
+            entry,
+            seq,
+            touched: false,
+        }
+    }
+}
+
+/// A message as a case gives it; all but the folder are small numbers, so that they meet.
+#[derive(Clone, Copy, Debug)]
+struct Letter {
+    folder: u32,
+    name: u8,
+    body: u8,
+    flags: u8,
+    in_new: bool,
+}
+
+impl Letter {
+    fn place(&self) -> Place {
+        Place {
+            folder: Fid(self.folder),
+            unique: unique(self.name),
+            copy: 0,
+        }
+    }
+
+    fn mail(&self) -> Mail {
+        Mail {
+            in_new: self.in_new,
+            flags: flags(self.flags),
+            digest: digest(self.body),
+        }
+    }
+}
+
+fn unique(name: u8) -> Unique {
+    Unique::new(format!("u{name}").as_bytes()).expect("a valid name")
+}
+
+fn digest(body: u8) -> Digest {
+    Digest::of(&[body])
+}
+
+fn flags(bits: u8) -> Flags {
+    let letters = b"FST".iter().enumerate();
+    let set = letters.filter(|(at, _)| bits >> at & 1 == 1);
+    Flags::from_letters(&set.map(|(_, letter)| *letter).collect::<Vec<_>>())
+}
+
+/// What a user does to one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Touch {
+    Keep,
+    Flags(u8),
+    Flip,
+    Move(u32),
+    Rename(u8),
+    Edit(u8),
+    EditMove(u8, u32),
+    Delete,
+    /// Away and back, with a scan in between.
+    Return,
+}
+
+/// What the users of one side do: to each message in order of places, then turn a ring of names, then deliver.
+#[derive(Clone, Debug)]
+struct Edits {
+    touches: Vec<Touch>,
+    ring: Vec<usize>,
+    new: Vec<Letter>,
+    /// A scan saw every place empty before another message took it.
+    is_rescanned: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    base: Vec<Letter>,
+    edits: [Edits; 2],
+    seed: u64,
+}
+
+impl Case {
+    fn mirrored(&self) -> Case {
+        let [local, remote] = self.edits.clone();
+        Case {
+            edits: [remote, local],
+            ..self.clone()
+        }
+    }
+}
+
+struct Row {
+    mail: Mail,
+    seq: u64,
+    born: u64,
+}
+
+/// One side: what it holds, and its journal's number.
+#[derive(Default)]
+struct Replica {
+    rows: BTreeMap<Place, Row>,
+    number: u64,
+}
+
+impl Replica {
+    fn put(&mut self, place: Place, mail: Mail, born: Option<u64>) {
+        self.number += 1;
+        let (seq, born) = (self.number, born.unwrap_or(self.number));
+        self.rows.insert(place, Row { mail, seq, born });
+    }
+
+    fn tree(&self) -> Tree {
+        self.rows
+            .iter()
+            .map(|(place, row)| (place.clone(), row.mail))
+            .collect()
+    }
+
+    /// Plays the users; returns what the journal tells of it.
+    fn edit(&mut self, side: Side, edits: &Edits) -> Told {
+        let mut now = self
+            .rows
+            .iter()
+            .map(|(at, row)| (at.clone(), (Some(at.clone()), row.mail)))
+            .collect();
+        let mut reborn = BTreeSet::new();
+        for (place, touch) in self.rows.keys().zip(&edits.touches) {
+            touch.apply(place, &mut now, &mut reborn);
+        }
+        turn(&mut now, &edits.ring);
+        for letter in &edits.new {
+            now.entry(letter.place()).or_insert((None, letter.mail()));
+        }
+        let newcomers = now
+            .iter()
+            .filter(|(at, (origin, _))| origin.as_ref() != Some(at));
+        reborn.extend(
+            newcomers
+                .filter(|_| edits.is_rescanned)
+                .map(|(at, _)| at.clone()),
+        );
+        let now = now
+            .into_iter()
+            .map(|(place, (_, mail))| (place, mail))
+            .collect();
+        self.tell(side, &now, &reborn)
+    }
+
+    /// Makes the tree what it is now, and tells every place that changed.
+    fn tell(&mut self, side: Side, now: &Tree, reborn: &BTreeSet<Place>) -> Told {
+        let mut told = Vec::new();
+        let places: BTreeSet<Place> = self.rows.keys().chain(now.keys()).cloned().collect();
+        for place in places {
+            let old = self.rows.get(&place).map(|row| (row.mail, row.born));
+            let Some(mail) = now.get(&place) else {
+                self.rows.remove(&place);
+                self.number += 1;
+                let (mail, born) = old.expect("the place is of one of both trees");
+                told.push((
+                    side,
+                    change(
+                        side,
+                        &place,
+                        &Row {
+                            mail,
+                            seq: self.number,
+                            born,
+                        },
+                        true,
+                    ),
+                ));
+                continue;
+            };
+            if old.is_some_and(|(old, _)| old == *mail) && !reborn.contains(&place) {
+                continue;
+            }
+            let born = old
+                .map(|(_, born)| born)
+                .filter(|_| !reborn.contains(&place));
+            self.put(place.clone(), *mail, born);
+            told.push((side, change(side, &place, &self.rows[&place], false)));
+        }
+        told
+    }
+}
+
+fn change(side: Side, place: &Place, row: &Row, gone: bool) -> Change {
+    Change {
+        seq: row.seq,
+        born: row.born,
+        folder: place.folder.0 + FOLDER_NUMBERS[side as usize],
+        unique: place.unique.clone(),
+        copy: place.copy,
+        gone,
+        confirmed: false,
+        entry: row.mail.entry(),
+    }
+}
+
+type Now = BTreeMap<Place, (Option<Place>, Mail)>;
+
+impl Touch {
+    fn apply(self, place: &Place, now: &mut Now, reborn: &mut BTreeSet<Place>) {
+        let Some((origin, mut mail)) = now.remove(place) else {
+            return;
+        };
+        let mut target = place.clone();
+        match self {
+            Touch::Keep => {}
+            Touch::Flags(bits) => mail.flags = flags(bits),
+            Touch::Flip => mail.in_new = !mail.in_new,
+            Touch::Move(folder) => target.folder = Fid(folder),
+            Touch::Rename(name) => target.unique = unique(name),
+            Touch::Edit(body) => mail.digest = digest(body),
+            Touch::EditMove(body, folder) => {
+                (mail.digest, target.folder) = (digest(body), Fid(folder))
+            }
+            Touch::Delete => return,
+            Touch::Return => drop(reborn.insert(place.clone())),
+        }
+        let target = if now.contains_key(&target) {
+            place.clone()
+        } else {
+            target
+        };
+        now.insert(target, (origin, mail));
+    }
+
+    /// Whether it beats a deletion.
+    fn is_strong(self) -> bool {
+        matches!(
+            self,
+            Touch::Move(_) | Touch::Rename(_) | Touch::Edit(_) | Touch::Return
+        )
+    }
+}
+
+/// Each message of the ring takes the place of the next.
+fn turn(now: &mut Now, ring: &[usize]) {
+    let all: Vec<Place> = now.keys().cloned().collect();
+    let chosen: BTreeSet<usize> = ring
+        .iter()
+        .filter(|_| !all.is_empty())
+        .map(|at| at % all.len())
+        .collect();
+    let mut mails: Vec<_> = chosen
+        .iter()
+        .filter_map(|&at| now.remove(&all[at]))
+        .collect();
+    let by = usize::from(!mails.is_empty());
+    mails.rotate_left(by);
+    now.extend(chosen.into_iter().map(|at| all[at].clone()).zip(mails));
+}
+
+/// Both sides and what they agreed on.
+struct World {
+    archive: Archive,
+    folders: Folders,
+    sides: [Replica; 2],
+    order: [Side; 2],
+}
+
+impl World {
+    fn new(base: &[Letter], seed: u64) -> World {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
+        let archive = Archive::open(dir.path(), local, remote, true).expect(MEMORY);
+        let mut folders = Folders::default();
+        for side in Side::BOTH {
+            let name = |name: &str| FolderName::new(name.as_bytes()).expect("a valid name");
+            let names = (1..).zip(["INBOX", "A", "B"]);
+            let told: Vec<_> = names
+                .map(|(id, text)| (id + FOLDER_NUMBERS[side as usize], name(text)))
+                .map(|(id, name)| FolderChange {
+                    seq: 1,
+                    id,
+                    name,
+                    gone: false,
+                })
+                .collect();
+            assert!(folders.fold(side, &told).is_empty());
+        }
+        folders.agree();
+        let order = [Side::BOTH, [Side::Remote, Side::Local]][usize::from(seed % 2 == 1)];
+        let mut world = World {
+            archive,
+            folders,
+            sides: Default::default(),
+            order,
+        };
+        base.iter().for_each(|letter| world.agree_on(letter));
+        world
+    }
+
+    fn agree_on(&mut self, letter: &Letter) {
+        let (place, mail) = (letter.place(), letter.mail());
+        if self.sides[0].rows.contains_key(&place) {
+            return;
+        }
+        self.sides
+            .iter_mut()
+            .for_each(|side| side.put(place.clone(), mail, None));
+        let [local, remote] = [0, 1].map(|at: usize| mail.seen(&place, self.sides[at].number));
+        let base = Some(Base::common(&local, &remote));
+        let record = Record {
+            base,
+            local: Some(local),
+            remote: Some(remote),
+            confirmed: false,
+        };
+        self.archive.put(&Stored::Nowhere, &record).expect(MEMORY);
+    }
+
+    fn edit(&mut self, edits: &[Edits; 2]) -> Told {
+        let told =
+            Side::BOTH.map(|side| self.sides[side as usize].edit(side, &edits[side as usize]));
+        told.concat()
+    }
+
+    fn trees(&self) -> [Tree; 2] {
+        [self.sides[0].tree(), self.sides[1].tree()]
+    }
+
+    /// One run, as the session and the executor do it; returns how many steps it took.
+    fn run(&mut self, direction: Direction, told: &Told) -> Result<usize, TestCaseError> {
+        self.run_within(
+            Limits {
+                direction,
+                rights: Rights::All,
+                no_delete: false,
+            },
+            told,
+        )
+    }
+
+    fn run_within(&mut self, limits: Limits, told: &Told) -> Result<usize, TestCaseError> {
+        let mut set = self.observe(told);
+        let filter = Filter::default();
+        let mut planner = Planner::new(&mut set, &self.folders, &self.archive, &filter, limits);
+        let plan = planner.lay_out(&HashSet::new()).expect(MEMORY);
+        let folder_ops = plan.before.iter().chain(&plan.after).flatten().count();
+        prop_assert_eq!(folder_ops, 0);
+        for side in self.order {
+            for step in &plan.steps[side as usize] {
+                self.carry_out(side, step, &mut set).map_err(|error| {
+                    TestCaseError::fail(format!("{error}\nin {side:?} {:#?}", plan.steps))
+                })?;
+            }
+        }
+        self.store(&mut set, false);
+        Ok(plan.steps.iter().flatten().count())
+    }
+
+    fn observe(&self, told: &Told) -> WorkSet {
+        let is_first = self.archive.is_empty().expect(MEMORY);
+        let mut set = WorkSet::load(&self.archive).expect(MEMORY);
+        for (side, change) in told {
+            let folder = self
+                .folders
+                .find(*side, change.folder)
+                .expect("all folders are known");
+            set.fold(&self.archive, *side, folder, change, false)
+                .expect(MEMORY);
+        }
+        Side::BOTH
+            .into_iter()
+            .for_each(|side| part_usurpers(&mut set, side));
+        set.confirm_asked();
+        Side::BOTH
+            .into_iter()
+            .for_each(|side| pair_moves(&mut set, side));
+        set.add_loose();
+        pair_equal(&mut set);
+        self.store(&mut set, is_first);
+        set
+    }
+
+    fn store(&self, set: &mut WorkSet, is_first: bool) {
+        for index in 0..set.all.len() {
+            let record = &set.all[index].record;
+            let waits = is_first && record.base.is_none() && record.is_single();
+            if set.all[index].is_dirty && !waits {
+                set.store(&self.archive, index).expect(MEMORY);
+            }
+        }
+    }
+
+    /// Applies a step to a side, insisting on what it expects, and stores its outcome.
+    fn carry_out(&mut self, side: Side, step: &Step, set: &mut WorkSet) -> Checked {
+        let (from, to, body) = match &step.op {
+            Op::Create {
+                at,
+                in_new,
+                info,
+                body,
+            } => (None, Some((at, *in_new, info.flags())), Some(body)),
+            Op::Update {
+                at,
+                expect,
+                to,
+                in_new,
+                flags,
+                body,
+            } => (
+                Some((at, expect)),
+                Some((to, *in_new, *flags)),
+                body.as_ref(),
+            ),
+            Op::Retire { at, expect, .. } => (Some((at, expect)), None, None),
+            _ => return Err(TestCaseError::fail("a folder operation among the steps")),
+        };
+        if let Some(body) = body {
+            self.find_bytes(side, step, body, set)?;
+        }
+        let mut old = None;
+        if let Some((at, expect)) = from {
+            let place = self.place(side, at);
+            let Some(row) = self.sides[side as usize].rows.remove(&place) else {
+                return Err(TestCaseError::fail(format!("nothing at {place:?}")));
+            };
+            let expected = (expect.in_new, expect.flags, expect.digest);
+            prop_assert_eq!((row.mail.in_new, row.mail.flags, row.mail.digest), expected);
+            old = Some((place, row));
+        }
+        set.unlink(step.index, side);
+        if let Some((at, in_new, flags)) = to {
+            let place = self.place(side, at);
+            let replica = &mut self.sides[side as usize];
+            prop_assert!(!replica.rows.contains_key(&place), "{:?} is taken", place);
+            let digest = body
+                .map(|body| body.digest)
+                .or(old.as_ref().map(|(_, row)| row.mail.digest));
+            let mail = Mail {
+                in_new,
+                flags,
+                digest: digest.expect("a created message has a body"),
+            };
+            let born = old
+                .filter(|(from, _)| *from == place)
+                .map(|(_, row)| row.born);
+            replica.put(place.clone(), mail, born);
+            let seen = mail.seen(&place, replica.number);
+            prop_assert_eq!(step.target.as_ref(), Some(&seen.state()));
+            set.link(step.index, side, seen);
+        }
+        set.store(&self.archive, step.index).expect(MEMORY);
+        Ok(())
+    }
+
+    /// The bytes must be where the step takes them from.
+    fn find_bytes(&self, side: Side, step: &Step, body: &NewBody, set: &WorkSet) -> Checked {
+        let (side, place) = match &body.source {
+            Source::Copy(at) => (side, Some(self.place(side, at))),
+            Source::Body { .. } => {
+                let source = set.all[step.index].record.seen(side.other());
+                (side.other(), source.map(|seen| seen.place.clone()))
+            }
+        };
+        let row = place.and_then(|place| self.sides[side as usize].rows.get(&place));
+        prop_assert_eq!(
+            row.map(|row| row.mail.digest),
+            Some(body.digest),
+            "no such bytes"
+        );
+        Ok(())
+    }
+
+    fn place(&self, side: Side, at: &At) -> Place {
+        let mut folders = self.folders.iter();
+        let found =
+            folders.find(|(_, folder)| folder.on(side).is_some_and(|(_, name)| *name == at.folder));
+        let (folder, _) = found.expect("all folders are known");
+        Place {
+            folder,
+            unique: at.unique.clone(),
+            copy: at.copy,
+        }
+    }
+}
+
+fn letter(names: u8, bodies: u8) -> impl Strategy<Value = Letter> {
+    let parts = (1u32..=3, 0..names, 0..bodies, 0u8..8, any::<bool>());
+    parts.prop_map(|(folder, name, body, flags, in_new)| Letter {
+        folder,
+        name,
+        body,
+        flags,
+        in_new,
+    })
+}
+
+fn touch() -> impl Strategy<Value = Touch> {
+    prop_oneof![
+        3 => Just(Touch::Keep),
+        1 => (0u8..8).prop_map(Touch::Flags),
+        1 => Just(Touch::Flip),
+        2 => (1u32..=3).prop_map(Touch::Move),
+        2 => (0u8..5).prop_map(Touch::Rename),
+        2 => (0u8..6).prop_map(Touch::Edit),
+        1 => (0u8..6, 1u32..=3).prop_map(|(body, folder)| Touch::EditMove(body, folder)),
+        2 => Just(Touch::Delete),
+        1 => Just(Touch::Return),
+    ]
+}
+
+fn edits() -> impl Strategy<Value = Edits> {
+    let ring = prop_oneof![2 => Just(Vec::new()), 1 => vec(0usize..8, 2..5)];
+    (
+        vec(touch(), 6),
+        ring,
+        vec(letter(5, 6), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(touches, ring, new, is_rescanned)| Edits {
+            touches,
+            ring,
+            new,
+            is_rescanned,
+        })
+}
+
+/// Names and bytes from small pools: equal bytes, taken names and every conflict.
+fn wild() -> impl Strategy<Value = Case> {
+    (
+        vec(letter(4, 4), 0..6),
+        [edits(), edits()],
+        vec(letter(5, 6), 0..2),
+        any::<u64>(),
+    )
+        .prop_map(|(base, mut edits, both, seed)| {
+            edits.iter_mut().for_each(|edits| edits.new.extend(&both));
+            Case { base, edits, seed }
+        })
+}
+
+/// Every message has its own bytes and name, and the server has no tie to break.
+fn calm() -> impl Strategy<Value = Case> {
+    wild().prop_map(|mut case| {
+        (0..)
+            .zip(&mut case.base)
+            .for_each(|(at, letter)| (letter.name, letter.body) = (at, at));
+        case.base.sort_by_key(Letter::place); // Touches go by the order of places.
+        for (side, edits) in (0..).zip(&mut case.edits) {
+            edits.ring.clear();
+            let new = (100 + 50 * side..).zip(&mut edits.new);
+            new.for_each(|(at, letter)| (letter.name, letter.body) = (at, at));
+            let letters = case.base.iter().zip(&mut edits.touches);
+            letters.for_each(|(letter, touch)| *touch = tame(*touch, letter, 20 + 20 * side));
+        }
+        let [local, remote] = &mut case.edits;
+        for (here, there) in local.touches.iter().zip(&mut remote.touches) {
+            if is_tie(*here, *there) {
+                *there = Touch::Keep;
+            }
+        }
+        case
+    })
+}
+
+/// The same kind of touch, but to a name, a folder or bytes that nobody has.
+fn tame(touch: Touch, letter: &Letter, own: u8) -> Touch {
+    let (fresh, elsewhere) = (own + letter.name, letter.folder % 3 + 1);
+    match touch {
+        Touch::Move(_) => Touch::Move(elsewhere),
+        Touch::Rename(_) => Touch::Rename(fresh),
+        Touch::Edit(_) => Touch::Edit(fresh),
+        Touch::EditMove(..) => Touch::EditMove(fresh, elsewhere),
+        other => other,
+    }
+}
+
+fn rights() -> impl Strategy<Value = Rights> {
+    prop_oneof![
+        Just(Rights::ReadOnly),
+        Just(Rights::AppendOnly),
+        Just(Rights::NoDelete),
+        Just(Rights::All)
+    ]
+}
+
+fn is_tie(here: Touch, there: Touch) -> bool {
+    let is_move = |touch| matches!(touch, Touch::Move(_) | Touch::Rename(_));
+    let is_edit = |touch| matches!(touch, Touch::Edit(_));
+    let takes_name = |one, other: Touch| {
+        matches!(one, Touch::EditMove(..))
+            && (other.is_strong() || matches!(other, Touch::EditMove(..)))
+    };
+    (is_move(here) && is_move(there))
+        || (is_edit(here) && is_edit(there))
+        || takes_name(here, there)
+        || takes_name(there, here)
+}
+
+/// What the two users of a calm case leave of one message.
+fn left_of(body: u8, here: Touch, there: Touch) -> Vec<u8> {
+    let edit = |touch| match touch {
+        Touch::Edit(new) => Some(new),
+        _ => None,
+    };
+    let is_gone = |touch| matches!(touch, Touch::Delete | Touch::EditMove(..));
+    let edited = edit(here).or(edit(there)).unwrap_or(body);
+    let stays = match (is_gone(here), is_gone(there)) {
+        (true, true) => false,
+        (true, false) => there.is_strong(),
+        (false, true) => here.is_strong(),
+        (false, false) => true,
+    };
+    let moved = [here, there].into_iter().filter_map(|touch| match touch {
+        Touch::EditMove(new, _) => Some(new),
+        _ => None,
+    });
+    moved.chain(stays.then_some(edited)).collect()
+}
+
+fn counts<T: Ord>(all: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    all.into_iter()
+        .for_each(|one| *counts.entry(one).or_default() += 1);
+    counts
+}
+
+fn digests(tree: &Tree) -> BTreeMap<Digest, usize> {
+    counts(tree.values().map(|mail| mail.digest))
+}
+
+/// Runs a case in these directions, with the changes in this order; both sides must be equal then.
+fn outcome(
+    case: &Case,
+    directions: &[Direction],
+    arrange: impl Fn(&mut Told),
+) -> Result<Tree, TestCaseError> {
+    let mut world = World::new(&case.base, case.seed);
+    let mut told = world.edit(&case.edits);
+    arrange(&mut told);
+    for direction in directions {
+        world.run(*direction, &std::mem::take(&mut told))?;
+    }
+    check_settled(&mut world)
+}
+
+/// Both sides are alike, nothing is pending, and neither the next run nor one without memory finds anything to do.
+fn check_settled(world: &mut World) -> Result<Tree, TestCaseError> {
+    let [here, there] = world.trees();
+    prop_assert_eq!(&here, &there);
+    prop_assert_eq!(world.archive.pending().expect(MEMORY), vec![]);
+    let agreed = world.archive.agreed_count().expect(MEMORY);
+    prop_assert_eq!(agreed, here.len() as u64, "a message is not remembered");
+    prop_assert_eq!(world.run(Direction::Sync, &Told::new())?, 0);
+    let mut stranger = World::new(&[], 0);
+    let told =
+        Side::BOTH.map(|side| stranger.sides[side as usize].tell(side, &here, &BTreeSet::new()));
+    prop_assert_eq!(stranger.run(Direction::Sync, &told.concat())?, 0);
+    Ok(here)
+}
+
+fn sync(case: &Case) -> Result<Tree, TestCaseError> {
+    outcome(case, &[Direction::Sync], |_| {})
+}
+
+/// Fisher and Yates with a small generator: the seed is in the case, so that it shrinks and prints.
+fn shuffle(told: &mut Told, mut seed: u64) {
+    for at in (1..told.len()).rev() {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        told.swap(at, (seed >> 33) as usize % (at + 1));
+    }
+}
+
+/// Of equal bytes may only go what a side took away; what came on a side stays.
+fn check_kept(base: &Tree, sides: &[Tree; 2], after: &Tree) -> Checked {
+    let [base, here, there, after] = [base, &sides[0], &sides[1], after].map(digests);
+    let all: BTreeSet<Digest> = base
+        .keys()
+        .chain(here.keys())
+        .chain(there.keys())
+        .copied()
+        .collect();
+    for digest in all {
+        let [base, here, there, after] =
+            [&base, &here, &there, &after].map(|counts| counts.get(&digest).copied().unwrap_or(0));
+        let came = here.saturating_sub(base).max(there.saturating_sub(base));
+        let gone = base.saturating_sub(here) + base.saturating_sub(there);
+        let least = (base + came).saturating_sub(gone);
+        prop_assert!(
+            after >= least,
+            "{:?}: {} of {}, here {}, there {}, before {}",
+            digest,
+            after,
+            least,
+            here,
+            there,
+            base
+        );
+        prop_assert!(after <= base.max(here + there), "{:?} multiplied", digest);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_run_converges_and_loses_no_bytes(case in wild()) {
+        let mut world = World::new(&case.base, case.seed);
+        let base = world.sides[0].tree();
+        let told = world.edit(&case.edits);
+        let sides = world.trees();
+        world.run(Direction::Sync, &told)?;
+        check_kept(&base, &sides, &check_settled(&mut world)?)?;
+    }
+
+    #[test]
+    fn exactly_what_users_left_is_left(case in calm()) {
+        let touches = case.edits[0].touches.iter().zip(&case.edits[1].touches);
+        let old = case.base.iter().zip(touches).flat_map(|(letter, (here, there))| left_of(letter.body, *here, *there));
+        let new = case.edits.iter().flat_map(|edits| &edits.new).map(|letter| letter.body);
+        prop_assert_eq!(digests(&sync(&case)?), counts(old.chain(new).map(digest)));
+    }
+
+    #[test]
+    fn mirrored_users_get_the_mirrored_result(case in calm()) {
+        prop_assert_eq!(sync(&case)?, sync(&case.mirrored())?);
+    }
+
+    #[test]
+    fn mirrored_users_keep_the_same_messages_whoever_breaks_the_tie(case in wild()) {
+        let [one, other] = [sync(&case)?, sync(&case.mirrored())?];
+        prop_assert_eq!(counts(one.values()), counts(other.values()));
+    }
+
+    #[test]
+    fn the_order_in_which_changes_are_told_does_not_matter(case in wild()) {
+        let shuffled = outcome(&case, &[Direction::Sync], |told| shuffle(told, case.seed))?;
+        prop_assert_eq!(sync(&case)?, shuffled);
+    }
+
+    #[test]
+    fn pull_and_push_in_any_order_end_where_sync_does(case in wild()) {
+        let expected = sync(&case)?;
+        let halves = [Direction::Pull, Direction::Push];
+        prop_assert_eq!(&expected, &outcome(&case, &halves, |_| {})?);
+        prop_assert_eq!(&expected, &outcome(&case, &[halves[1], halves[0]], |_| {})?);
+    }
+
+    #[test]
+    fn users_who_go_on_after_half_a_run_are_merged(case in wild(), later in [edits(), edits()], pulls in any::<bool>()) {
+        let mut world = World::new(&case.base, case.seed);
+        let told = world.edit(&case.edits);
+        world.run(if pulls { Direction::Pull } else { Direction::Push }, &told)?;
+        let told = world.edit(&later);
+        world.run(Direction::Sync, &told)?;
+        check_settled(&mut world)?;
+    }
+
+    #[test]
+    fn what_was_not_allowed_is_made_up_for(case in wild(), rights in rights(), no_delete in any::<bool>()) {
+        let mut world = World::new(&case.base, case.seed);
+        let base = world.sides[0].tree();
+        let told = world.edit(&case.edits);
+        let sides = world.trees();
+        world.run_within(Limits { direction: Direction::Sync, rights, no_delete }, &told)?;
+        world.run(Direction::Sync, &Told::new())?;
+        check_kept(&base, &sides, &check_settled(&mut world)?)?;
+    }
+
+    #[test]
+    fn rings_of_names_turn(mut case in calm(), ring in vec(0usize..6, 2..6), side in 0usize..2) {
+        for edits in &mut case.edits {
+            edits.new.clear();
+            edits.touches.iter_mut().filter(|touch| !matches!(touch, Touch::Flags(_) | Touch::Flip)).for_each(|touch| *touch = Touch::Keep);
+        }
+        case.edits[side].ring = ring;
+        let mut world = World::new(&case.base, case.seed);
+        world.edit(&case.edits);
+        let turned = world.sides[side].tree().into_iter().map(|(place, mail)| (place, mail.digest)).collect::<Vec<_>>();
+        let after = sync(&case)?.into_iter().map(|(place, mail)| (place, mail.digest)).collect::<Vec<_>>();
+        prop_assert_eq!(turned, after);
+    }
+}
