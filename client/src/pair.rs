@@ -3,7 +3,7 @@
 //! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
 //! and three copies stay three (C2).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::Digest;
 
@@ -68,10 +68,23 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
 /// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
 /// those that another message had, the name changed hands. Comes before anybody asks who moved where.
 pub fn part_usurpers(set: &mut WorkSet, side: Side) {
-    let fresh: HashSet<Digest> = set.loose[side as usize]
+    // Bytes that turned up and that no message which is gone from its place accounts for.
+    let mut fresh: HashMap<Digest, usize> = HashMap::new();
+    for seen in &set.loose[side as usize] {
+        *fresh.entry(seen.entry.digest).or_default() += 1;
+    }
+    for work in set
+        .all
         .iter()
-        .map(|seen| seen.entry.digest)
-        .collect();
+        .filter(|work| work.record.seen(side).is_none())
+    {
+        if let Some(count) = work.lost[side as usize]
+            .as_ref()
+            .and_then(|lost| fresh.get_mut(&lost.entry.digest))
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
     let (mut left, mut arrived) = (HashSet::new(), HashSet::new());
     for work in &set.all {
         if let Some(old) = &work.lost[side as usize] {
@@ -87,7 +100,10 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
             continue;
         };
         let (was, is) = (old.entry.digest, seen.entry.digest);
-        if fresh.contains(&was) || arrived.contains(&was) || left.contains(&is) {
+        if fresh.get(&was).is_some_and(|count| *count > 0)
+            || arrived.contains(&was)
+            || left.contains(&is)
+        {
             let usurper = set.unlink(index, side);
             set.loose[side as usize].extend(usurper.map(|seen| Seen {
                 touched: false,

@@ -668,22 +668,6 @@ rows! {
         folders: &["Neu"],
         after: &[("Neu", U1, "cur", "FS", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "cur", "S", "c")],
     }
-    row_17_the_old_name_of_a_renamed_folder_is_used_again {
-        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Deliver("Old", U4, "d")], folders: &["Neu", "Old"],
-        after: &[
-            ("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c"),
-            ("Old", U4, "new", "", "d"),
-        ],
-        body_travels: true,
-    }
-    row_17_the_old_name_of_a_renamed_folder_is_used_again_for_a_copy {
-        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Folder("Old"), Copy("INBOX", "8.keep.mx", "Old", U4)],
-        folders: &["Neu", "Old"],
-        after: &[
-            ("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c"),
-            ("Old", U4, "cur", "S", "keep"),
-        ],
-    }
     row_17_a_folder_takes_the_name_of_a_removed_one {
         base: &[Store("Old", U1, "S", "a"), Store("Neu", U2, "S", "b")],
         here: &[RemoveFolder("Neu"), RenameFolder("Old", "Neu")], folders: &["Neu"],
