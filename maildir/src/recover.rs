@@ -22,7 +22,7 @@ use crate::hash::hash_file;
 use crate::index::FileRow;
 use crate::root::join;
 use crate::stamp::FileStamp;
-use crate::trash::Label;
+use crate::trash::{Label, Taken};
 
 /// Puts the leftovers of dead runs in order.
 pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
@@ -63,10 +63,13 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
                     folder,
                     name,
                 } => {
-                    if !is_gone(applier, &tmp)?
-                        && hash_file(applier.root, &tmp).is_ok_and(|old| old.digest != digest)
-                    {
-                        trash_leftover(applier, &tmp, folder, name)?;
+                    if !is_gone(applier, &tmp)? {
+                        // What cannot be read may be the old version, so it is not swept away.
+                        let path = applier.root.full(&tmp);
+                        let left = hash_file(applier.root, &tmp).context("read", &path)?;
+                        if left.digest != digest {
+                            trash_leftover(applier, &tmp, folder, name)?;
+                        }
                     }
                 }
                 Pending::Retire {
@@ -122,10 +125,16 @@ fn trash_leftover(applier: &mut Applier, tmp: &[u8], folder: Vec<u8>, name: Vec<
         reason: Some(Reason::Replaced),
     };
     let names = applier.trash.announce(applier.tag, &[label])?;
-    applier
+    let taken = applier
         .trash
         .take(applier.root, tmp, &stamp, &names[0])
         .context("move to the trash", &path)?;
+    if taken == Taken::Changed {
+        // It lies in `tmp` again, where the sweep that follows would destroy it.
+        return Err(Error::Busy(format!(
+            "{path:?} changes while it is put in order; try again later"
+        )));
+    }
     Ok(())
 }
 
