@@ -95,7 +95,7 @@ pub struct Asked {
 }
 
 /// A folder as base and both sides know it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Folder {
     /// The name that both sides agreed on.
     pub base: Option<FolderName>,

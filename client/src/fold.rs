@@ -3,13 +3,12 @@
 //! Only records that something happened to are in it, and all that were pending. First comes what was asked and never
 //! answered, then each side's changes, then [`crate::pair`] finds out who moved where.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::Digest;
 use protocol::entry::Change;
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
-use crate::folders::Rehomed;
 use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
 
 type Result<T> = std::result::Result<T, ArchiveError>;
@@ -154,46 +153,48 @@ impl WorkSet {
         Some(seen)
     }
 
-    /// Takes in a changed folder number of one side.
+    /// Takes in that the messages which a side has in some folders belong to others, all at once.
     ///
     /// # Errors
     /// When the archive fails.
-    pub fn rehome(&mut self, archive: &Archive, rehomed: Rehomed) -> Result<()> {
-        for record in archive.agreed_in(rehomed.from)? {
-            if let Some(seen) = &record.local {
-                self.claim(archive, rehomed.side, &seen.place.clone())?;
+    pub fn rehome(
+        &mut self,
+        archive: &Archive,
+        side: Side,
+        homes: &BTreeMap<Fid, Fid>,
+    ) -> Result<()> {
+        for from in homes.keys() {
+            for record in archive.agreed_in(*from)? {
+                if let Some(seen) = record.seen(side) {
+                    self.claim(archive, side, &seen.place)?;
+                }
             }
         }
         let rehome = |place: &mut Place| {
-            if place.folder == rehomed.from {
-                place.folder = rehomed.to;
+            if let Some(to) = homes.get(&place.folder) {
+                place.folder = *to;
             }
         };
-        self.loose[rehomed.side as usize]
-            .iter_mut()
-            .for_each(|seen| rehome(&mut seen.place));
-        for work in &mut self.all {
-            work.lost[rehomed.side as usize]
-                .iter_mut()
-                .for_each(|seen| rehome(&mut seen.place));
+        for seen in &mut self.loose[side as usize] {
+            rehome(&mut seen.place);
         }
-        let tombstones = std::mem::take(&mut self.tombstones[rehomed.side as usize]);
-        self.tombstones[rehomed.side as usize] = tombstones
-            .into_iter()
-            .map(|(mut place, what)| {
-                rehome(&mut place);
-                (place, what)
-            })
-            .collect();
+        for seen in self
+            .all
+            .iter_mut()
+            .filter_map(|work| work.lost[side as usize].as_mut())
+        {
+            rehome(&mut seen.place);
+        }
+        let mut moved = Vec::new();
         for index in 0..self.all.len() {
-            let seen = self.all[index].record.seen(rehomed.side);
-            if let Some(mut seen) = seen
-                .filter(|seen| seen.place.folder == rehomed.from)
-                .cloned()
-            {
-                seen.place.folder = rehomed.to;
-                self.link(index, rehomed.side, seen);
+            let seen = self.all[index].record.seen(side);
+            if seen.is_some_and(|seen| homes.contains_key(&seen.place.folder)) {
+                moved.extend(self.unlink(index, side).map(|seen| (index, seen)));
             }
+        }
+        for (index, mut seen) in moved {
+            rehome(&mut seen.place);
+            self.link(index, side, seen);
         }
         Ok(())
     }
@@ -357,6 +358,22 @@ impl WorkSet {
                 seq: 0,
                 touched: false,
             });
+        }
+    }
+
+    /// Marks what only one side has left, and has in a folder that it renamed: a change of place beats deletion. Noted in
+    /// the record, because the folder's new name may be agreed on before the message is.
+    pub fn touch_renamed(&mut self, is_renamed: &dyn Fn(Side, Fid) -> bool) {
+        for work in &mut self.all {
+            let is_left = work.record.base.is_some() && work.record.is_single();
+            for side in Side::BOTH.into_iter().filter(|_| is_left) {
+                if let Some(seen) = work.record.seen_mut(side)
+                    && !seen.touched
+                    && is_renamed(side, seen.place.folder)
+                {
+                    (seen.touched, work.is_dirty) = (true, true);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! Pure but for reading and writing the archive's rows at the ends. A folder is merged like a message: presence and name.
 //! A rename that the other side can follow is one operation and changes no message (row 17).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::FolderChange;
 use protocol::{FolderName, Op, Outcome};
@@ -15,19 +15,12 @@ use crate::record::{Fid, Side};
 /// All folders of a pair.
 #[derive(Debug, Default)]
 pub struct Folders {
-    all: BTreeMap<Fid, Folder>,
+    pub(crate) all: BTreeMap<Fid, Folder>,
     changed: Vec<Fid>,
-}
-
-/// A folder whose name on one side belongs to another folder on the other: its messages move there one by one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rehomed {
-    /// On which side.
-    pub side: Side,
-    /// The folder under which that side's messages were known.
-    pub from: Fid,
-    /// The one to which they belong now.
-    pub to: Fid,
+    /// The number that was given last. None is given twice, because records may still name a folder that is no more.
+    last: u32,
+    /// What was told of each side in this run.
+    told: [HashSet<Fid>; 2],
 }
 
 impl Folder {
@@ -40,11 +33,17 @@ impl Folder {
         }
     }
 
-    fn on_mut(&mut self, side: Side) -> &mut Option<(u32, FolderName)> {
+    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<(u32, FolderName)> {
         match side {
             Side::Local => &mut self.local,
             Side::Remote => &mut self.remote,
         }
+    }
+
+    /// The names that it had when both sides agreed, and has on either.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &FolderName> {
+        let held = [&self.local, &self.remote].into_iter().flatten();
+        self.base.iter().chain(held.map(|(_, name)| name))
     }
 
     /// Whether a side renamed it since base.
@@ -72,9 +71,12 @@ impl Folders {
     /// # Errors
     /// When the archive fails.
     pub fn load(archive: &Archive) -> Result<Folders, ArchiveError> {
+        let all: BTreeMap<Fid, Folder> = archive.folders()?.into_iter().collect();
+        let greatest = all.keys().next_back().map_or(0, |id| id.0);
         Ok(Folders {
-            all: archive.folders()?.into_iter().collect(),
-            changed: Vec::new(),
+            all,
+            last: archive.get("last_folder")?.unwrap_or(0).max(greatest),
+            ..Folders::default()
         })
     }
 
@@ -83,6 +85,9 @@ impl Folders {
     /// # Errors
     /// When the archive fails.
     pub fn save(&mut self, archive: &Archive) -> Result<(), ArchiveError> {
+        if !self.changed.is_empty() {
+            archive.set("last_folder", &self.last)?;
+        }
         for id in std::mem::take(&mut self.changed) {
             match self.all.get(&id) {
                 Some(folder) => archive.put_folder(id, folder)?,
@@ -103,7 +108,7 @@ impl Folders {
         self.all.get(&id)
     }
 
-    fn get_mut(&mut self, id: Fid) -> Option<&mut Folder> {
+    pub(crate) fn get_mut(&mut self, id: Fid) -> Option<&mut Folder> {
         self.changed.push(id);
         self.all.get_mut(&id)
     }
@@ -137,12 +142,21 @@ impl Folders {
             .map(|(id, _)| *id)
     }
 
-    /// What a run does with a folder.
+    /// What a run does with a folder; nothing with one that is no more.
     #[must_use]
     pub fn scope(&self, filter: &Filter, id: Fid) -> Scope {
-        self.all.get(&id).map_or(Scope::Included, |folder| {
+        self.all.get(&id).map_or(Scope::Excluded, |folder| {
             filter.scope(folder.name().as_bytes())
         })
+    }
+
+    /// The folders that a side knows, by its numbers.
+    #[must_use]
+    pub fn numbers(&self, side: Side) -> HashMap<u32, Fid> {
+        let known = self.iter();
+        known
+            .filter_map(|(id, folder)| Some((folder.on(side)?.0, id)))
+            .collect()
     }
 
     /// Forgets a side's numbers and names, because they are about to be told anew.
@@ -153,8 +167,9 @@ impl Folders {
         }
     }
 
-    /// Takes in what a side told of its folders. Returns which numbers of the side belong to other folders than before.
-    pub fn fold(&mut self, side: Side, changes: &[FolderChange]) -> Vec<Rehomed> {
+    /// Takes in what a side told of its folders. A new number belongs to the folder that had its name when both agreed,
+    /// or to the one that the other side has under it.
+    pub fn fold(&mut self, side: Side, changes: &[FolderChange]) {
         let mut fresh = Vec::new();
         for change in changes {
             let known = self.find(side, change.id);
@@ -164,125 +179,59 @@ impl Folders {
                 None if change.gone => {}
                 None => fresh.push(change),
             }
+            self.told[side as usize].extend(known);
         }
         for change in fresh {
-            let matching = |folder: &Folder| {
-                let other = folder.on(side.other()).map(|(_, name)| name);
-                folder.on(side).is_none()
-                    && (other == Some(&change.name)
-                        || (other.is_none() && folder.base.as_ref() == Some(&change.name)))
+            let by_base = |folder: &Folder| folder.base.as_ref() == Some(&change.name);
+            let by_name = |folder: &Folder| {
+                folder.on(side.other()).map(|(_, name)| name) == Some(&change.name)
             };
-            let id = self
-                .all
-                .iter()
-                .find(|(_, folder)| matching(folder))
-                .map(|(id, _)| *id);
+            let id = self.unheld(side, &by_base);
+            let id = id.or_else(|| self.unheld(side, &by_name));
             let id = id.unwrap_or_else(|| self.add());
             if let Some(folder) = self.get_mut(id) {
                 *folder.on_mut(side) = Some((change.id, change.name.clone()));
             }
+            self.told[side as usize].insert(id);
         }
-        self.rehome()
     }
 
-    fn add(&mut self) -> Fid {
-        let id = Fid(self.all.keys().next_back().map_or(1, |last| last.0 + 1));
-        self.all.insert(
-            id,
-            Folder {
-                base: None,
-                local: None,
-                remote: None,
-                forgotten: false,
-            },
-        );
-        id
+    /// A folder that a side is not known to have.
+    fn unheld(&self, side: Side, is_it: &dyn Fn(&Folder) -> bool) -> Option<Fid> {
+        let mut folders = self.iter();
+        folders
+            .find(|(_, folder)| folder.on(side).is_none() && is_it(folder))
+            .map(|(id, _)| id)
     }
 
-    /// Joins folders that have one name on different sides: two made alike, or a rename to a name that is not free.
-    fn rehome(&mut self) -> Vec<Rehomed> {
-        let mut rehomed = Vec::new();
-        let ids: Vec<Fid> = self.all.keys().copied().collect();
-        for &from in &ids {
-            // A folder that is about to get another name lets go of this one.
-            if self
-                .all
-                .get(&from)
-                .is_some_and(|folder| self.will_rename(Side::Local, folder))
-            {
-                continue;
-            }
-            let Some((number, name)) = self.all.get(&from).and_then(|folder| folder.local.clone())
-            else {
-                continue;
-            };
-            let to = ids.iter().copied().find(|id| {
-                *id != from
-                    && self.all.get(id).is_some_and(|folder| {
-                        folder
-                            .remote
-                            .as_ref()
-                            .is_some_and(|(_, other)| *other == name)
-                    })
+    /// Lets go of names that another folder of the same side was told to have since.
+    pub(crate) fn drop_outdated(&mut self) {
+        for side in Side::BOTH {
+            let told = std::mem::take(&mut self.told[side as usize]);
+            let names: HashSet<FolderName> = told
+                .iter()
+                .filter_map(|id| Some(self.all.get(id)?.on(side)?.1.clone()))
+                .collect();
+            let outdated = self.iter().filter(|(id, folder)| {
+                !told.contains(id)
+                    && folder
+                        .on(side)
+                        .is_some_and(|(_, name)| names.contains(name))
             });
-            let Some(to) = to else { continue };
-            if self
-                .all
-                .get(&to)
-                .is_some_and(|folder| folder.local.is_none())
-            {
-                // The remote side has that name in `to`, and nothing here is paired with it: this one is.
-                if let Some(folder) = self.get_mut(to) {
-                    folder.local = Some((number, name));
+            for id in outdated.map(|(id, _)| id).collect::<Vec<_>>() {
+                if let Some(folder) = self.get_mut(id) {
+                    *folder.on_mut(side) = None;
                 }
-                if let Some(folder) = self.get_mut(from) {
-                    folder.local = None;
-                }
-                rehomed.push(Rehomed {
-                    side: Side::Local,
-                    from,
-                    to,
-                });
-            } else if self
-                .all
-                .get(&from)
-                .is_some_and(|folder| folder.remote.is_none())
-            {
-                let theirs = self.get_mut(to).and_then(|folder| folder.remote.take());
-                if let Some(folder) = self.get_mut(from) {
-                    folder.remote = theirs;
-                }
-                rehomed.push(Rehomed {
-                    side: Side::Remote,
-                    from: to,
-                    to: from,
-                });
             }
         }
-        rehomed
     }
 
-    /// The folders that a side has under a name that is not theirs any more, and whose new name is free there: parents
-    /// before children.
-    #[must_use]
-    pub fn renames(&self, side: Side) -> Vec<(Fid, Op)> {
-        let mut ops = Vec::new();
-        for (id, folder) in self.iter() {
-            if let Some((_, from)) = folder.on(side)
-                && from != folder.name()
-                && self.can_rename(side, from, folder.name())
-            {
-                ops.push((
-                    id,
-                    Op::RenameFolder {
-                        from: from.clone(),
-                        to: folder.name().clone(),
-                    },
-                ));
-            }
-        }
-        ops.sort_by_key(|(_, op)| depth(op));
-        ops
+    pub(crate) fn add(&mut self) -> Fid {
+        self.last += 1;
+        let id = Fid(self.last);
+        self.all.insert(id, Folder::default());
+        self.changed.push(id);
+        id
     }
 
     /// The folders to make on a side: parents before children.
@@ -303,20 +252,6 @@ impl Folders {
             .collect();
         ops.sort_by_key(|(_, op)| depth(op));
         ops
-    }
-
-    fn will_rename(&self, side: Side, folder: &Folder) -> bool {
-        folder.on(side).is_some_and(|(_, name)| {
-            name != folder.name() && self.can_rename(side, name, folder.name())
-        })
-    }
-
-    fn can_rename(&self, side: Side, from: &FolderName, to: &FolderName) -> bool {
-        let is_taken = self
-            .all
-            .values()
-            .any(|folder| folder.on(side).is_some_and(|(_, name)| name == to));
-        !is_taken && !from.is_inbox() && !to.is_inbox()
     }
 
     /// The folders to remove on a side, children before parents: gone on the other one, agreed before, and unneeded.
@@ -394,7 +329,7 @@ impl Folders {
     }
 }
 
-fn depth(op: &Op) -> usize {
+pub(crate) fn depth(op: &Op) -> usize {
     op_name(op).map_or(0, |name| name.parts().count())
 }
 

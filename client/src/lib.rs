@@ -17,6 +17,7 @@ pub mod guard;
 pub mod hooks;
 pub mod known;
 pub mod link;
+pub mod naming;
 pub mod pair;
 pub mod plan;
 pub mod progress;

@@ -128,6 +128,8 @@ pub struct Planner<'a> {
     filter: &'a Filter,
     limits: Limits,
     renaming: [HashSet<Fid>; 2],
+    /// The folders in which each side can hold messages after that.
+    reachable: [HashSet<Fid>; 2],
     wants: Vec<Want>,
     conflicts: Vec<(usize, Conflict)>,
 }
@@ -141,14 +143,14 @@ impl<'a> Planner<'a> {
         filter: &'a Filter,
         limits: Limits,
     ) -> Planner<'a> {
-        let renaming = Default::default();
         let mut planner = Planner {
             set,
             folders,
             archive,
             filter,
             limits,
-            renaming,
+            renaming: Default::default(),
+            reachable: Default::default(),
             wants: Vec::new(),
             conflicts: Vec::new(),
         };
@@ -169,11 +171,11 @@ impl Planner<'_> {
             .into_iter()
             .filter(|side| self.limits.direction.changes(*side))
         {
-            let mut renames = self.folders.renames(side);
-            renames.retain(|(id, op)| {
-                self.is_allowed(side, op) && self.folders.scope(self.filter, *id) == Scope::Included
-            });
-            self.renaming[side as usize] = renames.iter().map(|(id, _)| *id).collect();
+            let mut renames = self.folders.renames(side, self.filter);
+            renames.retain(|(_, op)| self.is_allowed(side, op));
+            let renaming = renames.iter().map(|(id, _)| *id).collect();
+            self.reachable[side as usize] = self.folders.reachable(side, &renaming);
+            self.renaming[side as usize] = renaming;
             plan.before[side as usize] = renames;
             let copies = self.copies(side);
             // A ring of messages that wait for each other's names is broken by a detour of one of them.
@@ -211,7 +213,7 @@ impl Planner<'_> {
                 if self.set.all[index].record.is_damaged() {
                     self.conflicts.push((index, Conflict::Damaged));
                 }
-                want = match self.merge(index) {
+                want = match reconcile(&self.set.all[index].record) {
                     Merged::Keep(state, conflict) => {
                         self.conflicts
                             .extend(conflict.map(|conflict| (index, conflict)));
@@ -224,16 +226,6 @@ impl Planner<'_> {
             self.wants.push(want);
             index += 1;
         }
-    }
-
-    fn merge(&self, index: usize) -> Merged {
-        let record = &self.set.all[index].record;
-        reconcile(record, |side| {
-            let folder = record
-                .seen(side)
-                .and_then(|seen| self.folders.get(seen.place.folder));
-            folder.is_some_and(|folder| folder.is_renamed(side))
-        })
     }
 
     /// Makes the local version of a message that both sides edited a message of its own (row 11).
@@ -347,7 +339,9 @@ impl Planner<'_> {
                 (Some(_), Want::Keep(_)) => None,
                 (None, Want::Keep(state)) => self.create(side, index, state, copies, is_first)?,
             };
-            steps.extend(step.filter(|step| self.is_allowed(side, &step.op)));
+            steps.extend(
+                step.filter(|step| self.is_allowed(side, &step.op) && self.can_come(side, step)),
+            );
         }
         Ok(steps)
     }
@@ -454,6 +448,12 @@ impl Planner<'_> {
             Rights::ReadOnly => false,
         };
         by_right && !(deletes && self.limits.no_delete)
+    }
+
+    /// Whether the folder to which a step leads is there or can be made: another one may have its name.
+    fn can_come(&self, side: Side, step: &Step) -> bool {
+        let to = step.to.as_ref();
+        to.is_none_or(|to| self.reachable[side as usize].contains(&to.folder))
     }
 
     /// A place as a side knows it once its folders have their names.
@@ -636,10 +636,11 @@ impl Planner<'_> {
             let wanted = |id: Fid| {
                 let folder = self.folders.get(id);
                 let is_new = folder.is_some_and(|folder| {
-                    folder.base.is_none() && folder.on(side.other()).is_some()
+                    let is_unknown = folder.base.is_none() || folder.is_renamed(side.other());
+                    is_unknown && folder.on(side.other()).is_some()
                 });
-                targets.contains(&id)
-                    || (is_new && self.folders.scope(self.filter, id) == Scope::Included)
+                let is_new = is_new && self.folders.scope(self.filter, id) == Scope::Included;
+                self.reachable[side as usize].contains(&id) && (targets.contains(&id) || is_new)
             };
             let is_included = |id: Fid| self.folders.scope(self.filter, id) == Scope::Included;
             let mut makings = self.folders.makings(side, &wanted);

@@ -16,7 +16,7 @@
 
 use protocol::{Digest, Flags};
 
-use crate::record::{Base, Record, Seen, Side, State};
+use crate::record::{Base, Record, Seen, State};
 
 /// What a message shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,14 +44,13 @@ pub enum Conflict {
     Damaged,
 }
 
-/// Merges one message. `renamed` says whether a side renamed the folder in which it holds the message: that moves it.
+/// Merges one message.
 #[must_use]
-pub fn reconcile(record: &Record, renamed: impl Fn(Side) -> bool) -> Merged {
+pub fn reconcile(record: &Record) -> Merged {
     match (&record.base, &record.local, &record.remote) {
         (_, None, None) => Merged::Gone,
         (None, Some(seen), None) | (None, None, Some(seen)) => Merged::Keep(seen.state(), None),
-        (Some(base), Some(seen), None) => survivor(base, seen, renamed(Side::Local)),
-        (Some(base), None, Some(seen)) => survivor(base, seen, renamed(Side::Remote)),
+        (Some(base), Some(seen), None) | (Some(base), None, Some(seen)) => survivor(base, seen),
         (Some(base), Some(local), Some(remote)) => both(base, local, remote),
         (None, Some(local), Some(remote)) if local.entry.digest == remote.entry.digest => {
             both(&Base::common(local, remote), local, remote)
@@ -61,12 +60,12 @@ pub fn reconcile(record: &Record, renamed: impl Fn(Side) -> bool) -> Merged {
 }
 
 /// One side deleted it: the other one's change of place or bytes beats that, nothing else does.
-fn survivor(base: &Base, seen: &Seen, is_renamed: bool) -> Merged {
+fn survivor(base: &Base, seen: &Seen) -> Merged {
     let moved = base
         .place
         .as_ref()
         .is_some_and(|place| *place != seen.place);
-    if seen.touched || is_renamed || moved || good_digest(base, seen) != base.digest {
+    if seen.touched || moved || good_digest(base, seen) != base.digest {
         return Merged::Keep(seen.state(), Some(Conflict::Survived));
     }
     Merged::Gone

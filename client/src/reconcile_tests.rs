@@ -42,7 +42,7 @@ fn base(text: &str) -> Option<Base> {
 }
 
 fn merged(record: &Record) -> String {
-    match reconcile(record, |_| false) {
+    match reconcile(record) {
         Merged::Gone => "gone".to_owned(),
         Merged::Split => "split".to_owned(),
         Merged::Keep(state, conflict) => {
@@ -281,7 +281,7 @@ fn every_combination_of_the_small_universe_follows_the_rules_of_its_fields() {
 }
 
 fn check(record: &Record) {
-    let result = reconcile(record, |_| false);
+    let result = reconcile(record);
     match (&record.base, &record.local, &record.remote) {
         (_, None, None) => assert_eq!(result, Merged::Gone),
         (None, Some(seen), None) | (None, None, Some(seen)) => {
@@ -350,22 +350,4 @@ fn a_message_that_went_and_came_back_beats_a_deletion() {
         confirmed: false,
     };
     assert_eq!(merged(&record), "A/u cur - x Survived");
-}
-
-#[test]
-fn a_renamed_folder_beats_the_deletion_of_its_messages() {
-    let record = Record {
-        base: base("A/u cur - x"),
-        local: seen("A/u cur - x"),
-        remote: None,
-        confirmed: false,
-    };
-    assert!(matches!(
-        reconcile(&record, |side| side == Side::Local),
-        Merged::Keep(..)
-    ));
-    assert_eq!(
-        reconcile(&record, |side| side == Side::Remote),
-        Merged::Gone
-    );
 }

@@ -174,15 +174,27 @@ impl<'a> Session<'a> {
         self.set = WorkSet::load(&self.archive)?;
         self.observe_local()?;
         let listed = self.observe_remote()?;
-        self.folders.agree();
-        self.recall_folders()?;
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
         }
+        // What was asked was asked of the folders as they were known then.
         self.set.confirm_asked();
+        let rehomed = self.folders.part_names(&self.account.filter);
         for side in Side::BOTH {
+            self.set
+                .rehome(&self.archive, side, &rehomed[side as usize])?;
+        }
+        self.recall_folders()?;
+        for side in Side::BOTH {
+            part_usurpers(&mut self.set, side);
             pair_moves(&mut self.set, side);
         }
+        let folders = &self.folders;
+        self.set.touch_renamed(&|side, folder| {
+            folders
+                .get(folder)
+                .is_some_and(|folder| folder.is_renamed(side))
+        });
         self.drop_excluded();
         let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
         self.set.add_loose();
@@ -210,7 +222,7 @@ impl<'a> Session<'a> {
         folders.retain(|folder| known || !folder.gone);
         // The messages of a folder that is gone are told under its number, so it goes after them.
         let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
-        self.take_folders(Side::Local, &live)?;
+        self.take_folders(Side::Local, &live);
         let mut changes = Vec::new();
         self.local.changes_since(since, |change| {
             if known || !change.gone {
@@ -220,7 +232,7 @@ impl<'a> Session<'a> {
         })?;
         let mut listed = HashSet::new();
         self.take_changes(Side::Local, changes, is_new_life, &mut listed)?;
-        self.take_folders(Side::Local, &gone)?;
+        self.take_folders(Side::Local, &gone);
         if is_new_life && !self.is_first && self.scan.complete {
             self.lose_unlisted(Side::Local, None, &listed)?;
         }
@@ -250,7 +262,7 @@ impl<'a> Session<'a> {
                 }
                 Response::Changes(changes) => {
                     let folders = std::mem::take(&mut held);
-                    self.take_folders(Side::Remote, &folders)?;
+                    self.take_folders(Side::Remote, &folders);
                     self.take_changes(Side::Remote, changes, is_new_life, &mut places)?;
                 }
                 Response::Digests(more) => {
@@ -270,8 +282,8 @@ impl<'a> Session<'a> {
             is_new_life = true;
             self.begin_new_life(Side::Remote)?;
         }
-        self.take_folders(Side::Remote, &held)?;
-        self.take_folders(Side::Remote, &gone)?;
+        self.take_folders(Side::Remote, &held);
+        self.take_folders(Side::Remote, &gone);
         if listed.from == Listing::Digests {
             self.compare_digests(&digests, listed.complete)?;
         } else if is_new_life && !self.is_first && listed.complete {
@@ -292,15 +304,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn take_folders(
-        &mut self,
-        side: Side,
-        changes: &[protocol::FolderChange],
-    ) -> Result<(), Failure> {
-        for rehomed in self.folders.fold(side, changes) {
-            self.set.rehome(&self.archive, rehomed)?;
-        }
-        Ok(())
+    fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) {
+        self.folders.fold(side, changes);
     }
 
     fn take_changes(
@@ -310,8 +315,9 @@ impl<'a> Session<'a> {
         is_new_life: bool,
         listed: &mut HashSet<Place>,
     ) -> Result<(), Failure> {
+        let numbers = self.folders.numbers(side);
         for change in changes {
-            let Some(folder) = self.folders.find(side, change.folder) else {
+            let Some(&folder) = numbers.get(&change.folder) else {
                 // The folder went with all that was in it, and another took its number or its name.
                 tracing::debug!(
                     "A change in folder {} that is not known any more",
@@ -511,22 +517,17 @@ impl<'a> Session<'a> {
 
     /// Lets go of messages that lie in excluded folders only.
     fn drop_excluded(&mut self) {
-        let filter = &self.account.filter;
-        let excluded: HashSet<Fid> = self
-            .folders
-            .iter()
-            .map(|(id, _)| id)
-            .filter(|id| self.folders.scope(filter, *id) == Scope::Excluded)
-            .collect();
-        if excluded.is_empty() {
+        let (folders, filter) = (&self.folders, &self.account.filter);
+        if filter.is_everything() {
             return;
         }
+        let is_out = |folder: Fid| folders.scope(filter, folder) == Scope::Excluded;
         for loose in &mut self.set.loose {
-            loose.retain(|seen| !excluded.contains(&seen.place.folder));
+            loose.retain(|seen| !is_out(seen.place.folder));
         }
         for index in 0..self.set.all.len() {
             let record = &self.set.all[index].record;
-            let all_out = record.folders().all(|folder| excluded.contains(&folder));
+            let all_out = record.folders().all(is_out);
             if all_out && (record.base.is_some() || !record.is_empty()) {
                 self.set.forget(index);
             }

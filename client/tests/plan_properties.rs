@@ -330,7 +330,7 @@ impl World {
                     gone: false,
                 })
                 .collect();
-            assert!(folders.fold(side, &told).is_empty());
+            folders.fold(side, &told);
         }
         folders.agree();
         let order = [Side::BOTH, [Side::Remote, Side::Local]][usize::from(seed % 2 == 1)];

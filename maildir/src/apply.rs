@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use protocol::message::{At, Expect, NewBody, Reason, Source};
-use protocol::{Digest, Entry, Flags, Info, Op, Outcome, Unique};
+use protocol::{Digest, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 use serde::{Deserialize, Serialize};
 
 use crate::body::Body;
@@ -74,6 +74,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) tmp_count: &'a mut u64,
     pub(crate) folders: Vec<FolderRow>,
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
+    /// Folder names of renames that did not happen: what is asked of them in this run is meant for other folders.
+    pub(crate) spoilt: &'a mut BTreeSet<FolderName>,
 }
 
 /// What step 1 prepared for an operation.
@@ -155,7 +157,11 @@ impl Applier<'_> {
         let mut trash_names = trash_names.into_iter();
         for (op, ready) in ops.iter().zip(&ready) {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
-            outcomes.push(match self.carry_out(op, ready, name.as_deref()) {
+            let done = self.carry_out(op, ready, name.as_deref());
+            if done.is_err() && matches!(op, Op::RenameFolder { .. }) {
+                self.spoilt.extend(folders_of(op).cloned());
+            }
+            outcomes.push(match done {
                 Ok(folder) if matches!(op, Op::MakeFolder { .. }) => Outcome::Made {
                     folder: u32::try_from(folder).unwrap_or(0),
                 },
@@ -392,6 +398,9 @@ impl Applier<'_> {
     fn carry_out(&mut self, op: &Op, ready: &Ready, trash_name: Option<&str>) -> Step<u64> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
+        }
+        if folders_of(op).any(|name| self.spoilt.contains(name)) {
+            return stale();
         }
         match op {
             Op::MakeFolder { name } => self.make_folder(name),
@@ -703,6 +712,17 @@ fn new_body(op: &Op) -> Option<&NewBody> {
         | Op::Retire { .. }
         | Op::Confirm { .. } => None,
     }
+}
+
+/// The folders that an operation names.
+fn folders_of(op: &Op) -> impl Iterator<Item = &FolderName> {
+    let (one, other) = match op {
+        Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
+        Op::RenameFolder { from, to } => (from, Some(to)),
+        Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (&at.folder, None),
+        Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
+    };
+    std::iter::once(one).chain(other)
 }
 
 /// What an operation takes away, and why.

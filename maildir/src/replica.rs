@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use protocol::entry::{Change, FolderChange, FolderDigest};
 use protocol::message::At;
-use protocol::{Cursor, Digest, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::{Cursor, Digest, FolderName, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located, Partials};
@@ -70,6 +70,8 @@ pub struct Replica {
     told: u64,
     tmp_count: u64,
     has_applied: bool,
+    /// Folder names that are not what whoever asks must think they are.
+    spoilt: BTreeSet<FolderName>,
 }
 
 impl Replica {
@@ -147,6 +149,7 @@ impl Replica {
             told: 0,
             tmp_count: 0,
             has_applied: false,
+            spoilt: BTreeSet::new(),
         })
     }
 
@@ -469,7 +472,7 @@ impl Replica {
     }
 
     fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
-        let inbox = self.layout.dir(&protocol::FolderName::inbox());
+        let inbox = self.layout.dir(&FolderName::inbox());
         let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
         let mut applier = Applier {
             root: &self.root,
@@ -481,6 +484,7 @@ impl Replica {
             tmp_count: &mut self.tmp_count,
             folders: self.index.folders()?,
             dirty_dirs: BTreeSet::new(),
+            spoilt: &mut self.spoilt,
         };
         work(&mut applier)
     }

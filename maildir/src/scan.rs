@@ -157,14 +157,24 @@ impl<'a> Scanner<'a> {
             .iter()
             .map(|found| (&found.name, found.dir.as_slice()))
             .collect();
-        let live: BTreeSet<FolderName> = self
-            .folders
-            .iter()
-            .filter(|row| !row.gone)
-            .map(|row| row.name.clone())
-            .collect();
-        for (name, dir) in found.iter().filter(|(name, _)| !live.contains(**name)) {
-            self.add_folder(name, dir, &found)?;
+        let mut seen = HashSet::new();
+        // A folder that got another name may have left its old one to the next, so what is live is asked again.
+        loop {
+            let live: HashSet<&FolderName> = self
+                .folders
+                .iter()
+                .filter(|row| !row.gone)
+                .map(|row| &row.name)
+                .collect();
+            let mut fresh: Vec<_> = found.iter().map(|(name, dir)| (*name, *dir)).collect();
+            fresh.retain(|(name, _)| !live.contains(name) && !seen.contains(name));
+            if fresh.is_empty() {
+                break;
+            }
+            for (name, dir) in fresh {
+                seen.insert(name);
+                self.add_folder(name, dir, &found)?;
+            }
         }
         self.vanished = self
             .folders

@@ -61,7 +61,7 @@ struct Row {
     after: &'static [Expected],
     /// What comes out with the sides exchanged, where the server breaks a tie.
     mirrored: Option<&'static [Expected]>,
-    /// Folders that come out beside INBOX and Work.
+    /// Folders that come out beside INBOX, Work and those that hold messages.
     folders: &'static [&'static str],
     /// Whether a body may travel.
     body_travels: bool,
@@ -254,9 +254,12 @@ impl Play<'_> {
             "what came out (left) is not what should (right)"
         );
         assert_eq!(found.len(), snapshot.messages.len(), "nothing is doubled");
+        let holding = after(self.row, self.mirrored);
+        let holding = holding.iter().map(|(folder, ..)| folder);
         let folders: BTreeSet<Vec<u8>> = ["INBOX", "Work"]
             .iter()
             .chain(self.row.folders)
+            .chain(holding)
             .map(|name| name.as_bytes().to_vec())
             .collect();
         assert_eq!(
@@ -296,12 +299,12 @@ impl Play<'_> {
     }
 }
 
+fn after(row: &Row, mirrored: bool) -> &'static [Expected] {
+    row.mirrored.filter(|_| mirrored).unwrap_or(row.after)
+}
+
 fn wanted(row: &Row, mirrored: bool) -> BTreeSet<String> {
-    let after = if mirrored {
-        row.mirrored.unwrap_or(row.after)
-    } else {
-        row.after
-    };
+    let after = after(row, mirrored);
     let keep: [Expected; 2] = [
         ("INBOX", "8.keep.mx", "cur", "S", "keep"),
         ("Work", "9.work.mx", "cur", "S", "work"),
@@ -677,6 +680,40 @@ rows! {
         base: &[Store("Old", U1, "S", "a"), Store("Neu", U2, "S", "b")],
         here: &[RemoveFolder("Neu"), RenameFolder("Old", "Neu")], there: &[Deliver("Neu", U4, "d")],
         folders: &["Neu"], after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U4, "new", "", "d")], body_travels: true,
+    }
+    row_17_two_folders_are_renamed_to_the_same_name {
+        base: &[Store("A", U1, "S", "a"), Store("B", U2, "F", "b")],
+        here: &[RenameFolder("A", "Neu")], there: &[RenameFolder("B", "Neu")], folders: &["Neu"],
+        after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "F", "b")],
+    }
+    row_17_a_folder_is_renamed_to_two_names {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu")], there: &[RenameFolder("Old", "Else")],
+        after: &[("Else", U1, "cur", "S", "a"), ("Else", U2, "cur", "", "b"), ("Else", U3, "new", "", "c")],
+        mirrored: Some(&[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c")]),
+    }
+    row_17_a_renamed_folder_whose_name_is_made_again_empty {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Folder("Old")], folders: &["Neu", "Old"],
+        after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c")],
+    }
+    row_17_a_renamed_folder_whose_name_is_used_again {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Deliver("Old", U4, "d")], there: &[Flag("Old", U1, "FS")],
+        folders: &["Neu", "Old"], body_travels: true,
+        after: &[
+            ("Neu", U1, "cur", "FS", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c"),
+            ("Old", U4, "new", "", "d"),
+        ],
+    }
+    row_17_a_folder_takes_the_name_of_one_that_takes_another {
+        base: &[Store("A", U1, "S", "a"), Store("B", U2, "F", "b")],
+        here: &[RenameFolder("B", "C"), RenameFolder("A", "B")], folders: &["B", "C"],
+        after: &[("B", U1, "cur", "S", "a"), ("C", U2, "cur", "F", "b")],
+    }
+    row_17_a_folder_is_renamed_here_and_removed_there {
+        base: &[Store("Old", U1, "S", "a")], here: &[RenameFolder("Old", "Neu")], there: &[RemoveFolder("Old")],
+        folders: &["Neu"], after: &[("Neu", U1, "cur", "S", "a")], body_travels: true, reported: true,
+    }
+    row_17_an_empty_folder_is_renamed_here_and_removed_there {
+        base: &[Folder("Old")], here: &[RenameFolder("Old", "Neu")], there: &[RemoveFolder("Old")], folders: &["Neu"],
     }
     row_17_two_folders_exchange_their_names {
         base: &[Store("A", U1, "S", "a"), Store("B", U2, "F", "b")],
