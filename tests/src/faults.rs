@@ -116,6 +116,21 @@ impl Cut {
     }
 }
 
+/// Runs a command over a long way, and counts how often it was gone until the client had enough: 1 if he asked nothing,
+/// 2 more for each round trip.
+///
+/// # Panics
+/// When the agent never spoke.
+pub fn flights(world: &World, invocation: Invocation) -> (u64, Run) {
+    let file = world.path("flights");
+    let _ = std::fs::remove_file(&file);
+    let (wrap, agent) = (wrap_program(), agent_command(&world.server_state()));
+    let command = format!("{} --flights {} -- {agent}", wrap.display(), file.display());
+    let run = invocation.through(&command).run();
+    let count = std::fs::read_to_string(file).expect("the agent spoke");
+    (count.parse().expect("a number"), run)
+}
+
 /// Spoils one byte of one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Flip {

@@ -11,6 +11,7 @@
 
 pub mod faults;
 pub mod mail;
+pub mod mount;
 pub mod process;
 pub mod rng;
 pub mod run;
@@ -21,6 +22,7 @@ pub mod world;
 
 pub use faults::{Cut, Kill};
 pub use mail::{body, bulky, digest_hex, fresh_name};
+pub use mount::Mount;
 pub use rng::Rng;
 pub use run::Run;
 pub use snapshot::{Message, Snapshot, assert_same, assert_untouched};

@@ -1,13 +1,15 @@
 //! Stands between client and agent: prints noise first, cuts the link after so many bytes, spoils one byte, stops in the
-//! middle until told to go on, and holds a lock as long as the agent lives.
+//! middle until told to go on, makes the way long and counts flights, and holds a lock as long as the agent lives.
 //!
 //! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--flip-up N | --flip-down N]
-//! [--stop-after N FIFO_REACHED FIFO_GO] -- PROGRAM ARG…`
+//! [--stop-after N FIFO_REACHED FIFO_GO] [--flights FILE] -- PROGRAM ARG…`
 
 #![allow(
     clippy::disallowed_methods,
     reason = "the suite plays the disk and the link"
 )]
+
+mod flights;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write, stdin, stdout};
@@ -22,6 +24,7 @@ struct Wishes {
     noise: String,
     up: Link,
     down: Link,
+    flights: Option<String>,
     program: Vec<String>,
 }
 
@@ -41,7 +44,7 @@ fn main() {
     print_noise(&wishes.noise);
     let mut command = Command::new(&wishes.program[0]);
     command.args(&wishes.program[1..]);
-    if wishes.up.is_plain() && wishes.down.is_plain() {
+    if wishes.up.is_plain() && wishes.down.is_plain() && wishes.flights.is_none() {
         panic!("{:?}: {}", wishes.program, command.exec());
     }
     let mut child = command
@@ -51,6 +54,16 @@ fn main() {
         .expect("program starts");
     let mut to_agent = child.stdin.take().expect("stdin is piped");
     let from_agent = child.stdout.take().expect("stdout is piped");
+    if let Some(file) = wishes.flights {
+        flights::relay(to_agent, from_agent, &file);
+        exit(
+            child
+                .wait()
+                .ok()
+                .and_then(|status| status.code())
+                .unwrap_or(1),
+        );
+    }
     let (up, down) = (wishes.up, wishes.down);
     std::thread::spawn(move || {
         up.forward(stdin(), &mut to_agent);
@@ -81,6 +94,7 @@ fn parse() -> Wishes {
                     words.next().expect("a fifo"),
                 ));
             }
+            "--flights" => wishes.flights = words.next(),
             "--" => break,
             other => panic!("unknown word {other:?}"),
         }
