@@ -84,6 +84,7 @@ impl Replica {
     pub fn open(options: Options) -> Result<Replica> {
         let path = &options.root;
         prepare_root(&options)?;
+        check_trash_is_outside(&options)?;
         // Two runs must not make a marker at once.
         let _lock = lock(path)?;
         let root = Root::open(path)?;
@@ -547,6 +548,26 @@ fn prepare_root(options: &Options) -> Result<()> {
         }
         Err(error) => Err(error).context("open", path),
     }
+}
+
+/// What was taken away must not be found in the tree again, as mail in a folder called trash.
+fn check_trash_is_outside(options: &Options) -> Result<()> {
+    let trash = options.trash_dir.as_ref().unwrap_or(&options.state_dir);
+    let is_inside = |root: &Path| {
+        let real = trash.ancestors().find_map(|path| path.canonicalize().ok());
+        real.is_some_and(|real| real.starts_with(root))
+    };
+    if options
+        .root
+        .canonicalize()
+        .is_ok_and(|root| is_inside(&root))
+    {
+        return Err(Error::Usage(format!(
+            "The trash {trash:?} would lie in the Maildir {:?}; name a place outside of it",
+            options.root
+        )));
+    }
+    Ok(())
 }
 
 fn unsafe_root(path: &Path, what: &str) -> Error {

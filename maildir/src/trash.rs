@@ -217,18 +217,18 @@ pub(crate) fn expire(dir: &Path, days: u64) -> io::Result<()> {
     };
     for run in runs {
         let run = run?;
-        let name = run.file_name();
-        let seconds = name
-            .as_bytes()
-            .split(|&byte| byte == b'-')
-            .next()
-            .unwrap_or_default();
-        let seconds = std::str::from_utf8(seconds)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok());
-        if seconds.is_some_and(|seconds| seconds < before) {
+        let begun = begun_at(run.file_name().as_bytes());
+        if begun.is_some_and(|seconds| seconds < before) && run.file_type()?.is_dir() {
             fs::remove_dir_all(run.path())?;
         }
     }
     Ok(())
+}
+
+/// When the run began whose directory has this name. Somebody else's directory, in a place that was named for the trash, may
+/// begin with a number too, and must not be taken for one.
+fn begun_at(name: &[u8]) -> Option<u64> {
+    let (seconds, tag) = std::str::from_utf8(name).ok()?.split_once('-')?;
+    let is_tag = tag.len() == 16 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    seconds.parse().ok().filter(|_| is_tag)
 }

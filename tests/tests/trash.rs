@@ -1,8 +1,8 @@
 //! The trash (I6): nothing that is deleted or replaced is destroyed; it lies in that replica's state directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use harness::snapshot::holds_bytes;
+use harness::snapshot::{everything, holds_bytes};
 use harness::{Tree, World, body};
 
 const U1: &str = "1700000001.M1P1.mx,S=20";
@@ -128,10 +128,11 @@ fn a_trash_on_another_file_system_gets_a_copy() {
     let device = |path: &Path| std::fs::metadata(path).map(|stat| stat.dev());
     let elsewhere = Path::new("/dev/shm");
     let (Ok(there), Ok(here)) = (device(elsewhere), device(world.server().root())) else {
+        println!("shows nothing here: there is no /dev/shm");
         return;
     };
     if there == here {
-        println!("no second file system here");
+        println!("shows nothing here: /dev/shm is no file system of its own");
         return;
     }
     let trash = tempfile::Builder::new()
@@ -170,4 +171,162 @@ fn without_a_trash_nothing_is_deleted() {
         !world.server().has("INBOX", U1),
         "and goes when there is a trash again"
     );
+}
+
+/// The runs in a trash, oldest first.
+fn runs(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = everything(dir)
+        .into_keys()
+        .filter(|path| path.join("log.jsonl").is_file())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Makes a run older by so many seconds: its name says when it was.
+fn age(run: &Path, seconds: u64) -> PathBuf {
+    let name = run
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a run has a name");
+    let (at, tag) = name.split_once('-').expect("seconds and a tag");
+    let at: u64 = at.parse().expect("seconds since 1970");
+    let older = run.with_file_name(format!("{}-{tag}", at - seconds));
+    std::fs::rename(run, &older).expect("run is made older");
+    older
+}
+
+const DAY: u64 = 86_400;
+const HOUR: u64 = 3_600;
+
+/// I6: it is kept for `trash_days` and no longer, each side by its own setting.
+#[test]
+fn the_trash_keeps_for_its_days_and_no_longer() {
+    for (at_server, days) in [(true, 30), (true, 7), (false, 30), (false, 3)] {
+        let world = synced();
+        let agent = harness::world::agent_command(&world.server_state());
+        let keys = format!(
+            "[account.home]\nremote = \"{}\"\nlocal = \"{}\"\nserver_command = \"{agent}{}\"\n{}\n",
+            world.server().root().display(),
+            world.local().root().display(),
+            if at_server && days != 30 {
+                format!(" --trash-days {days}")
+            } else {
+                String::new()
+            },
+            if !at_server && days != 30 {
+                format!("trash_days = {days}")
+            } else {
+                String::new()
+            },
+        );
+        world.client().configure(&keys);
+        let state = world.client().state().display().to_string();
+        let sync = || {
+            let words = ["sync", "home", "--json", "--state-dir", &state];
+            world.client().bare(&words).run().ok()
+        };
+        let (from, _, trash) = sides(&world, !at_server);
+        let mut kept = Vec::new();
+        for (unique, seconds) in [(U1, days * DAY + HOUR), (U2, days * DAY - HOUR)] {
+            from.delete("INBOX", unique);
+            let _ = sync();
+            let run = runs(&trash).into_iter().find(|run| !kept.contains(run));
+            kept.push(age(&run.expect("the deletion made a run"), seconds));
+        }
+        assert_eq!(kept.len(), 2);
+        from.delete("Work", U3);
+        let _ = sync();
+        assert!(!kept[0].exists(), "over its {days} days, and still there");
+        assert!(kept[1].exists(), "an hour short of {days} days, and gone");
+        assert!(holds_bytes(&kept[1], &body("two")) && holds_bytes(&trash, &body("three")));
+    }
+}
+
+/// What lies beside it in a directory that was named for the trash is somebody else's.
+#[test]
+fn only_runs_of_ours_are_cleared_from_a_trash() {
+    let world = synced();
+    let trash = world.path("shared");
+    for name in [
+        "2019-archive",
+        "1500000000-photos",
+        "1500000000",
+        "notes",
+        "1-0123456789abcdef.old",
+    ] {
+        std::fs::create_dir_all(trash.join(name)).expect("directory is made");
+        std::fs::write(trash.join(name).join("file"), name).expect("file is written");
+    }
+    std::fs::write(trash.join("1-0123456789abcdef"), "a file").expect("file is written");
+    world.local().delete("INBOX", U1);
+    let agent = harness::world::agent_command(&world.server_state());
+    let command = format!("{agent} --trash {}", trash.display());
+    let _ = world.client().sync().through(&command).run().ok();
+    assert_eq!(
+        everything(&trash)
+            .keys()
+            .filter(|path| path.ends_with("file"))
+            .count(),
+        5
+    );
+    assert!(trash.join("1-0123456789abcdef").is_file());
+}
+
+/// A trash in the tree that it was emptied from would be found there as mail again.
+#[test]
+fn a_trash_inside_of_the_maildir_is_refused() {
+    let world = synced();
+    world.local().delete("INBOX", U1);
+    let agent = harness::world::agent_command(&world.server_state());
+    let inside = world.server().root().join(".Trash/deep");
+    let before = everything(world.server().root());
+    let command = format!("{agent} --trash {}", inside.display());
+    let _ = world
+        .client()
+        .sync()
+        .through(&command)
+        .run()
+        .exits(2)
+        .says(&inside.display().to_string())
+        .says_one_sentence();
+    harness::snapshot::assert_nothing_written(&before, world.server().root());
+}
+
+/// The log beside the files says what each was: enough to put it back by hand.
+#[test]
+fn the_log_says_what_each_file_was() {
+    for at_server in [false, true] {
+        let world = synced();
+        let (from, _, state) = sides(&world, at_server);
+        from.delete("INBOX", U1);
+        from.edit("Work", U3, &body("three, edited"));
+        let _ = world.client().sync().run().ok();
+        let run = runs(&state).pop().expect("a run in the trash");
+        let log = std::fs::read_to_string(run.join("log.jsonl")).expect("there is a log");
+        let mut told: Vec<(String, String, String)> = Vec::new();
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("a JSON object a line");
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            let bytes = std::fs::read(run.join(text("file"))).expect("the file is there");
+            assert_eq!(text("digest"), harness::digest_hex(&bytes));
+            assert!(
+                line["time"].as_u64().is_some() && !text("client").is_empty(),
+                "{line}"
+            );
+            told.push((text("reason"), text("folder"), text("name")));
+        }
+        told.sort();
+        let deleted = (
+            "deleted".to_owned(),
+            "INBOX".to_owned(),
+            format!("{U1}:2,S"),
+        );
+        let replaced = (
+            "replaced".to_owned(),
+            "Work".to_owned(),
+            format!("{U3}:2,FS"),
+        );
+        assert_eq!(told, [deleted, replaced]);
+    }
 }
