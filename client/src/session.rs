@@ -101,8 +101,14 @@ impl<'a> Session<'a> {
             let scanned = local.scan();
             (opening.join(), scanned)
         });
-        let (link, welcome) =
-            opened.map_err(|_| Failure::internal("The connecting thread panicked"))??;
+        let opened = opened.map_err(|_| Failure::internal("The connecting thread panicked"))?;
+        let (link, welcome) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                local.unmake(); // A mistyped address leaves no Maildir behind.
+                return Err(error.into());
+            }
+        };
         let mut scan = scanned?;
         if welcome.replica == local.id() {
             local = local.renew_id()?;

@@ -116,6 +116,11 @@ impl Marker {
         Ok(())
     }
 
+    /// Removes the marker from a root that nobody knows yet.
+    pub(crate) fn remove(&self) -> Result<()> {
+        std::fs::remove_file(&self.path).context("remove", &self.path)
+    }
+
     /// Writes the whole marker, durably and in one step.
     pub(crate) fn save(&mut self) -> Result<()> {
         let mut text = format!("{HEAD}{}\n", self.id);

@@ -66,6 +66,7 @@ pub struct Replica {
     trash: Trash,
     state: PathBuf,
     is_fresh: bool,
+    made_root: bool,
     tag: Option<Tag>,
     told: u64,
     tmp_count: u64,
@@ -83,7 +84,7 @@ impl Replica {
     /// no Maildir; else what the system said.
     pub fn open(options: Options) -> Result<Replica> {
         let path = &options.root;
-        prepare_root(&options)?;
+        let made_root = prepare_root(&options)?;
         check_trash_is_outside(&options)?;
         // Two runs must not make a marker at once.
         let _lock = lock(path)?;
@@ -146,6 +147,7 @@ impl Replica {
             trash,
             state,
             is_fresh,
+            made_root,
             tag: None,
             told: 0,
             tmp_count: 0,
@@ -164,6 +166,22 @@ impl Replica {
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
+    }
+
+    /// Takes back a root that was made for a run which then came to nothing, and what is remembered of it.
+    pub fn unmake(self) {
+        if !self.made_root {
+            return;
+        }
+        let path = self.root.path();
+        let removed = self
+            .marker
+            .remove()
+            .and_then(|()| fs::remove_dir(path).context("remove", path))
+            .and_then(|()| fs::remove_dir_all(&self.state).context("remove", &self.state));
+        if let Err(error) = removed {
+            tracing::debug!("{error}"); // It is empty, and does no harm.
+        }
     }
 
     /// The root's path.
@@ -527,11 +545,11 @@ fn lock(root: &Path) -> Result<Option<Lock>> {
     Lock::take_dir(root, LOCK_PATIENCE, &busy)
 }
 
-/// Makes the root or says what is wrong with it.
-fn prepare_root(options: &Options) -> Result<()> {
+/// Makes the root, which it tells, or says what is wrong with it.
+fn prepare_root(options: &Options) -> Result<bool> {
     let path = &options.root;
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(metadata) if metadata.is_dir() => Ok(false),
         Ok(_) => Err(Error::Root(format!(
             "{path:?} is not a directory; name the Maildir itself"
         ))),
@@ -544,7 +562,8 @@ fn prepare_root(options: &Options) -> Result<()> {
                     "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
                 )));
             }
-            fs::create_dir_all(path).context("make", path)
+            fs::create_dir_all(path).context("make", path)?;
+            Ok(true)
         }
         Err(error) => Err(error).context("open", path),
     }

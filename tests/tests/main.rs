@@ -28,6 +28,8 @@ mod rights;
 mod rows;
 mod scenario;
 mod ssh;
+mod ssh_config;
 mod tidy;
 mod trash;
+mod usage;
 mod wire;
