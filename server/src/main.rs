@@ -67,6 +67,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Err(error) => {
             if is_other_version(&error) {
                 write_greeting(&mut &output)?;
+                serve::linger_at(input)?;
             }
             Err(error)
         }

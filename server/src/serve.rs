@@ -42,7 +42,7 @@ pub(crate) fn serve(
 ) -> anyhow::Result<()> {
     write_greeting(&mut output)?;
     let Some(version) = choose_version(VERSIONS, hello.versions) else {
-        return Ok(()); // The greeting names our versions; the client explains.
+        return linger_at(input); // The greeting names our versions; the client explains.
     };
     let (frames, reader) = read_frames(input);
     let output = Output::new(output);
@@ -67,6 +67,12 @@ fn linger(reader: JoinHandle<()>) -> anyhow::Result<()> {
     reader
         .join()
         .map_err(|_| anyhow::anyhow!("The reading thread panicked"))
+}
+
+/// The same where nothing is read but the end.
+pub(crate) fn linger_at(mut input: File) -> anyhow::Result<()> {
+    io::copy(&mut input, &mut io::sink())?;
+    Ok(())
 }
 
 /// Reads stdin on a thread of its own. When the client goes away before it finished, the process ends there and then:

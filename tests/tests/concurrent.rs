@@ -1,8 +1,10 @@
 //! Runs at the same time: on one client, from several clients, beside a busy user (I8, C22, C26, C27, C45, C54).
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use harness::faults::Held;
 use harness::rng::seed_or;
@@ -307,17 +309,59 @@ fn a_held_agent_does_not_block_another_on_the_same_root() {
     assert_eq!(first.wait().code, Some(0));
 }
 
-/// The agent ends when its client is gone, also while nobody speaks.
-#[test]
-fn an_agent_ends_with_its_stdin() {
+/// Starts an agent with a hello, hears its greeting, sees that it waits, hangs up, and waits for its end.
+fn greeted_until_hung_up(hello: &str) -> Option<i32> {
     let world = World::new();
     fill(&world, 3);
-    let mut command = Command::new("sh");
-    let agent = agent_command(&world.server_state());
-    let root = world.server().root().display();
-    command
-        .arg("-c")
-        .arg(format!("{agent} --root {root} not-a-hello </dev/null"));
-    let done = harness::process::run(command, harness::process::LIMIT);
-    assert_ne!(done.code, None, "{done:?}");
+    let mut agent = Command::new(harness::world::agent_program());
+    agent.arg("--state-dir").arg(world.server_state());
+    agent.arg("--root").arg(world.server().root()).arg(hello);
+    let mut agent = agent
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("agent starts");
+    let stdin = agent.stdin.take();
+    let mut stdout = agent.stdout.take().expect("is piped");
+    let mut greeting = [0; 21];
+    stdout
+        .read_exact(&mut greeting)
+        .expect("the agent speaks first");
+    assert!(greeting.starts_with(b"\0maildir-sync\0"), "{greeting:?}");
+    let waiting = agent.try_wait().expect("it can be asked");
+    assert_eq!(waiting, None, "it waits for its client");
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        let read = stdout.read_to_end(&mut Vec::new());
+        ended.send(read.map(|_| agent.wait()))
+    });
+    drop(stdin);
+    let status = end.recv_timeout(harness::process::LIMIT);
+    let status = status
+        .expect("it outlives its client")
+        .expect("stdout ends");
+    status.expect("it can be waited for").code()
+}
+
+/// The agent ends when its client is gone, also while nobody speaks, and not before.
+#[test]
+fn an_agent_ends_with_its_stdin() {
+    // The hello is the example of docs/protocol.md.
+    let code = greeted_until_hung_up("AQEAAAltZUBsYXB0b3AAAAABAA");
+    assert_eq!(
+        code,
+        Some(0),
+        "a client that goes away is nothing to complain of"
+    );
+}
+
+/// An exit status may overtake the last bytes on ssh's way. So an agent of another version stays, too, until the client has
+/// read which one it is.
+#[test]
+fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
+    // The same hello in version 200, as it is, and with more fields.
+    for hello in ["yMgACW1lQGxhcHRvcAAAAAEA", "yMgACW1lQGxhcHRvcAAAAAEABwcH"] {
+        let _ = greeted_until_hung_up(hello);
+    }
 }
