@@ -87,6 +87,7 @@ impl<'a> Scanner<'a> {
 
     /// Looks at the whole tree; `spot_from` says after which number the spot check goes on, and is moved.
     pub(crate) fn run(mut self, spot_from: &mut u64) -> Result<Scan> {
+        let begun = self.index.number()?;
         self.pass()?;
         self.spot_check(spot_from)?;
         // Every later pass reads what changed meanwhile or was too fresh to be trusted; once one of them misses
@@ -104,6 +105,7 @@ impl<'a> Scanner<'a> {
         if self.complete && settled {
             self.record_gone()?;
         } else {
+            self.record_moved(begun)?;
             self.look_again_later()?;
         }
         let mut problems = self.index.problems()?;
@@ -337,6 +339,31 @@ impl<'a> Scanner<'a> {
             .map(|folder| (folder, Vec::new()))
             .collect();
         self.look_again_later()
+    }
+
+    /// Whoever is missing and was found again in another folder, the very file, went there and nowhere else, whatever was
+    /// not seen besides. Were it not recorded, the move would be told as a copy now and as a deletion later.
+    fn record_moved(&mut self, begun: u64) -> Result<()> {
+        for row in self.missing.values_mut().flatten() {
+            let mut has_moved = false;
+            for folder in self.folders.iter().filter(|folder| !folder.gone) {
+                let found = self.index.file_at(folder.id, &row.unique, row.copy)?;
+                has_moved |= found.is_some_and(|found| {
+                    let is_same = found.stamp.ino == row.stamp.ino;
+                    !found.gone
+                        && found.born > begun
+                        && is_same
+                        && found.entry.digest == row.entry.digest
+                });
+            }
+            if has_moved {
+                row.seq = self.index.next_number()?;
+                (row.gone, row.confirmed) = (true, false);
+                self.index.begin()?;
+                self.index.put_file(row)?;
+            }
+        }
+        Ok(())
     }
 
     /// Folders in which something is missing that may not be called gone are read again next time.

@@ -126,6 +126,45 @@ fn an_unreadable_folder_deletes_nothing() {
     }
 }
 
+/// C11: while one folder is unknown, a move between others is a move, and no copy that is deleted later.
+#[test]
+fn a_move_beside_an_unreadable_folder_is_a_move() {
+    for at_server in [false, true] {
+        let world = World::unprivileged();
+        for (folder, unique) in [("Closed", U1), ("INBOX", U2), ("Work", U3)] {
+            world.server().store(folder, unique, "S", &body(folder));
+        }
+        world.give_away();
+        let _ = world.client().sync().run().ok();
+        let (from, to) = if at_server {
+            (world.server(), world.local())
+        } else {
+            (world.local(), world.server())
+        };
+        let cur = from.dir("Closed").join("cur");
+        fs::set_permissions(&cur, fs::Permissions::from_mode(0o000)).expect("folder is closed");
+        from.rename("INBOX", U2, "Work", U2);
+        // Another name of one file in a third folder: that it was missed there says nothing of this one.
+        from.link("Work", U3, "INBOX", U3);
+        let run = world.client().sync().run().exits(3).says("Closed");
+        let tally = |what: &str| run.here(what) + run.there(what);
+        assert_eq!((tally("moved"), tally("deleted")), (1, 0), "{}", run.stdout);
+        assert!(to.has("Work", U2) && !to.has("INBOX", U2));
+        assert!(to.has("Work", U3) && to.has("INBOX", U3) && to.has("Closed", U1));
+        from.delete("INBOX", U3);
+        let run = world.client().sync().run().ok();
+        assert!(
+            to.has("INBOX", U3),
+            "deleted while a folder was unknown: {}",
+            run.stdout
+        );
+        fs::set_permissions(&cur, fs::Permissions::from_mode(0o700)).expect("folder is opened");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        assert_eq!(Snapshot::of(to).messages.len(), 3);
+    }
+}
+
 /// I11: a folder that cannot be written stops nothing else and leaves the state true.
 #[test]
 fn a_folder_that_cannot_be_written_is_reported() {
