@@ -222,14 +222,16 @@ impl Replica {
         Ok(self.marker.lists(tag) || self.index.lists_tag(tag)?)
     }
 
-    /// Whether the index can tell what changed since a cursor.
+    /// Whether the index can tell what changed since a cursor. Numbers alone do not say so: an index that was put back from
+    /// a backup gives them a second time, but it does not know the tags of what it told since.
     ///
     /// # Errors
     /// When the index cannot be asked.
     pub fn knows(&self, cursor: &Cursor) -> Result<bool> {
-        let number = self.index.number()?;
+        let numbers = self.index.floor()?..=self.index.number()?;
         Ok(self.index.id()? == cursor.index
-            && (self.index.floor()?..=number).contains(&cursor.number))
+            && numbers.contains(&cursor.number)
+            && (cursor.number == 0 || self.index.lists_tag(cursor.tag)?))
     }
 
     fn lock(&self) -> Result<Option<Lock>> {
@@ -329,7 +331,10 @@ impl Replica {
     /// # Errors
     /// When the index cannot be asked.
     pub fn cursor(&self) -> Result<Cursor> {
-        let tag = self.marker.newest().unwrap_or(Tag([0; 8]));
+        // The newest of the index's own: another state directory may have added to the marker.
+        let own = self.index.newest_tag()?.map(|(tag, _)| tag);
+        let tag = own.or_else(|| self.marker.newest());
+        let tag = tag.unwrap_or(Tag([0; 8]));
         Ok(Cursor {
             index: self.index.id()?,
             number: self.told,

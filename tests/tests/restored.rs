@@ -68,6 +68,41 @@ fn a_lost_server_index_loses_no_deletion() {
     }
 }
 
+/// Its numbers are given a second time, for other changes; only the tags tell.
+#[test]
+fn an_old_index_under_a_newer_tree_hides_nothing() {
+    for (is_server, command) in [
+        (true, "sync"),
+        (true, "pull"),
+        (false, "sync"),
+        (false, "push"),
+    ] {
+        let world = synced(1);
+        let (tree, state) = match is_server {
+            true => (world.server(), world.server_state()),
+            false => (world.local(), world.client().state().join("replicas")),
+        };
+        copy_dir(&state, &world.path("old-state"));
+        tree.store("INBOX", &name(30), "", &body("message 30"));
+        tree.delete("INBOX", &name(1));
+        let _ = world.client().sync().run().ok();
+        tree.rename_folder("Work", "Else");
+        remove_dir(&state);
+        copy_dir(&world.path("old-state"), &state);
+        tree.set_flags("INBOX", &name(4), "FS");
+        tree.delete("INBOX", &name(5));
+        tree.rename("INBOX", &name(6), "Else", &name(6));
+        let _ = world.client().pair(command).run().ok();
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        assert_eq!(count(tree), 19, "30 came, 1 and 5 went");
+        assert_eq!(world.local().flags("INBOX", &name(4)), "FS");
+        assert!(world.local().has_folder("Else") && !world.server().has_folder("Work"));
+        let _ = world.client().sync().run().ok().idle();
+        remove_dir(&world.path("old-state"));
+    }
+}
+
 #[test]
 fn both_states_lost_is_a_first_sync_of_two_filled_sides() {
     let world = synced(1);
