@@ -34,7 +34,9 @@ const PASSES_MAX: usize = 4;
 /// How long files of unchanged folders are looked at in one run, in turn.
 const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
 /// How many files that is at most, so that nothing hangs on a slow clock.
-const SPOT_CHECK_FILES: u64 = 5000;
+const SPOT_CHECK_FILES: u64 = 80 * SPOT_CHECK_STEP;
+/// How many are looked at before the clock is asked: a busy machine must not keep the round from getting on.
+const SPOT_CHECK_STEP: u64 = 64;
 
 /// What a scan found, beside what it wrote into the index.
 #[derive(Debug, Default)]
@@ -287,11 +289,14 @@ impl<'a> Scanner<'a> {
         let deadline = Instant::now() + SPOT_CHECK_MAX;
         // From where the last run stopped to the end, and then on from the beginning up to there.
         let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, None);
+        let mut is_due = true;
         for (from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
             let range = [from.cast_signed(), to.cast_signed(), left.cast_signed()];
             let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
             self.index.each_file(sql, range, |row| {
-                if Instant::now() < deadline {
+                let is_step = left < SPOT_CHECK_FILES && left % SPOT_CHECK_STEP == 0;
+                is_due = is_due && !(is_step && Instant::now() >= deadline);
+                if is_due {
                     look(self, &row, &mut suspects);
                     (left, last) = (left - 1, Some(row.seq));
                 }
