@@ -19,6 +19,8 @@ mod index;
 pub mod layout;
 mod lock;
 mod marker;
+mod pending;
+mod prepare;
 mod recover;
 mod replica;
 mod root;

@@ -16,10 +16,12 @@ use protocol::bytes::escape;
 use protocol::codec::decode_state;
 use protocol::message::Reason;
 
-use crate::apply::{Applier, Pending, TMP_PREFIX};
+use crate::apply::Applier;
 use crate::error::{Context, Error, Result};
 use crate::hash::hash_file;
 use crate::index::FileRow;
+use crate::pending::Pending;
+use crate::prepare::TMP_PREFIX;
 use crate::root::join;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Taken};
