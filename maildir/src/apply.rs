@@ -13,9 +13,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
-use protocol::message::{At, Expect, NewBody, Reason};
-use protocol::{Entry, Flags, FolderName, Info, Op, Outcome, Unique};
+use protocol::message::{At, Expect, Fate, NewBody, Reason};
+use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
@@ -23,6 +24,7 @@ use crate::folder_scan::{path as path_of, subdir};
 use crate::hash::hash_file;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::Layout;
+use crate::notes::{Note, Notes};
 use crate::prepare::Ready;
 use crate::root::{Root, join};
 use crate::stamp::FileStamp;
@@ -43,6 +45,20 @@ pub(crate) struct Applier<'a> {
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
     /// Folder names of renames that did not happen: what is asked of them in this run is meant for other folders.
     pub(crate) spoilt: &'a mut BTreeSet<FolderName>,
+    /// Where notes are written of what happened.
+    pub(crate) notes_path: PathBuf,
+    pub(crate) notes: Option<Notes>,
+}
+
+/// A message that has its new name, and not yet its new row.
+struct Moved {
+    row: FileRow,
+    from: Vec<u8>,
+    path: Vec<u8>,
+    /// The directory that it lies in.
+    sub: Vec<u8>,
+    /// Its new place, if it changes.
+    place: Option<(u32, Unique, u16)>,
 }
 
 /// Ends an operation early with what became of it.
@@ -89,6 +105,7 @@ impl Applier<'_> {
     /// [`Source::Body`], in order.
     pub(crate) fn apply(
         &mut self,
+        batch: Option<BatchId>,
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
@@ -107,14 +124,14 @@ impl Applier<'_> {
                 .iter_mut()
                 .for_each(|ready| self.forget(ready, &outcome));
         } else {
-            trash_names = self.record(ops, &ready)?;
+            trash_names = self.record(batch, ops, &ready)?;
         }
         self.index.begin()?;
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut trash_names = trash_names.into_iter();
-        for (op, ready) in ops.iter().zip(&ready) {
+        for (number, (op, ready)) in ops.iter().zip(&ready).enumerate() {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
-            let done = self.carry_out(op, ready, name.as_deref());
+            let done = self.carry_out(number, op, ready, name.as_deref());
             if done.is_err() && matches!(op, Op::RenameFolder { .. }) {
                 self.spoilt.extend(folders_of(op).cloned());
             }
@@ -123,7 +140,10 @@ impl Applier<'_> {
                     folder: u32::try_from(folder).unwrap_or(0),
                 },
                 Ok(seq) => Outcome::Done { seq },
-                Err(Stop::Outcome(outcome)) => outcome,
+                Err(Stop::Outcome(outcome)) => {
+                    self.note(number, op, Note::Refused);
+                    outcome
+                }
                 Err(Stop::Fatal(error)) => return Err(error),
             });
         }
@@ -135,6 +155,9 @@ impl Applier<'_> {
         crate::durable::sync_dirs(self.root, &self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
+        if let Some(batch) = batch {
+            self.index.put_fates(batch, &fates_of(&outcomes))?;
+        }
         self.index.commit()?;
         for (ready, outcome) in ready.iter_mut().zip(&outcomes) {
             self.forget(ready, outcome);
@@ -144,7 +167,19 @@ impl Applier<'_> {
 
     // Step 3.
 
-    fn carry_out(&mut self, op: &Op, ready: &Ready, trash_name: Option<&str>) -> Step<u64> {
+    fn note(&self, number: usize, op: &Op, note: Note) {
+        if let (Some(notes), Op::Update { .. }) = (&self.notes, op) {
+            notes.note(number, note);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        number: usize,
+        op: &Op,
+        ready: &Ready,
+        trash_name: Option<&str>,
+    ) -> Step<u64> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
         }
@@ -170,15 +205,9 @@ impl Applier<'_> {
                 body,
             } => {
                 let (folder, row) = self.expected(at, expect)?;
-                self.update(
-                    folder,
-                    row,
-                    to,
-                    *in_new,
-                    *flags,
-                    body.as_ref().zip(trash_name),
-                    ready,
-                )
+                let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
+                self.note(number, op, Note::Renamed);
+                self.update(moved, body.as_ref().zip(trash_name), ready)
             }
             Op::Retire {
                 at,
@@ -299,50 +328,58 @@ impl Applier<'_> {
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "an update has as many fields as a message"
-    )]
-    fn update(
+    /// Gives a message its new name: what can still be refused without anything having happened.
+    fn rename_for(
         &mut self,
         folder: FolderRow,
         mut row: FileRow,
         to: &At,
         in_new: bool,
         flags: Flags,
-        body: Option<(&NewBody, &str)>,
-        ready: &Ready,
-    ) -> Step<u64> {
+    ) -> Step<Moved> {
         let target_folder = self.live_folder(&to.folder)?;
         let same_place =
             (target_folder.id, &to.unique, to.copy) == (row.folder, &row.unique, row.copy);
         if !same_place && self.row_at(to)?.is_some() {
             return stale();
         }
-        let mut info = row.entry.info.with_flags(flags);
-        if row.entry.in_new && !in_new && info == Info::default() {
-            info = Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+        let info = info_after(&row, in_new, flags);
+        let from = path_of(&folder.dir, &row);
+        let path = target(&target_folder, &to.unique, &info, in_new)?;
+        if from != path {
+            self.rename_making(&from, &path, &target_folder, in_new)?;
         }
-        let path = path_of(&folder.dir, &row);
-        let new_path = target(&target_folder, &to.unique, &info, in_new)?;
-        // The rename comes first: it is what can still be refused without anything having happened.
-        if path != new_path {
-            self.rename_making(&path, &new_path, &target_folder, in_new)?;
-        }
+        (row.entry.in_new, row.entry.info) = (in_new, info);
+        let place = (!same_place).then(|| (target_folder.id, to.unique.clone(), to.copy));
+        Ok(Moved {
+            row,
+            from,
+            path,
+            sub: join(&target_folder.dir, &[subdir(in_new)]),
+            place,
+        })
+    }
+
+    fn update(&mut self, moved: Moved, body: Option<(&NewBody, &str)>, ready: &Ready) -> Step<u64> {
+        let Moved {
+            mut row,
+            from,
+            path,
+            sub,
+            place,
+        } = moved;
         if let Some((body, trash_name)) = body {
-            if let Err(stop) = self.replace(&new_path, &mut row, body, trash_name, ready) {
-                if path != new_path {
-                    self.root.rename(&new_path, &path)?;
+            if let Err(stop) = self.replace(&path, &mut row, body, trash_name, ready) {
+                if from != path {
+                    self.root.rename(&path, &from)?;
                 }
                 return Err(stop);
             }
-            self.dirty_dirs
-                .insert(join(&target_folder.dir, &[subdir(in_new)]));
+            self.dirty_dirs.insert(sub);
         }
-        (row.entry.in_new, row.entry.info) = (in_new, info);
-        row.stamp = self.root.file_stamp(&new_path)?;
+        row.stamp = self.root.file_stamp(&path)?;
         row.confirmed = false;
-        if !same_place {
+        if let Some(place) = place {
             let tombstone = FileRow {
                 gone: true,
                 seq: self.index.next_number()?,
@@ -350,9 +387,9 @@ impl Applier<'_> {
             };
             self.index.put_file(&tombstone)?;
             row.born = self.index.number()? + 1;
+            (row.folder, row.unique, row.copy) = place;
         }
         row.seq = self.index.next_number()?;
-        (row.folder, row.unique, row.copy) = (target_folder.id, to.unique.clone(), to.copy);
         self.index.put_file(&row)?;
         Ok(row.seq)
     }
@@ -487,8 +524,33 @@ pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileSta
     }
 }
 
+/// What the replica remembers of a batch.
+fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
+    let fate = |outcome: &Outcome| match outcome {
+        Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
+        Outcome::Stale | Outcome::Denied | Outcome::Failed { .. } | Outcome::Full { .. } => {
+            Fate::No
+        }
+    };
+    outcomes.iter().map(fate).collect()
+}
+
+/// The info that a message gets with new flags.
+pub(crate) fn info_after(row: &FileRow, in_new: bool, flags: Flags) -> Info {
+    let info = row.entry.info.with_flags(flags);
+    if row.entry.in_new && !in_new && info == Info::default() {
+        return Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+    }
+    info
+}
+
 /// The path a message shall have; a name that no disk holds is the message's problem.
-fn target(folder: &FolderRow, unique: &Unique, info: &Info, in_new: bool) -> Step<Vec<u8>> {
+pub(crate) fn target(
+    folder: &FolderRow,
+    unique: &Unique,
+    info: &Info,
+    in_new: bool,
+) -> Step<Vec<u8>> {
     match protocol::name::join(unique, info) {
         Ok(name) => Ok(join(&folder.dir, &[subdir(in_new), &name])),
         Err(error) => Err(Stop::Outcome(Outcome::Failed {
