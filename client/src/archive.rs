@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maildir::Lock;
 use protocol::codec::{decode_state, encode_state};
-use protocol::{Digest, Entry, Flags, FolderName, Info, ReplicaId, Unique};
+use protocol::{BatchId, Digest, Entry, Flags, FolderName, Info, ReplicaId, Unique};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ CREATE TABLE agreed (
   digest BLOB NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, local_seq INTEGER NOT NULL,
   remote_seq INTEGER NOT NULL, PRIMARY KEY (folder, uniq, copy)) WITHOUT ROWID;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE asked (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
+CREATE TABLE asked (id INTEGER PRIMARY KEY, side INTEGER NOT NULL, batch BLOB NOT NULL, lines BLOB NOT NULL);
 CREATE TABLE deletions (at INTEGER NOT NULL, side INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
 ";
@@ -323,18 +323,38 @@ impl Archive {
     ///
     /// # Errors
     /// When it does not read back.
-    pub fn asked(&self) -> Result<Vec<(i64, Vec<Asked>)>> {
-        self.blobs("SELECT id, batch FROM asked ORDER BY id")
+    pub fn asked(&self) -> Result<Vec<(i64, BatchId, Vec<Asked>)>> {
+        let lines = self.blobs("SELECT id, lines FROM asked ORDER BY id")?;
+        let batches = self.batches("SELECT batch FROM asked ORDER BY id", [])?;
+        let both = lines.into_iter().zip(batches);
+        Ok(both
+            .map(|((id, lines), batch)| (id, batch, lines))
+            .collect())
+    }
+
+    /// The names of the batches that a side never answered, the newest first.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn unanswered(&self, side: Side) -> Result<Vec<BatchId>> {
+        let sql = "SELECT batch FROM asked WHERE side = ?1 ORDER BY id DESC";
+        self.batches(sql, [side as u8])
+    }
+
+    fn batches(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<BatchId>> {
+        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
+        let rows = self.wrap(statement.query_map(values, |row| row.get(0).map(BatchId)))?;
+        rows.map(|row| self.wrap(row)).collect()
     }
 
     /// Records, durably, what is about to be asked; returns the number under which it is answered.
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn ask(&self, batch: &[Asked]) -> Result<i64> {
+    pub fn ask(&self, side: Side, batch: BatchId, lines: &[Asked]) -> Result<i64> {
         self.execute(
-            "INSERT INTO asked (batch) VALUES (?1)",
-            [encode_state(batch)],
+            "INSERT INTO asked (side, batch, lines) VALUES (?1, ?2, ?3)",
+            params![side as u8, batch.0, encode_state(lines)],
         )?;
         Ok(self.db.last_insert_rowid())
     }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use maildir::{Body, Incoming, Partials, SMALL_BYTES_MAX};
 use protocol::codec::batches;
 use protocol::message::{Fetch, NewBody, Problem, Source};
-use protocol::{Cursor, Entry, Info, Op, Outcome, Request, Response};
+use protocol::{BatchId, Cursor, Entry, Info, Op, Outcome, Request, Response};
 
 use crate::archive::{Asked, now_secs};
 use crate::config::MaxDelete;
@@ -195,9 +195,11 @@ impl<'s, 'a> Executor<'s, 'a> {
 
     fn send_folders(&mut self, ops: Vec<(Fid, Op)>) {
         for ops in batches_of(ops) {
-            self.session
-                .link
-                .apply(ops.iter().map(|(_, op)| op.clone()).collect(), Vec::new());
+            self.session.link.apply(
+                None,
+                ops.iter().map(|(_, op)| op.clone()).collect(),
+                Vec::new(),
+            );
             self.in_flight
                 .push_back((InFlight::Folders(ops), Vec::new()));
         }
@@ -208,7 +210,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             return Ok(());
         }
         let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
-        let outcomes = self.session.local.apply(&plain, Vec::new())?;
+        let outcomes = self.session.local.apply(None, &plain, Vec::new())?;
         self.folders_done(Side::Local, &ops, &outcomes)
     }
 
@@ -317,7 +319,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             if steps.is_empty() {
                 break; // The next one waits for its bytes to have been read.
             }
-            let asked = self.ask(Side::Remote, &steps)?;
+            let (asked, batch) = self.ask(Side::Remote, &steps)?;
             let mut ops = Vec::with_capacity(steps.len());
             let mut bodies = Vec::new();
             for &at in &steps {
@@ -325,7 +327,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 ops.push(op);
                 bodies.extend(body);
             }
-            self.session.link.apply(ops, bodies);
+            self.session.link.apply(Some(batch), ops, bodies);
             self.in_flight
                 .push_back((InFlight::Steps { asked, steps }, Vec::new()));
         }
@@ -467,12 +469,12 @@ impl<'s, 'a> Executor<'s, 'a> {
         if steps.is_empty() {
             return Ok(());
         }
-        let asked = self.ask(Side::Local, &steps)?;
+        let (asked, batch) = self.ask(Side::Local, &steps)?;
         let ops: Vec<Op> = steps
             .iter()
             .map(|&at| self.plan.steps[Side::Local as usize][at].op.clone())
             .collect();
-        let outcomes = self.session.local.apply(&ops, bodies)?;
+        let outcomes = self.session.local.apply(Some(batch), &ops, bodies)?;
         self.steps_done(Side::Local, asked, &steps, &outcomes)
     }
 
@@ -553,7 +555,7 @@ impl<'s, 'a> Executor<'s, 'a> {
     // The archive.
 
     /// Records what is about to be asked of a side.
-    fn ask(&self, side: Side, steps: &[usize]) -> Result<i64, Failure> {
+    fn ask(&self, side: Side, steps: &[usize]) -> Result<(i64, BatchId), Failure> {
         let asked: Vec<Asked> = steps
             .iter()
             .map(|&at| {
@@ -568,7 +570,8 @@ impl<'s, 'a> Executor<'s, 'a> {
                 }
             })
             .collect();
-        Ok(self.session.archive.ask(&asked)?)
+        let batch = BatchId(maildir::random()?);
+        Ok((self.session.archive.ask(side, batch, &asked)?, batch))
     }
 
     /// Takes in what became of a batch, and stores what is agreed now, in one transaction.

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::Digest;
 use protocol::entry::Change;
+use protocol::message::Fate;
+use protocol::{BatchId, Digest};
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
 use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
@@ -37,7 +38,9 @@ pub struct WorkSet {
     pub loose: [Vec<Seen>; 2],
     /// What is gone from a place without having been known there.
     tombstones: [HashMap<Place, (Digest, u64)>; 2],
-    asked: Vec<(usize, Asked)>,
+    asked: Vec<((BatchId, usize), usize, Asked)>,
+    /// What the sides remember of what they were asked.
+    fates: HashMap<BatchId, Vec<Fate>>,
     /// Where the agreed records of the set are stored.
     claimed: HashSet<Place>,
     /// Whose row stands in the archive under a place.
@@ -58,10 +61,10 @@ impl WorkSet {
                 ..Work::default()
             });
         }
-        for (_, batch) in archive.asked()? {
-            for asked in batch {
+        for (_, batch, lines) in archive.asked()? {
+            for (number, asked) in lines.into_iter().enumerate() {
                 let index = set.find_asked(archive, &asked)?;
-                set.asked.push((index, asked));
+                set.asked.push(((batch, number), index, asked));
             }
         }
         Ok(set)
@@ -291,15 +294,21 @@ impl WorkSet {
         Ok(())
     }
 
+    /// Takes in what a side remembers of a batch.
+    pub fn learn_fates(&mut self, batch: BatchId, fates: Vec<Fate>) {
+        self.fates.insert(batch, fates);
+    }
+
     /// Finds out of everything asked and never answered whether it happened; what did is agreed.
     ///
     /// Runs after both sides' changes are in. A kill between asking and storing the answer, followed by anything a user
     /// did, is then merged as if there had been no kill (I4).
     pub fn confirm_asked(&mut self) {
-        for (index, asked) in std::mem::take(&mut self.asked) {
-            match &asked.target {
-                None => self.confirm_gone(index, asked.side),
-                Some(target) => self.confirm_there(index, &asked, target),
+        for ((batch, number), index, asked) in std::mem::take(&mut self.asked) {
+            let fate = self.fates.get(&batch).and_then(|fates| fates.get(number));
+            match (&asked.target, fate.copied()) {
+                (None, _) => self.confirm_gone(index, asked.side),
+                (Some(target), fate) => self.confirm_there(index, &asked, target, fate),
             }
         }
     }
@@ -314,7 +323,7 @@ impl WorkSet {
         }
     }
 
-    fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State) {
+    fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State, fate: Option<Fate>) {
         let side = asked.side;
         let before = asked.record.seen(side).map(Seen::state);
         let loose = &mut self.loose[side as usize];
@@ -334,11 +343,18 @@ impl WorkSet {
             .record
             .seen(side.other())
             .map_or(0, |seen| seen.entry.size);
-        let confirmed = match work.record.seen(side) {
-            Some(seen) => seen.state(),
+        let confirmed = match (fate, work.record.seen(side), &before) {
+            // It happened, whatever users made of it since.
+            (Some(Fate::Done), ..) => target.clone(),
+            (Some(Fate::Renamed), _, Some(before)) => State {
+                digest: before.digest,
+                ..target.clone()
+            },
+            // Nobody remembers: what shows the new value was asked.
+            (_, Some(seen), _) => seen.state(),
             // It arrived and went again: the user took it away, or moved it on.
-            None if was_there => target.clone(),
-            None => return,
+            (_, None, _) if was_there => target.clone(),
+            (_, None, _) => return,
         };
         confirm_fields(
             &mut work.record.base,

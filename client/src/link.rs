@@ -14,7 +14,7 @@ use protocol::codec::decode;
 use protocol::frame::{Frame, FrameReader, FrameWriter};
 use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
 use protocol::message::{Hello, Refusal, Welcome};
-use protocol::{Op, Request, Response};
+use protocol::{BatchId, Op, Request, Response};
 
 use crate::address::Address;
 use crate::exit_code::ExitCode;
@@ -62,7 +62,7 @@ pub type Sending = (Option<Located>, u64);
 enum Outbound {
     Request(Request),
     /// A batch with the bodies that follow it; `None` for one that is not to be had any more.
-    Apply(Vec<Op>, Vec<Sending>),
+    Apply(Option<BatchId>, Vec<Op>, Vec<Sending>),
     /// Where bodies are read from here.
     Source(Bodies),
 }
@@ -153,8 +153,8 @@ impl Link {
     }
 
     /// Sends a batch of operations and the bodies that belong to it.
-    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<Sending>) {
-        let _ = self.outbound.send(Outbound::Apply(ops, bodies));
+    pub fn apply(&self, batch: Option<BatchId>, ops: Vec<Op>, bodies: Vec<Sending>) {
+        let _ = self.outbound.send(Outbound::Apply(batch, ops, bodies));
     }
 
     /// Says where bodies are read from.
@@ -275,8 +275,8 @@ fn write_until_closed<W: Write>(
         match next {
             Outbound::Request(request) => writer.message(&request)?,
             Outbound::Source(bodies) => *source = Some(bodies),
-            Outbound::Apply(ops, bodies) => {
-                writer.message(&Request::Apply(ops))?;
+            Outbound::Apply(batch, ops, bodies) => {
+                writer.message(&Request::Apply { batch, ops })?;
                 for (located, offset) in bodies {
                     write_body(writer, source.as_ref(), located.as_ref(), offset)?;
                     count(writer.bytes_written());

@@ -9,7 +9,7 @@ use maildir::layout::{Encoding, Setting, Style};
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::entry::{Change, FolderDigest};
 use protocol::message::{Hello, Listed, Listing, PathBytes, Prefix, Problem, Welcome};
-use protocol::{Cursor, Digest, Request, Response};
+use protocol::{BatchId, Cursor, Digest, Request, Response};
 
 use crate::address::Address;
 use crate::archive::{Archive, SEQ_UNKNOWN};
@@ -27,6 +27,8 @@ use crate::transport::ConnectOptions;
 
 /// Below so many messages on a side nobody is asked whether two trees belong together.
 const OVERLAP_FROM: usize = 50;
+/// How many unanswered batches a hello has room for; a run leaves two behind.
+const ASKED_MAX: usize = 16;
 
 /// A run whose both sides are known.
 pub struct Session<'a> {
@@ -94,7 +96,12 @@ impl<'a> Session<'a> {
             Some(archive) if continues_here => archive.get::<Cursor>("remote_cursor")?,
             Some(_) | None => None,
         };
-        let hello = hello(account, hint, cursor)?;
+        let mut asked = match &archive {
+            Some(archive) => archive.unanswered(Side::Remote)?,
+            None => Vec::new(),
+        };
+        asked.truncate(ASKED_MAX);
+        let hello = hello(account, hint, cursor, asked)?;
         let options = ConnectOptions::of(account, verbose);
         let (opened, scanned) = std::thread::scope(|scope| {
             let opening = scope.spawn(|| Link::open(&account.remote, &options, &hello));
@@ -179,6 +186,11 @@ impl<'a> Session<'a> {
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
         self.observe_local()?;
+        for batch in self.archive.unanswered(Side::Local)? {
+            if let Some(fates) = self.local.fates(batch)? {
+                self.set.learn_fates(batch, fates);
+            }
+        }
         let listed = self.observe_remote()?;
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
@@ -280,6 +292,7 @@ impl<'a> Session<'a> {
                 }
                 Response::Problems(problems) => self.problems.extend(problems),
                 Response::Partials(partials) => self.partials.extend(partials),
+                Response::Fates { batch, fates } => self.set.learn_fates(batch, fates),
                 Response::Listed(listed) => break listed,
                 other => return Err(unexpected(&other).into()),
             }
@@ -699,7 +712,7 @@ impl<'a> Session<'a> {
         };
         self.archive.set("local_cursor", &number(self.told))?;
         self.archive.set("remote_cursor", &number(remote))?;
-        for (id, _) in self.archive.asked()? {
+        for (id, ..) in self.archive.asked()? {
             self.archive.answered(id)?;
         }
         self.archive.commit()?;
@@ -795,7 +808,12 @@ fn client_name() -> String {
     protocol::bytes::escape(&name[..name.len().min(64)])
 }
 
-fn hello(account: &Account, hint: Option<Pair>, cursor: Option<Cursor>) -> Result<Hello, Failure> {
+fn hello(
+    account: &Account,
+    hint: Option<Pair>,
+    cursor: Option<Cursor>,
+    asked: Vec<BatchId>,
+) -> Result<Hello, Failure> {
     use std::os::unix::ffi::OsStrExt;
     let path = match &account.remote {
         Address::Ssh { path, .. } => path.as_os_str().as_bytes(),
@@ -811,5 +829,6 @@ fn hello(account: &Account, hint: Option<Pair>, cursor: Option<Cursor>) -> Resul
         dry_run: account.dry_run,
         checksum: account.checksum,
         adopt: account.adopt,
+        asked,
     })
 }

@@ -12,54 +12,23 @@
 //! *How the next run restores it*: [`crate::recover`].
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::path::PathBuf;
 
-use protocol::message::{At, Expect, NewBody, Reason, Source};
-use protocol::{Digest, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
-use serde::{Deserialize, Serialize};
+use protocol::message::{At, Expect, Fate, NewBody, Reason};
+use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
 use crate::folder_scan::{path as path_of, subdir};
-use crate::hash::{hash_file, hash_open};
+use crate::hash::hash_file;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::Layout;
-use crate::root::{Root, join, set_mtime, stamp_of};
+use crate::notes::{Note, Notes};
+use crate::prepare::Ready;
+use crate::root::{Root, join};
 use crate::stamp::FileStamp;
-use crate::trash::{Label, Taken, Trash};
-
-/// The beginning of the names of our files in `tmp`.
-pub(crate) const TMP_PREFIX: &str = "maildir-sync-";
-
-/// An operation that was begun, as the index remembers it; the order of the fields is the stored format.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) enum Pending {
-    /// A message shall appear from `tmp`.
-    Create {
-        tmp: Vec<u8>,
-        folder: u32,
-        unique: Unique,
-        copy: u16,
-        entry: Entry,
-    },
-    /// The file in `tmp` shall be exchanged with a message, whose old version then goes to the trash.
-    Replace {
-        tmp: Vec<u8>,
-        digest: Digest,
-        folder: Vec<u8>,
-        name: Vec<u8>,
-    },
-    /// A message shall go to the trash.
-    Retire {
-        folder: u32,
-        unique: Unique,
-        copy: u16,
-        path: Vec<u8>,
-        ino: u64,
-        ctime_ns: i64,
-    },
-}
+use crate::trash::{Taken, Trash};
 
 /// One batch in progress.
 pub(crate) struct Applier<'a> {
@@ -76,16 +45,20 @@ pub(crate) struct Applier<'a> {
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
     /// Folder names of renames that did not happen: what is asked of them in this run is meant for other folders.
     pub(crate) spoilt: &'a mut BTreeSet<FolderName>,
+    /// Where notes are written of what happened.
+    pub(crate) notes_path: PathBuf,
+    pub(crate) notes: Option<Notes>,
 }
 
-/// What step 1 prepared for an operation.
-enum Ready {
-    /// Nothing was needed.
-    Plain,
-    /// The new bytes lie in `tmp`.
-    Written { tmp: Vec<u8>, stamp: FileStamp },
-    /// It cannot be done.
-    No(Outcome),
+/// A message that has its new name, and not yet its new row.
+struct Moved {
+    row: FileRow,
+    from: Vec<u8>,
+    path: Vec<u8>,
+    /// The directory that it lies in.
+    sub: Vec<u8>,
+    /// Its new place, if it changes.
+    place: Option<(u32, Unique, u16)>,
 }
 
 /// Ends an operation early with what became of it.
@@ -113,7 +86,7 @@ pub(crate) fn stale<T>() -> Step<T> {
 }
 
 /// What a refused system call makes of its operation.
-fn outcome_of(error: &io::Error) -> Outcome {
+pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists | io::ErrorKind::Interrupted => {
             Outcome::Stale
@@ -132,6 +105,7 @@ impl Applier<'_> {
     /// [`Source::Body`], in order.
     pub(crate) fn apply(
         &mut self,
+        batch: Option<BatchId>,
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
@@ -150,14 +124,14 @@ impl Applier<'_> {
                 .iter_mut()
                 .for_each(|ready| self.forget(ready, &outcome));
         } else {
-            trash_names = self.record(ops, &ready)?;
+            trash_names = self.record(batch, ops, &ready)?;
         }
         self.index.begin()?;
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut trash_names = trash_names.into_iter();
-        for (op, ready) in ops.iter().zip(&ready) {
+        for (number, (op, ready)) in ops.iter().zip(&ready).enumerate() {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
-            let done = self.carry_out(op, ready, name.as_deref());
+            let done = self.carry_out(number, op, ready, name.as_deref());
             if done.is_err() && matches!(op, Op::RenameFolder { .. }) {
                 self.spoilt.extend(folders_of(op).cloned());
             }
@@ -166,7 +140,10 @@ impl Applier<'_> {
                     folder: u32::try_from(folder).unwrap_or(0),
                 },
                 Ok(seq) => Outcome::Done { seq },
-                Err(Stop::Outcome(outcome)) => outcome,
+                Err(Stop::Outcome(outcome)) => {
+                    self.note(number, op, Note::Refused);
+                    outcome
+                }
                 Err(Stop::Fatal(error)) => return Err(error),
             });
         }
@@ -178,6 +155,9 @@ impl Applier<'_> {
         crate::durable::sync_dirs(self.root, &self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
+        if let Some(batch) = batch {
+            self.index.put_fates(batch, &fates_of(&outcomes))?;
+        }
         self.index.commit()?;
         for (ready, outcome) in ready.iter_mut().zip(&outcomes) {
             self.forget(ready, outcome);
@@ -185,217 +165,21 @@ impl Applier<'_> {
         Ok(outcomes)
     }
 
-    // Step 1.
-
-    fn prepare(
-        &mut self,
-        op: &Op,
-        bodies: &mut dyn Iterator<Item = io::Result<Body>>,
-        files: &mut Vec<File>,
-    ) -> Ready {
-        let Some(body) = new_body(op) else {
-            return Ready::Plain;
-        };
-        let written = match &body.source {
-            Source::Body { .. } => match bodies.next() {
-                Some(Ok(bytes)) => self.write_tmp(body, bytes),
-                Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    Err(io::ErrorKind::Interrupted.into())
-                }
-                Some(Err(error)) => Err(error),
-                None => Err(io::ErrorKind::Interrupted.into()),
-            },
-            Source::Copy(from) => self.copy_tmp(body, from),
-        };
-        match written {
-            Ok((tmp, stamp, file)) => {
-                files.push(file);
-                Ready::Written { tmp, stamp }
-            }
-            Err(error) => Ready::No(outcome_of(&error)),
-        }
-    }
-
-    fn create_tmp(&mut self) -> io::Result<(Vec<u8>, File)> {
-        *self.tmp_count += 1;
-        let name = format!("{TMP_PREFIX}{}-{}", self.tag, self.tmp_count);
-        let tmp = join(&self.tmp_dir, &[name.as_bytes()]);
-        match self.root.create_file(&tmp) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.root.make_dir(&self.tmp_dir)?;
-                self.root.create_file(&tmp).map(|file| (tmp, file))
-            }
-            other => other.map(|file| (tmp, file)),
-        }
-    }
-
-    fn write_tmp(&mut self, body: &NewBody, bytes: Body) -> io::Result<(Vec<u8>, FileStamp, File)> {
-        let (tmp, mut file) = self.create_tmp()?;
-        let written = match &bytes {
-            Body::Small(bytes) => file.write_all(bytes),
-            Body::Large(path) => {
-                File::open(path).and_then(|mut from| io::copy(&mut from, &mut file).map(|_| ()))
-            }
-        };
-        let written = written.and_then(|()| {
-            finish_tmp(self.root, &tmp, file, body, matches!(bytes, Body::Large(_)))
-        });
-        if let (Ok(_), Body::Large(path)) = (&written, &bytes) {
-            let _ = std::fs::remove_file(path); // It lies in tmp now; left behind it would only be found again.
-        }
-        self.or_unlink(written, tmp)
-    }
-
-    fn copy_tmp(&mut self, body: &NewBody, from: &At) -> io::Result<(Vec<u8>, FileStamp, File)> {
-        let row = self
-            .row_at(from)
-            .ok()
-            .flatten()
-            .filter(|(_, row)| row.entry.digest == body.digest);
-        let (folder, row) = row.ok_or(io::ErrorKind::NotFound)?;
-        let mut source = self.root.open_file(&path_of(&folder.dir, &row))?;
-        let (tmp, mut file) = self.create_tmp()?;
-        // std copies inside the kernel where it can, which shares blocks on file systems that do.
-        let written = io::copy(&mut source, &mut file);
-        let written = written.and_then(|_| finish_tmp(self.root, &tmp, file, body, true));
-        self.or_unlink(written, tmp)
-    }
-
-    fn or_unlink(
-        &self,
-        written: io::Result<(FileStamp, File)>,
-        tmp: Vec<u8>,
-    ) -> io::Result<(Vec<u8>, FileStamp, File)> {
-        match written {
-            Ok((stamp, file)) => Ok((tmp, stamp, file)),
-            Err(error) => {
-                let _ = self.root.unlink(&tmp); // What failed to be written is of no use; the first error counts.
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes what lies in `tmp` for an operation that did not happen.
-    fn forget(&self, ready: &mut Ready, outcome: &Outcome) {
-        if let (Ready::Written { tmp, .. }, false) = (
-            &*ready,
-            matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. }),
-        ) {
-            if let Err(error) = self.root.unlink(tmp)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!("Cannot remove {:?}: {error}", self.root.full(tmp));
-            }
-            *ready = Ready::No(outcome.clone());
-        }
-    }
-
-    // Step 2.
-
-    fn record(&mut self, ops: &[Op], ready: &[Ready]) -> Result<Vec<String>> {
-        let mut pending = Vec::new();
-        self.index.begin()?;
-        for (op, ready) in ops.iter().zip(ready) {
-            match (op, ready) {
-                (
-                    Op::Create {
-                        at,
-                        in_new,
-                        info,
-                        body,
-                    },
-                    Ready::Written { tmp, stamp },
-                ) => {
-                    if let Some(folder) = self
-                        .folders
-                        .iter()
-                        .find(|row| !row.gone && row.name == at.folder)
-                    {
-                        let entry = entry_of(*in_new, info.clone(), body, stamp);
-                        let (unique, copy) = (at.unique.clone(), at.copy);
-                        pending.push(Pending::Create {
-                            tmp: tmp.clone(),
-                            folder: folder.id,
-                            unique,
-                            copy,
-                            entry,
-                        });
-                    }
-                }
-                (
-                    Op::Update {
-                        at,
-                        body: Some(body),
-                        ..
-                    },
-                    Ready::Written { tmp, .. },
-                ) => {
-                    let (folder, name) =
-                        (at.folder.as_bytes().to_vec(), at.unique.as_bytes().to_vec());
-                    pending.push(Pending::Replace {
-                        tmp: tmp.clone(),
-                        digest: body.digest,
-                        folder,
-                        name,
-                    });
-                }
-                (Op::Retire { at, .. }, _) => {
-                    if let Some((folder, row)) = self.row_at(at)? {
-                        pending.push(Pending::Retire {
-                            folder: folder.id,
-                            unique: row.unique.clone(),
-                            copy: row.copy,
-                            path: path_of(&folder.dir, &row),
-                            ino: row.stamp.ino,
-                            ctime_ns: row.stamp.ctime_ns,
-                        });
-                    }
-                }
-                _ => {}
-            }
-        }
-        let names = self.announce(ops)?;
-        if pending.is_empty() {
-            self.index.rollback();
-        } else {
-            self.index
-                .put_pending(&protocol::codec::encode_state(&pending))?;
-            self.index.commit()?;
-        }
-        Ok(names)
-    }
-
-    /// Announces to the trash what the batch may take away; one name for each such operation, in order.
-    fn announce(&mut self, ops: &[Op]) -> Result<Vec<String>> {
-        let mut labels = Vec::new();
-        for op in ops.iter().filter(|op| is_trashing(op)) {
-            let mut label = Label::default();
-            if let Some((at, reason)) = trashed(op) {
-                label.folder = at.folder.as_bytes().to_vec();
-                label.name = at.unique.as_bytes().to_vec();
-                label.reason = Some(reason);
-                if let Some((_, row)) = self.row_at(at)? {
-                    label.name.extend_from_slice(row.entry.info.as_bytes());
-                    (label.in_new, label.digest) = (row.entry.in_new, Some(row.entry.digest));
-                    if row.entry.damaged && reason == Reason::Replaced {
-                        label.reason = Some(Reason::Damaged);
-                    }
-                }
-            } else if let Op::RemoveFolder { name } = op {
-                label.folder = name.as_bytes().to_vec();
-            }
-            labels.push(label);
-        }
-        if labels.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.trash.announce(self.tag, &labels)
-        }
-    }
-
     // Step 3.
 
-    fn carry_out(&mut self, op: &Op, ready: &Ready, trash_name: Option<&str>) -> Step<u64> {
+    fn note(&self, number: usize, op: &Op, note: Note) {
+        if let (Some(notes), Op::Update { .. }) = (&self.notes, op) {
+            notes.note(number, note);
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        number: usize,
+        op: &Op,
+        ready: &Ready,
+        trash_name: Option<&str>,
+    ) -> Step<u64> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
         }
@@ -421,15 +205,9 @@ impl Applier<'_> {
                 body,
             } => {
                 let (folder, row) = self.expected(at, expect)?;
-                self.update(
-                    folder,
-                    row,
-                    to,
-                    *in_new,
-                    *flags,
-                    body.as_ref().zip(trash_name),
-                    ready,
-                )
+                let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
+                self.note(number, op, Note::Renamed);
+                self.update(moved, body.as_ref().zip(trash_name), ready)
             }
             Op::Retire {
                 at,
@@ -550,50 +328,58 @@ impl Applier<'_> {
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "an update has as many fields as a message"
-    )]
-    fn update(
+    /// Gives a message its new name: what can still be refused without anything having happened.
+    fn rename_for(
         &mut self,
         folder: FolderRow,
         mut row: FileRow,
         to: &At,
         in_new: bool,
         flags: Flags,
-        body: Option<(&NewBody, &str)>,
-        ready: &Ready,
-    ) -> Step<u64> {
+    ) -> Step<Moved> {
         let target_folder = self.live_folder(&to.folder)?;
         let same_place =
             (target_folder.id, &to.unique, to.copy) == (row.folder, &row.unique, row.copy);
         if !same_place && self.row_at(to)?.is_some() {
             return stale();
         }
-        let mut info = row.entry.info.with_flags(flags);
-        if row.entry.in_new && !in_new && info == Info::default() {
-            info = Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+        let info = info_after(&row, in_new, flags);
+        let from = path_of(&folder.dir, &row);
+        let path = target(&target_folder, &to.unique, &info, in_new)?;
+        if from != path {
+            self.rename_making(&from, &path, &target_folder, in_new)?;
         }
-        let path = path_of(&folder.dir, &row);
-        let new_path = target(&target_folder, &to.unique, &info, in_new)?;
-        // The rename comes first: it is what can still be refused without anything having happened.
-        if path != new_path {
-            self.rename_making(&path, &new_path, &target_folder, in_new)?;
-        }
+        (row.entry.in_new, row.entry.info) = (in_new, info);
+        let place = (!same_place).then(|| (target_folder.id, to.unique.clone(), to.copy));
+        Ok(Moved {
+            row,
+            from,
+            path,
+            sub: join(&target_folder.dir, &[subdir(in_new)]),
+            place,
+        })
+    }
+
+    fn update(&mut self, moved: Moved, body: Option<(&NewBody, &str)>, ready: &Ready) -> Step<u64> {
+        let Moved {
+            mut row,
+            from,
+            path,
+            sub,
+            place,
+        } = moved;
         if let Some((body, trash_name)) = body {
-            if let Err(stop) = self.replace(&new_path, &mut row, body, trash_name, ready) {
-                if path != new_path {
-                    self.root.rename(&new_path, &path)?;
+            if let Err(stop) = self.replace(&path, &mut row, body, trash_name, ready) {
+                if from != path {
+                    self.root.rename(&path, &from)?;
                 }
                 return Err(stop);
             }
-            self.dirty_dirs
-                .insert(join(&target_folder.dir, &[subdir(in_new)]));
+            self.dirty_dirs.insert(sub);
         }
-        (row.entry.in_new, row.entry.info) = (in_new, info);
-        row.stamp = self.root.file_stamp(&new_path)?;
+        row.stamp = self.root.file_stamp(&path)?;
         row.confirmed = false;
-        if !same_place {
+        if let Some(place) = place {
             let tombstone = FileRow {
                 gone: true,
                 seq: self.index.next_number()?,
@@ -601,9 +387,9 @@ impl Applier<'_> {
             };
             self.index.put_file(&tombstone)?;
             row.born = self.index.number()? + 1;
+            (row.folder, row.unique, row.copy) = place;
         }
         row.seq = self.index.next_number()?;
-        (row.folder, row.unique, row.copy) = (target_folder.id, to.unique.clone(), to.copy);
         self.index.put_file(&row)?;
         Ok(row.seq)
     }
@@ -683,26 +469,7 @@ impl Applier<'_> {
     }
 }
 
-/// Ends a file in `tmp`: its time, its stamp, and its digest where nobody checked it before.
-fn finish_tmp(
-    root: &Root,
-    tmp: &[u8],
-    file: File,
-    body: &NewBody,
-    must_check: bool,
-) -> io::Result<(FileStamp, File)> {
-    set_mtime(&file, body.mtime_ns)?;
-    if must_check {
-        let hashed = hash_open(&mut root.open_file(tmp)?)?;
-        if hashed.digest != body.digest {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-    }
-    let stamp = stamp_of(&file)?;
-    Ok((stamp, file))
-}
-
-fn new_body(op: &Op) -> Option<&NewBody> {
+pub(crate) fn new_body(op: &Op) -> Option<&NewBody> {
     match op {
         Op::Create { body, .. } => Some(body),
         Op::Update { body, .. } => body.as_ref(),
@@ -726,7 +493,7 @@ fn folders_of(op: &Op) -> impl Iterator<Item = &FolderName> {
 }
 
 /// What an operation takes away, and why.
-fn trashed(op: &Op) -> Option<(&At, Reason)> {
+pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
     match op {
         Op::Retire { at, reason, .. } => Some((at, *reason)),
         Op::Update {
@@ -741,11 +508,11 @@ fn trashed(op: &Op) -> Option<(&At, Reason)> {
     }
 }
 
-fn is_trashing(op: &Op) -> bool {
+pub(crate) fn is_trashing(op: &Op) -> bool {
     trashed(op).is_some() || matches!(op, Op::RemoveFolder { .. })
 }
 
-fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileStamp) -> Entry {
+pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileStamp) -> Entry {
     let damaged = body.size == 0;
     Entry {
         in_new,
@@ -757,8 +524,33 @@ fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileStamp) -> Entr
     }
 }
 
+/// What the replica remembers of a batch.
+fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
+    let fate = |outcome: &Outcome| match outcome {
+        Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
+        Outcome::Stale | Outcome::Denied | Outcome::Failed { .. } | Outcome::Full { .. } => {
+            Fate::No
+        }
+    };
+    outcomes.iter().map(fate).collect()
+}
+
+/// The info that a message gets with new flags.
+pub(crate) fn info_after(row: &FileRow, in_new: bool, flags: Flags) -> Info {
+    let info = row.entry.info.with_flags(flags);
+    if row.entry.in_new && !in_new && info == Info::default() {
+        return Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+    }
+    info
+}
+
 /// The path a message shall have; a name that no disk holds is the message's problem.
-fn target(folder: &FolderRow, unique: &Unique, info: &Info, in_new: bool) -> Step<Vec<u8>> {
+pub(crate) fn target(
+    folder: &FolderRow,
+    unique: &Unique,
+    info: &Info,
+    in_new: bool,
+) -> Step<Vec<u8>> {
     match protocol::name::join(unique, info) {
         Ok(name) => Ok(join(&folder.dir, &[subdir(in_new), &name])),
         Err(error) => Err(Stop::Outcome(Outcome::Failed {

@@ -12,9 +12,10 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use protocol::codec::{decode_state, encode_state};
 use protocol::entry::{Change, FolderChange};
-use protocol::message::Problem;
-use protocol::{Digest, Entry, FolderName, IndexId, Info, Tag, Unique};
+use protocol::message::{Fate, Problem};
+use protocol::{BatchId, Digest, Entry, FolderName, IndexId, Info, Tag, Unique};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ CREATE TABLE files (
 CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
 CREATE INDEX drafts ON files (seq) WHERE draft;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
+CREATE TABLE batches (batch BLOB PRIMARY KEY, number INTEGER NOT NULL, fates BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
 CREATE INDEX problem_folders ON problems (folder);
 ";
@@ -157,7 +159,7 @@ impl Index {
     pub(crate) fn reset(&self, index_id: IndexId) -> Result<()> {
         self.begin()?;
         self.batch(
-            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM problems; \
+            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM problems; \
              DELETE FROM meta;",
         )?;
         self.number.set(0);
@@ -328,6 +330,7 @@ impl Index {
         self.begin()?;
         self.execute("DELETE FROM files WHERE gone AND seq <= ?1", [floor])?;
         self.execute("DELETE FROM folders WHERE gone AND seq <= ?1", [floor])?;
+        self.execute("DELETE FROM batches WHERE number <= ?1", [floor])?;
         self.set_meta("floor", floor)?;
         self.commit()
     }
@@ -516,6 +519,23 @@ impl Index {
         )?;
         let rows = self.wrap(statement.query_map([], |row| row.get(0)))?;
         rows.map(|row| self.wrap(row)).collect()
+    }
+
+    /// Remembers what became of the operations of a batch.
+    pub(crate) fn put_fates(&self, batch: BatchId, fates: &[Fate]) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO batches (batch, number, fates) VALUES (?1, ?2, ?3)";
+        let number = self.number()?.cast_signed();
+        self.execute(sql, params![batch.0, number, encode_state(fates)])
+    }
+
+    /// What became of the operations of a batch, if it is remembered.
+    pub(crate) fn fates(&self, batch: BatchId) -> Result<Option<Vec<Fate>>> {
+        let sql = "SELECT fates FROM batches WHERE batch = ?1";
+        let found = self.db.query_row(sql, [batch.0], |row| {
+            let bytes = row.get_ref(0)?.as_blob()?;
+            decode_state(bytes).map_err(|error| broken(0, error))
+        });
+        self.wrap(found.optional())
     }
 
     pub(crate) fn clear_pending(&self) -> Result<()> {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::entry::{Change, FolderChange, FolderDigest};
-use protocol::message::At;
-use protocol::{Cursor, Digest, FolderName, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::message::{At, Fate};
+use protocol::{BatchId, Cursor, Digest, FolderName, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located, Partials};
@@ -471,19 +471,32 @@ impl Replica {
         Partials::new(self.state.join("partial"))
     }
 
-    /// Carries out a batch; `bodies` has one entry for each operation whose bytes come from outside, in order.
+    /// What became of the operations of a batch, if it is remembered.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn fates(&self, batch: BatchId) -> Result<Option<Vec<Fate>>> {
+        self.index.fates(batch)
+    }
+
+    /// Carries out a batch and remembers what became of it under its name, if it has one; `bodies` has one entry for each operation whose bytes come from outside, in order.
     ///
     /// # Errors
     /// When the index, the marker or the trash's log fails, or the lock is not to be had; the next scan puts in order
     /// what was begun.
-    pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Body>>) -> Result<Vec<Outcome>> {
+    pub fn apply(
+        &mut self,
+        batch: Option<BatchId>,
+        ops: &[Op],
+        bodies: Vec<io::Result<Body>>,
+    ) -> Result<Vec<Outcome>> {
         let _lock = self.lock()?;
         if self.tag.is_none() {
             self.append_tag()?;
         }
         let before = self.index.number()?;
         self.has_applied = true;
-        let applied = self.with_applier(|applier| applier.apply(ops, bodies));
+        let applied = self.with_applier(|applier| applier.apply(batch, ops, bodies));
         if applied.is_err() {
             self.index.rollback();
         }
@@ -509,6 +522,8 @@ impl Replica {
             folders: self.index.folders()?,
             dirty_dirs: BTreeSet::new(),
             spoilt: &mut self.spoilt,
+            notes_path: self.state.join("notes"),
+            notes: None,
         };
         work(&mut applier)
     }
@@ -616,7 +631,11 @@ fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// Random bytes for names.
+///
+/// # Errors
+/// When the system gives none.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::Usage(format!("The system gives no random numbers: {error}")))?;

@@ -227,6 +227,7 @@ mod tests {
             dry_run: false,
             checksum: false,
             adopt: false,
+            asked: Vec::new(),
         }
     }
 

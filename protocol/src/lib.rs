@@ -20,7 +20,7 @@ pub use digest::Digest;
 pub use entry::{Change, Entry, FolderChange};
 pub use flags::Flags;
 pub use folder::FolderName;
-pub use identity::{Cursor, IndexId, ReplicaId, Tag};
+pub use identity::{BatchId, Cursor, IndexId, ReplicaId, Tag};
 pub use message::{Op, Outcome, Request, Response};
 pub use name::{Info, Unique};
 

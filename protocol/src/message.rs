@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, FolderChange};
-use crate::{Cursor, Digest, Flags, FolderName, Info, ReplicaId, Unique};
+use crate::{BatchId, Cursor, Digest, Flags, FolderName, Info, ReplicaId, Unique};
 
 /// What the client says in the word of the command that ssh executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Hello {
     pub checksum: bool,
     /// Take the tree as it is, even if it is not the expected one.
     pub adopt: bool,
+    /// Batches that were asked for and whose outcomes never came; answered by [`Response::Fates`].
+    pub asked: Vec<BatchId>,
 }
 
 /// Bytes of a path; checked by whoever opens it.
@@ -286,6 +288,17 @@ pub enum Outcome {
     },
 }
 
+/// What became of an operation of which the client never heard, as the replica remembers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Fate {
+    /// It did not happen.
+    No,
+    /// It happened, whatever users made of it since.
+    Done,
+    /// The message got its new place, new-or-cur and flags, but not its new bytes.
+    Renamed,
+}
+
 /// A body that is wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fetch {
@@ -310,7 +323,12 @@ pub enum Request {
     /// Whether shorter bytes are the beginning of a message, answered by [`Response::Prefixes`].
     Prefixes(Vec<Prefix>),
     /// Operations, applied as one batch and answered by [`Response::Outcomes`].
-    Apply(Vec<Op>),
+    Apply {
+        /// The name under which the replica remembers what became of them, if it shall.
+        batch: Option<BatchId>,
+        /// The operations.
+        ops: Vec<Op>,
+    },
     /// The client is through; answered by [`Response::Finished`].
     Finish,
 }
@@ -354,6 +372,13 @@ pub enum Response {
     Prefixes(Vec<Option<Digest>>),
     /// What became of a batch, in its order.
     Outcomes(Vec<Outcome>),
+    /// What became of one of the hello's batches, in its order; those that are not known are left out.
+    Fates {
+        /// The batch.
+        batch: BatchId,
+        /// One for each of its operations.
+        fates: Vec<Fate>,
+    },
     /// The explicit end; nothing follows.
     Finished {
         /// How far the client knows the replica, its own changes included.

@@ -18,7 +18,7 @@ use protocol::message::{
     Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
     Source, Welcome,
 };
-use protocol::{Op, Outcome, Request, Response};
+use protocol::{BatchId, Op, Outcome, Request, Response};
 
 use crate::answer::{Output, Wanted, send_bodies};
 use crate::arguments::{Service, resolve};
@@ -205,6 +205,12 @@ impl Agent {
                 .message(&Response::Partials(partials))
                 .map_err(broken)?;
         }
+        for &batch in &hello.asked {
+            if let Some(fates) = self.replica.fates(batch).map_err(refusal)? {
+                self.put(&Response::Fates { batch, fates })
+                    .map_err(refusal)?;
+            }
+        }
         let messages = self.replica.messages().map_err(refusal)?;
         let listed = Listed {
             from,
@@ -257,7 +263,7 @@ impl Agent {
                 Request::Manifests { folders } => self.manifests(&folders)?,
                 Request::Fetch(lines) => self.fetch(&lines, &wanted)?,
                 Request::Prefixes(lines) => self.prefixes(&lines)?,
-                Request::Apply(ops) => self.apply(&ops)?,
+                Request::Apply { batch, ops } => self.apply(batch, &ops)?,
                 Request::Finish => break,
             }
         }
@@ -321,7 +327,7 @@ impl Agent {
     }
 
     /// Takes the batch's bodies from the stream, then carries out what the rights allow.
-    fn apply(&mut self, ops: &[Op]) -> anyhow::Result<()> {
+    fn apply(&mut self, batch: Option<BatchId>, ops: &[Op]) -> anyhow::Result<()> {
         let mut bodies = Vec::new();
         let mut small_bytes = 0;
         for op in ops {
@@ -348,7 +354,9 @@ impl Agent {
         let mut done = if allowed.is_empty() {
             Vec::new()
         } else {
-            self.replica.apply(&allowed, bodies)?
+            // What was denied in part is not remembered by the numbers of its operations.
+            let batch = batch.filter(|_| allowed.len() == ops.len());
+            self.replica.apply(batch, &allowed, bodies)?
         }
         .into_iter();
         let outcomes: Vec<Outcome> = ops

@@ -19,6 +19,7 @@ fn agent(dir: &std::path::Path) -> Child {
         dry_run: false,
         checksum: false,
         adopt: false,
+        asked: Vec::new(),
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_maildir-sync-server"));
     command

@@ -29,6 +29,7 @@ mod rows;
 mod scenario;
 mod ssh;
 mod ssh_config;
+mod taken_back;
 mod tidy;
 mod trash;
 mod usage;

@@ -11,8 +11,8 @@ use protocol::message::{
     At, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source, Welcome,
 };
 use protocol::{
-    Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op, Outcome,
-    ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op,
+    Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 use crate::samples;
@@ -190,6 +190,10 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn batch() -> impl Strategy<Value = BatchId> {
+    any::<[u8; 8]>().prop_map(BatchId)
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let fetch =
         (at(), digest(), number()).prop_map(|(at, digest, offset)| Fetch { at, digest, offset });
@@ -199,7 +203,8 @@ fn request() -> impl Strategy<Value = Request> {
         vec(any::<u32>(), 0..20).prop_map(|folders| Request::Manifests { folders }),
         vec(fetch, 0..9).prop_map(Request::Fetch),
         vec(prefix, 0..9).prop_map(Request::Prefixes),
-        vec(op(), 0..9).prop_map(Request::Apply),
+        (option::of(batch()), vec(op(), 0..9))
+            .prop_map(|(batch, ops)| Request::Apply { batch, ops }),
         Just(Request::Finish),
     ]
 }
@@ -267,6 +272,8 @@ fn response() -> impl Strategy<Value = Response> {
         vec(option::of(digest()), 0..9).prop_map(Response::Prefixes),
         vec(outcome(), 0..9).prop_map(Response::Outcomes),
         cursor().prop_map(|cursor| Response::Finished { cursor }),
+        (batch(), vec(select(samples::FATES.to_vec()), 0..9))
+            .prop_map(|(batch, fates)| Response::Fates { batch, fates }),
     ]
 }
 
@@ -275,6 +282,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let memory = (
         option::of(any::<[u8; 16]>().prop_map(ReplicaId)),
         option::of(cursor()),
+        vec(batch(), 0..9),
     );
     (
         1..=1_u16,
@@ -286,7 +294,15 @@ fn hello() -> impl Strategy<Value = Hello> {
         switches,
     )
         .prop_map(
-            |(min, max, features, path, client, (expect, cursor), (dry_run, checksum, adopt))| {
+            |(
+                min,
+                max,
+                features,
+                path,
+                client,
+                (expect, cursor, asked),
+                (dry_run, checksum, adopt),
+            )| {
                 Hello {
                     versions: (min, max),
                     features,
@@ -297,6 +313,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                     dry_run,
                     checksum,
                     adopt,
+                    asked,
                 }
             },
         )

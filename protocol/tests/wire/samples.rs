@@ -1,12 +1,12 @@
 //! One value of every variant of every message, as the golden bytes pin them.
 
 use protocol::message::{
-    At, Expect, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Problem, Reason,
+    At, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Problem, Reason,
     Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
-    Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op, Outcome,
-    ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op,
+    Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 /// The names that stand in the samples wherever one can stand.
@@ -26,6 +26,7 @@ pub(crate) fn hello() -> Hello {
         dry_run: false,
         checksum: true,
         adopt: false,
+        asked: vec![batch()],
     }
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn hello_first() -> Hello {
         path: PathBytes::new(b"").expect("valid"),
         expect: None,
         cursor: None,
+        asked: Vec::new(),
         ..hello()
     }
 }
@@ -53,7 +55,10 @@ pub(crate) fn requests() -> Vec<Request> {
             digest: digest(),
             length: 300,
         }]),
-        Request::Apply(vec![Op::Confirm { at: at() }]),
+        Request::Apply {
+            batch: Some(batch()),
+            ops: vec![Op::Confirm { at: at() }],
+        },
         Request::Finish,
     ]
 }
@@ -131,6 +136,10 @@ pub(crate) fn responses() -> Vec<Response> {
         Response::NoBody { why: why() },
         Response::Prefixes(vec![Some(digest()), None]),
         Response::Outcomes(vec![Outcome::Stale]),
+        Response::Fates {
+            batch: batch(),
+            fates: FATES.to_vec(),
+        },
         Response::Finished { cursor: cursor() },
     ]
 }
@@ -194,6 +203,7 @@ pub(crate) const REASONS: [Reason; 4] = [
     Reason::Replaced,
     Reason::Damaged,
 ];
+pub(crate) const FATES: [Fate; 3] = [Fate::No, Fate::Done, Fate::Renamed];
 pub(crate) const REFUSALS: [RefusalKind; 4] = [
     RefusalKind::Usage,
     RefusalKind::Error,
@@ -232,6 +242,10 @@ fn cursor() -> Cursor {
         number: 1000,
         tag: Tag([0x22; 8]),
     }
+}
+
+fn batch() -> BatchId {
+    BatchId([0x44; 8])
 }
 
 fn replica() -> ReplicaId {

@@ -1,0 +1,220 @@
+//! What a batch is about to do, recorded before it does it: in the index for the next run, and in the trash's log.
+
+use protocol::message::{At, Reason};
+use protocol::{BatchId, Digest, Entry, Op, Unique};
+use serde::{Deserialize, Serialize};
+
+use crate::apply::{Applier, entry_of, info_after, is_trashing, target, trashed};
+use crate::error::{Context, Result};
+use crate::folder_scan::path as path_of;
+use crate::notes::{Notes, NotesKey};
+use crate::prepare::Ready;
+use crate::trash::Label;
+
+/// A batch that was begun, as the index remembers it; the order of the fields is the stored format.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    /// The name under which the client will ask for it.
+    pub(crate) batch: Option<BatchId>,
+    /// How many operations it has.
+    pub(crate) ops: usize,
+    /// Whose notes are the batch's.
+    pub(crate) notes: NotesKey,
+    /// What was begun, by the number of the operation.
+    pub(crate) pending: Vec<(usize, Pending)>,
+}
+
+/// The file in `tmp` shall be exchanged with a message, whose old version then goes to the trash.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Replaces {
+    pub(crate) tmp: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) folder: Vec<u8>,
+    pub(crate) name: Vec<u8>,
+}
+
+/// An operation that was begun.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum Pending {
+    /// A message shall appear from `tmp`.
+    Create {
+        tmp: Vec<u8>,
+        folder: u32,
+        unique: Unique,
+        copy: u16,
+        entry: Entry,
+    },
+    /// A message shall get another name, other bytes, or both.
+    Update {
+        from: Vec<u8>,
+        to: Vec<u8>,
+        /// 0 where the message is not there yet: another operation of the batch brings it.
+        ino: u64,
+        ctime_ns: i64,
+        replaces: Option<Replaces>,
+    },
+    /// A message shall go to the trash.
+    Retire {
+        folder: u32,
+        unique: Unique,
+        copy: u16,
+        path: Vec<u8>,
+        ino: u64,
+        ctime_ns: i64,
+    },
+}
+
+impl Applier<'_> {
+    /// Records the batch in the index; returns the names that its files get in the trash.
+    pub(crate) fn record(
+        &mut self,
+        batch: Option<BatchId>,
+        ops: &[Op],
+        ready: &[Ready],
+    ) -> Result<Vec<String>> {
+        let mut pending = Vec::new();
+        self.index.begin()?;
+        for (number, (op, ready)) in ops.iter().zip(ready).enumerate() {
+            let begun = match op {
+                Op::Create { .. } => self.begun_create(op, ready),
+                Op::Update { .. } => self.begun_update(op, ready)?,
+                Op::Retire { at, .. } => self.begun_retire(at)?,
+                _ => None,
+            };
+            pending.extend(begun.map(|begun| (number, begun)));
+        }
+        let names = self.announce(ops)?;
+        if pending.is_empty() {
+            self.index.rollback();
+            return Ok(names);
+        }
+        let notes = self.notes_key()?;
+        if pending
+            .iter()
+            .any(|(_, pending)| matches!(pending, Pending::Update { .. }))
+        {
+            let begun = Notes::begin(&self.notes_path, notes, ops.len());
+            self.notes = Some(begun.context("write", &self.notes_path)?);
+        }
+        let begun = Begun {
+            batch,
+            ops: ops.len(),
+            notes,
+            pending,
+        };
+        self.index
+            .put_pending(&protocol::codec::encode_state(&begun))?;
+        self.index.commit()?;
+        Ok(names)
+    }
+
+    fn notes_key(&self) -> Result<NotesKey> {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.tag.0);
+        key[8..].copy_from_slice(&self.index.number()?.to_le_bytes());
+        Ok(key)
+    }
+
+    fn begun_create(&self, op: &Op, ready: &Ready) -> Option<Pending> {
+        let (
+            Op::Create {
+                at,
+                in_new,
+                info,
+                body,
+            },
+            Ready::Written { tmp, stamp },
+        ) = (op, ready)
+        else {
+            return None;
+        };
+        let mut folders = self.folders.iter();
+        let folder = folders.find(|row| !row.gone && row.name == at.folder)?;
+        Some(Pending::Create {
+            tmp: tmp.clone(),
+            folder: folder.id,
+            unique: at.unique.clone(),
+            copy: at.copy,
+            entry: entry_of(*in_new, info.clone(), body, stamp),
+        })
+    }
+
+    fn begun_update(&self, op: &Op, ready: &Ready) -> Result<Option<Pending>> {
+        let Op::Update {
+            at,
+            to,
+            in_new,
+            flags,
+            body,
+            ..
+        } = op
+        else {
+            return Ok(None);
+        };
+        let replaces = match (body, ready) {
+            (None, _) => None,
+            (Some(body), Ready::Written { tmp, .. }) => Some(Replaces {
+                tmp: tmp.clone(),
+                digest: body.digest,
+                folder: at.folder.as_bytes().to_vec(),
+                name: at.unique.as_bytes().to_vec(),
+            }),
+            (Some(_), Ready::Plain | Ready::No(_)) => return Ok(None), // It is not begun at all.
+        };
+        let (mut from, mut target_path, mut stamp) = (Vec::new(), Vec::new(), None);
+        let target_folder = self.live_folder(&to.folder).ok();
+        if let (Some((folder, row)), Some(target_folder)) = (self.row_at(at)?, target_folder) {
+            from = path_of(&folder.dir, &row);
+            let info = info_after(&row, *in_new, *flags);
+            target_path = target(&target_folder, &to.unique, &info, *in_new).unwrap_or_default();
+            stamp = self.root.file_stamp(&from).ok();
+        }
+        let stamp = stamp.unwrap_or_default();
+        Ok(Some(Pending::Update {
+            from,
+            to: target_path,
+            ino: stamp.ino,
+            ctime_ns: stamp.ctime_ns,
+            replaces,
+        }))
+    }
+
+    fn begun_retire(&self, at: &At) -> Result<Option<Pending>> {
+        Ok(self.row_at(at)?.map(|(folder, row)| Pending::Retire {
+            folder: folder.id,
+            unique: row.unique.clone(),
+            copy: row.copy,
+            path: path_of(&folder.dir, &row),
+            ino: row.stamp.ino,
+            ctime_ns: row.stamp.ctime_ns,
+        }))
+    }
+
+    /// Announces to the trash what the batch may take away; one name for each such operation, in order.
+    fn announce(&mut self, ops: &[Op]) -> Result<Vec<String>> {
+        let mut labels = Vec::new();
+        for op in ops.iter().filter(|op| is_trashing(op)) {
+            let mut label = Label::default();
+            if let Some((at, reason)) = trashed(op) {
+                label.folder = at.folder.as_bytes().to_vec();
+                label.name = at.unique.as_bytes().to_vec();
+                label.reason = Some(reason);
+                if let Some((_, row)) = self.row_at(at)? {
+                    label.name.extend_from_slice(row.entry.info.as_bytes());
+                    (label.in_new, label.digest) = (row.entry.in_new, Some(row.entry.digest));
+                    if row.entry.damaged && reason == Reason::Replaced {
+                        label.reason = Some(Reason::Damaged);
+                    }
+                }
+            } else if let Op::RemoveFolder { name } = op {
+                label.folder = name.as_bytes().to_vec();
+            }
+            labels.push(label);
+        }
+        if labels.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.trash.announce(self.tag, &labels)
+        }
+    }
+}
