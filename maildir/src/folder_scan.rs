@@ -78,6 +78,7 @@ pub(crate) fn read_folder(scanner: &mut Scanner, row: &mut FolderRow) -> Result<
                 .max(new.ctime_ns)
                 .max(cur.mtime_ns)
                 .max(cur.ctime_ns);
+            scanner.has_moved |= (row.cur, row.new) != (cur, new);
             (row.cur, row.new) = (cur, new);
             row.dirty = !is_settled || newest > begun_ns - scanner.grain_ns;
             return compare(scanner, row, listing, is_settled);
@@ -189,8 +190,11 @@ fn compare(
         .flatten()
         .filter(|file| !file.gone)
         .collect();
-    if !is_settled && !missing.is_empty() {
-        scanner.complete = false;
+    // What is missing elsewhere may be here, and was not seen.
+    if is_settled {
+        scanner.unsettled.remove(&row.id);
+    } else {
+        scanner.unsettled.insert(row.id);
     }
     scanner.missing.remove(&row.id);
     if !missing.is_empty() {

@@ -9,8 +9,8 @@
 //! - In a folder that is read, every file is stat-ed, and hashed on any difference; a rename moves the ctime, so a
 //!   renamed file is hashed too. A file that cannot be hashed is unknown: no message of its unique name, in whatever
 //!   folder, is recorded as gone.
-//! - Whoever is missing counts as gone only after another pass over all folders in which nothing more went missing; a
-//!   folder or file that cannot be read makes the scan incomplete, and then nobody is gone.
+//! - Whoever is missing counts as gone only after another pass over all folders in which nothing had changed since the
+//!   one before; a folder or file that cannot be read makes the scan incomplete, and then nobody is gone.
 //!
 //! *If interrupted*: what was committed is right, the rest is found again, since a folder's stamps are written together
 //! with its rows.
@@ -30,7 +30,7 @@ use crate::layout::{self, Discovery, Layout};
 use crate::root::Root;
 
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
-const PASSES_MAX: usize = 4;
+const PASSES_MAX: usize = 6;
 /// How long files of unchanged folders are looked at in one run, in turn.
 const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
 /// How many files that is at most, so that nothing hangs on a slow clock.
@@ -60,6 +60,10 @@ pub(crate) struct Scanner<'a> {
     /// What the last reading of each folder missed.
     pub(crate) missing: BTreeMap<u32, Vec<FileRow>>,
     pub(crate) complete: bool,
+    /// Folders that moved under their last listing.
+    pub(crate) unsettled: BTreeSet<u32>,
+    /// Whether anything had changed in the last pass since the one before it.
+    pub(crate) has_moved: bool,
     folders: Vec<FolderRow>,
     vanished: BTreeSet<u32>,
     tree_problems: Vec<Problem>,
@@ -81,6 +85,8 @@ impl<'a> Scanner<'a> {
             unhashed: HashSet::new(),
             missing: BTreeMap::new(),
             complete: true,
+            unsettled: BTreeSet::new(),
+            has_moved: false,
             folders: index.folders()?,
             vanished: BTreeSet::new(),
             tree_problems: Vec::new(),
@@ -92,17 +98,17 @@ impl<'a> Scanner<'a> {
         let begun = self.index.number()?;
         self.pass()?;
         self.spot_check(spot_from)?;
-        // Every later pass reads what changed meanwhile or was too fresh to be trusted; once one of them misses
-        // nothing that its predecessor had not missed, what is missing went nowhere that we would have seen.
+        // Every later pass reads what changed meanwhile or was too fresh to be trusted. If nothing had, all listings held
+        // at the moment between both: what none of them has is nowhere, wherever it went while they were made.
         self.checksum = false;
         let mut settled = self.gone_count() == 0;
         for _ in 1..PASSES_MAX {
             if settled || !self.complete {
                 break;
             }
-            let before = self.gone_count();
+            self.has_moved = false;
             self.pass()?;
-            settled = self.gone_count() <= before;
+            settled = !self.has_moved && self.unsettled.is_empty();
         }
         if self.complete && settled {
             self.record_gone()?;
@@ -176,16 +182,19 @@ impl<'a> Scanner<'a> {
                 break;
             }
             for (name, dir) in fresh {
+                self.has_moved = true;
                 seen.insert(name);
                 self.add_folder(name, dir, &found)?;
             }
         }
-        self.vanished = self
+        let vanished = self
             .folders
             .iter()
             .filter(|row| !row.gone && !found.contains_key(&row.name))
             .map(|row| row.id)
             .collect();
+        self.has_moved |= self.vanished != vanished;
+        self.vanished = vanished;
         if let Some(inbox) = self
             .folders
             .iter()
@@ -351,7 +360,8 @@ impl<'a> Scanner<'a> {
     fn record_moved(&mut self, begun: u64) -> Result<()> {
         for row in self.missing.values_mut().flatten() {
             let mut has_moved = false;
-            for folder in self.folders.iter().filter(|folder| !folder.gone) {
+            let others = self.folders.iter();
+            for folder in others.filter(|other| !other.gone && other.id != row.folder) {
                 let found = self.index.file_at(folder.id, &row.unique, row.copy)?;
                 has_moved |= found.is_some_and(|found| {
                     let is_same = found.stamp.ino == row.stamp.ino;

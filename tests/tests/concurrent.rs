@@ -348,7 +348,7 @@ fn greeted_until_hung_up(hello: &str) -> Option<i32> {
 #[test]
 fn an_agent_ends_with_its_stdin() {
     // The hello is the example of docs/protocol.md.
-    let code = greeted_until_hung_up("AQEAAAltZUBsYXB0b3AAAAABAA");
+    let code = greeted_until_hung_up("AQEAAAltZUBsYXB0b3AAAAABAAA");
     assert_eq!(
         code,
         Some(0),
@@ -361,7 +361,10 @@ fn an_agent_ends_with_its_stdin() {
 #[test]
 fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
     // The same hello in version 200, as it is, and with more fields.
-    for hello in ["yMgACW1lQGxhcHRvcAAAAAEA", "yMgACW1lQGxhcHRvcAAAAAEABwcH"] {
+    for hello in [
+        "yMgAAAltZUBsYXB0b3AAAAABAAA",
+        "yMgAAAltZUBsYXB0b3AAAAABAAAHBw",
+    ] {
         let _ = greeted_until_hung_up(hello);
     }
 }
