@@ -20,12 +20,14 @@ use protocol::{Digest, Entry, Flags, Info, Op, Outcome, Unique};
 use serde::{Deserialize, Serialize};
 
 use crate::body::Body;
+use crate::durable::SYNCFS_FROM;
 use crate::error::{Error, Result, is_full};
 use crate::folder_scan::{path as path_of, subdir};
 use crate::hash::{hash_file, hash_open};
+use crate::held::Held;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::Layout;
-use crate::root::{Root, join, set_mtime, stamp_of};
+use crate::root::{Root, join, set_mtime, split_path, stamp_of};
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Taken, Trash};
 
@@ -64,6 +66,8 @@ pub(crate) enum Pending {
 /// One batch in progress.
 pub(crate) struct Applier<'a> {
     pub(crate) root: &'a Root,
+    /// The directories that deliveries go into.
+    pub(crate) held: Held<'a>,
     pub(crate) layout: &'a Layout,
     pub(crate) index: &'a Index,
     pub(crate) trash: &'a mut Trash,
@@ -169,7 +173,7 @@ impl Applier<'_> {
             path: self.root.path().to_owned(),
             source,
         };
-        crate::durable::sync_dirs(self.root, &self.dirty_dirs).map_err(io)?;
+        self.held.sync(&self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
         self.index.commit()?;
@@ -203,7 +207,10 @@ impl Applier<'_> {
         };
         match written {
             Ok((tmp, stamp, file)) => {
-                files.push(file);
+                // Where there are many, one call flushes them all, and a descriptor for each would be too many.
+                if files.len() < SYNCFS_FROM {
+                    files.push(file);
+                }
                 Ready::Written { tmp, stamp }
             }
             Err(error) => Ready::No(outcome_of(&error)),
@@ -214,10 +221,11 @@ impl Applier<'_> {
         *self.tmp_count += 1;
         let name = format!("{TMP_PREFIX}{}-{}", self.tag, self.tmp_count);
         let tmp = join(&self.tmp_dir, &[name.as_bytes()]);
-        match self.root.create_file(&tmp) {
+        match self.held.create_file(&tmp) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.held.release();
                 self.root.make_dir(&self.tmp_dir)?;
-                self.root.create_file(&tmp).map(|file| (tmp, file))
+                self.held.create_file(&tmp).map(|file| (tmp, file))
             }
             other => other.map(|file| (tmp, file)),
         }
@@ -395,8 +403,14 @@ impl Applier<'_> {
         }
         match op {
             Op::MakeFolder { name } => self.make_folder(name),
-            Op::RenameFolder { from, to } => self.rename_folder(from, to),
-            Op::RemoveFolder { name } => self.remove_folder(name, trash_name),
+            Op::RenameFolder { from, to } => {
+                self.held.release();
+                self.rename_folder(from, to)
+            }
+            Op::RemoveFolder { name } => {
+                self.held.release();
+                self.remove_folder(name, trash_name)
+            }
             Op::Create {
                 at,
                 in_new,
@@ -498,7 +512,7 @@ impl Applier<'_> {
         let path = target(&folder, &at.unique, &entry.info, in_new)?;
         self.rename_making(tmp, &path, &folder, in_new)?;
         let seq = self.index.next_number()?;
-        let stamp = self.root.file_stamp(&path)?;
+        let stamp = self.held.file_stamp(&path)?;
         let (unique, copy) = (at.unique.clone(), at.copy);
         let row = FileRow {
             seq,
@@ -524,20 +538,20 @@ impl Applier<'_> {
         in_new: bool,
     ) -> Step<()> {
         let sub = join(&folder.dir, &[subdir(in_new)]);
-        match self.root.rename(from, to) {
+        match self.held.rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.held.release();
                 self.root.make_dir(&sub)?;
                 self.dirty_dirs.insert(folder.dir.clone());
-                self.root.rename(from, to)?;
+                self.held.rename(from, to)?;
             }
             other => other?,
         }
-        self.dirty_dirs.insert(sub);
-        let parent = from
-            .iter()
-            .rposition(|&byte| byte == b'/')
-            .map_or(&from[..0], |at| &from[..at]);
-        self.dirty_dirs.insert(parent.to_vec());
+        for dir in [&sub[..], split_path(from).0] {
+            if !self.dirty_dirs.contains(dir) {
+                self.dirty_dirs.insert(dir.to_vec());
+            }
+        }
         Ok(())
     }
 
