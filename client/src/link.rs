@@ -6,7 +6,7 @@
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
@@ -20,8 +20,8 @@ use crate::address::Address;
 use crate::exit_code::ExitCode;
 use crate::transport::{ConnectError, ConnectOptions, Connection, Peer, connect};
 
-/// How many frames are read ahead of the driver.
-const FRAMES_AHEAD: usize = 64;
+mod inflow;
+use inflow::{Feed, Intake, inflow};
 
 /// Why the other end is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ pub enum Answer {
 /// An open connection.
 pub struct Link {
     outbound: Sender<Outbound>,
-    inbound: Receiver<Result<Answer, protocol::Error>>,
+    inbound: Intake<Result<Answer, protocol::Error>>,
     peer: Option<Peer>,
     writer: Option<JoinHandle<()>>,
     sent: Arc<AtomicU64>,
@@ -127,7 +127,7 @@ impl Link {
             Arc::new(AtomicU64::new(0)),
         );
         let (outbound, to_send) = channel();
-        let (to_read, inbound) = sync_channel(FRAMES_AHEAD);
+        let (to_read, inbound) = inflow();
         let counter = Arc::clone(&sent);
         let writer = std::thread::spawn(move || write_all(writer, &to_send, &counter));
         let counter = Arc::clone(&received);
@@ -167,13 +167,13 @@ impl Link {
     /// # Errors
     /// When the connection is lost, the agent refuses, or what came is no answer.
     pub fn answer(&mut self) -> Result<Answer, LinkError> {
-        match self.inbound.recv() {
-            Ok(Ok(Answer::Response(Response::Refused(refusal)))) => {
+        match self.inbound.next() {
+            Some(Ok(Answer::Response(Response::Refused(refusal)))) => {
                 Err(LinkError::Refused(refusal))
             }
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(protocol::Error::Io(_))) | Err(_) => Err(self.lost()),
-            Ok(Err(error)) => Err(LinkError::Protocol(error.to_string())),
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(protocol::Error::Io(_))) | None => Err(self.lost()),
+            Some(Err(error)) => Err(LinkError::Protocol(error.to_string())),
         }
     }
 
@@ -322,20 +322,23 @@ fn write_body<W: Write>(
 
 fn read_all(
     reader: impl Read,
-    inbound: &SyncSender<Result<Answer, protocol::Error>>,
+    inbound: &Feed<Result<Answer, protocol::Error>>,
     counter: &AtomicU64,
 ) {
     let mut reader = FrameReader::new(reader);
     loop {
-        let answer = match reader.next() {
-            Ok(Some(Frame::Message(bytes))) => decode(&bytes).map(Answer::Response),
-            Ok(Some(Frame::Body { bytes, last })) => Ok(Answer::Body(bytes, last)),
+        let (answer, bytes) = match reader.next() {
+            Ok(Some(Frame::Message(bytes))) => (decode(&bytes).map(Answer::Response), bytes.len()),
+            Ok(Some(Frame::Body { bytes, last })) => {
+                let length = bytes.len();
+                (Ok(Answer::Body(bytes, last)), length)
+            }
             Ok(None) => return,
-            Err(error) => Err(error),
+            Err(error) => (Err(error), 0),
         };
         counter.store(reader.bytes_read(), Ordering::Relaxed);
         let is_error = answer.is_err();
-        if inbound.send(answer).is_err() || is_error {
+        if !inbound.put(answer, bytes) || is_error {
             return;
         }
     }

@@ -22,17 +22,20 @@ use crate::body::Body;
 use crate::error::{Error, Result, is_full};
 use crate::folder_scan::{path as path_of, subdir};
 use crate::hash::hash_file;
+use crate::held::Held;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::Layout;
 use crate::notes::{Note, Notes};
 use crate::prepare::Ready;
-use crate::root::{Root, join};
+use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Taken, Trash};
 
 /// One batch in progress.
 pub(crate) struct Applier<'a> {
     pub(crate) root: &'a Root,
+    /// The directories that deliveries go into.
+    pub(crate) held: Held<'a>,
     pub(crate) layout: &'a Layout,
     pub(crate) index: &'a Index,
     pub(crate) trash: &'a mut Trash,
@@ -152,7 +155,7 @@ impl Applier<'_> {
             path: self.root.path().to_owned(),
             source,
         };
-        crate::durable::sync_dirs(self.root, &self.dirty_dirs).map_err(io)?;
+        self.held.sync(&self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
         if let Some(batch) = batch {
@@ -188,8 +191,14 @@ impl Applier<'_> {
         }
         match op {
             Op::MakeFolder { name } => self.make_folder(name),
-            Op::RenameFolder { from, to } => self.rename_folder(from, to),
-            Op::RemoveFolder { name } => self.remove_folder(name, trash_name),
+            Op::RenameFolder { from, to } => {
+                self.held.release();
+                self.rename_folder(from, to)
+            }
+            Op::RemoveFolder { name } => {
+                self.held.release();
+                self.remove_folder(name, trash_name)
+            }
             Op::Create {
                 at,
                 in_new,
@@ -285,7 +294,7 @@ impl Applier<'_> {
         let path = target(&folder, &at.unique, &entry.info, in_new)?;
         self.rename_making(tmp, &path, &folder, in_new)?;
         let seq = self.index.next_number()?;
-        let stamp = self.root.file_stamp(&path)?;
+        let stamp = self.held.file_stamp(&path)?;
         let (unique, copy) = (at.unique.clone(), at.copy);
         let row = FileRow {
             seq,
@@ -311,20 +320,20 @@ impl Applier<'_> {
         in_new: bool,
     ) -> Step<()> {
         let sub = join(&folder.dir, &[subdir(in_new)]);
-        match self.root.rename(from, to) {
+        match self.held.rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.held.release();
                 self.root.make_dir(&sub)?;
                 self.dirty_dirs.insert(folder.dir.clone());
-                self.root.rename(from, to)?;
+                self.held.rename(from, to)?;
             }
             other => other?,
         }
-        self.dirty_dirs.insert(sub);
-        let parent = from
-            .iter()
-            .rposition(|&byte| byte == b'/')
-            .map_or(&from[..0], |at| &from[..at]);
-        self.dirty_dirs.insert(parent.to_vec());
+        for dir in [&sub[..], split_path(from).0] {
+            if !self.dirty_dirs.contains(dir) {
+                self.dirty_dirs.insert(dir.to_vec());
+            }
+        }
         Ok(())
     }
 

@@ -5,13 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::error::{Context, Result};
-use crate::root::Root;
+use crate::root::{Root, sync_held};
 
 /// From how many files on one syncfs is cheaper than as many fsyncs (measured: 2,000 files 0.5 s against 3 s).
-const SYNCFS_FROM: usize = 8;
+pub(crate) const SYNCFS_FROM: usize = 8;
 
 /// Replaces a small file in one step: written beside it, flushed, renamed over, directory flushed.
 ///
@@ -48,7 +49,7 @@ pub fn sync_parent(path: &Path) -> Result<()> {
         .context("flush", dir)
 }
 
-/// Makes freshly written files durable.
+/// Makes freshly written files durable. Of many, only the first [`SYNCFS_FROM`] need to be open still.
 pub(crate) fn sync_files(root: &Root, files: &[File]) -> io::Result<()> {
     if files.len() >= SYNCFS_FROM {
         return root.sync_all();
@@ -56,13 +57,18 @@ pub(crate) fn sync_files(root: &Root, files: &[File]) -> io::Result<()> {
     files.iter().try_for_each(File::sync_all)
 }
 
-/// Makes the names in these directories durable. A directory that is gone needs no flushing.
-pub(crate) fn sync_dirs(root: &Root, dirs: &std::collections::BTreeSet<Vec<u8>>) -> io::Result<()> {
+/// Makes the names in these directories durable: those that are held as what they are, the others by path. A directory
+/// that is gone needs no flushing.
+pub(crate) fn sync_dirs<'f>(
+    root: &Root,
+    dirs: &std::collections::BTreeSet<Vec<u8>>,
+    held: impl Fn(&[u8]) -> Option<BorrowedFd<'f>>,
+) -> io::Result<()> {
     if dirs.len() >= SYNCFS_FROM {
         return root.sync_all();
     }
     for dir in dirs {
-        match root.sync_dir(dir) {
+        match held(dir).map_or_else(|| root.sync_dir(dir), sync_held) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

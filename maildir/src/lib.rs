@@ -15,6 +15,7 @@ pub mod durable;
 mod error;
 mod folder_scan;
 mod hash;
+mod held;
 mod index;
 pub mod layout;
 mod lock;

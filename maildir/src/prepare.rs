@@ -8,6 +8,7 @@ use protocol::{Op, Outcome};
 
 use crate::apply::{Applier, new_body, outcome_of};
 use crate::body::Body;
+use crate::durable::SYNCFS_FROM;
 use crate::folder_scan::path as path_of;
 use crate::hash::hash_open;
 use crate::root::{Root, join, set_mtime, stamp_of};
@@ -49,7 +50,10 @@ impl Applier<'_> {
         };
         match written {
             Ok((tmp, stamp, file)) => {
-                files.push(file);
+                // Where there are many, one call flushes them all, and a descriptor for each would be too many.
+                if files.len() < SYNCFS_FROM {
+                    files.push(file);
+                }
                 Ready::Written { tmp, stamp }
             }
             Err(error) => Ready::No(outcome_of(&error)),
@@ -60,10 +64,11 @@ impl Applier<'_> {
         *self.tmp_count += 1;
         let name = format!("{TMP_PREFIX}{}-{}", self.tag, self.tmp_count);
         let tmp = join(&self.tmp_dir, &[name.as_bytes()]);
-        match self.root.create_file(&tmp) {
+        match self.held.create_file(&tmp) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.held.release();
                 self.root.make_dir(&self.tmp_dir)?;
-                self.root.create_file(&tmp).map(|file| (tmp, file))
+                self.held.create_file(&tmp).map(|file| (tmp, file))
             }
             other => other.map(|file| (tmp, file)),
         }

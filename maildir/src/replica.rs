@@ -17,6 +17,7 @@ use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located, Partials};
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
+use crate::held::Held;
 use crate::index::Index;
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
@@ -513,6 +514,7 @@ impl Replica {
         let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
         let mut applier = Applier {
             root: &self.root,
+            held: Held::new(&self.root),
             layout: &self.layout,
             index: &self.index,
             trash: &mut self.trash,

@@ -92,10 +92,7 @@ impl Root {
 
     /// Opens a directory so that names in it can be used one component at a time.
     fn parent<'a>(&self, relative: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
-        let at = relative.iter().rposition(|&byte| byte == b'/');
-        let (dir, name) = at.map_or((&b""[..], relative), |at| {
-            (&relative[..at], &relative[at + 1..])
-        });
+        let (dir, name) = split_path(relative);
         Ok((self.open_dir(dir)?, name))
     }
 
@@ -207,7 +204,7 @@ impl Root {
     }
 
     pub(crate) fn sync_dir(&self, relative: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.open_dir(relative)?)?)
+        sync_held(self.open_dir(relative)?.as_fd())
     }
 
     /// Flushes the whole file system; reports write-back errors since Linux 5.8 (syncfs(2)).
@@ -218,6 +215,11 @@ impl Root {
     pub(crate) fn list(&self, relative: &[u8]) -> io::Result<Vec<Listed>> {
         list_fd(self.open_dir(relative)?)
     }
+}
+
+/// Flushes an open directory.
+pub(crate) fn sync_held(dir: BorrowedFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
 }
 
 /// Lists an open directory, without `.` and `..`.
@@ -280,6 +282,12 @@ pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
             last_modification,
         },
     )?)
+}
+
+/// The directory of a path in the root, and the name in it.
+pub(crate) fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
+    let at = path.iter().rposition(|&byte| byte == b'/');
+    at.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]))
 }
 
 /// Joins the parts of a path in the root.

@@ -1,0 +1,85 @@
+//! Directories that stay open while a batch is carried out, so that a thousand deliveries resolve `cur` once.
+//!
+//! A held directory stays the same directory when somebody renames it meanwhile, and is flushed as such: what was put
+//! into it is durable wherever it is now. Whoever renames or removes directories must [`Held::release`] them all.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags, RenameFlags};
+
+use crate::root::{Root, split_path, stamp_in};
+use crate::stamp::FileStamp;
+
+/// How many directories are open at once at most.
+const HELD_MAX: usize = 64;
+
+/// The held directories of a root.
+pub(crate) struct Held<'a> {
+    root: &'a Root,
+    open: RefCell<HashMap<Vec<u8>, Rc<OwnedFd>>>,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(root: &'a Root) -> Held<'a> {
+        let open = RefCell::default();
+        Held { root, open }
+    }
+
+    /// Lets go of all directories: they may be others from now on.
+    pub(crate) fn release(&self) {
+        self.open.borrow_mut().clear();
+    }
+
+    fn dir(&self, path: &[u8]) -> io::Result<Rc<OwnedFd>> {
+        let mut open = self.open.borrow_mut();
+        if let Some(dir) = open.get(path) {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = Rc::new(self.root.open_dir(path)?);
+        if open.len() < HELD_MAX {
+            open.insert(path.to_vec(), Rc::clone(&dir));
+        }
+        Ok(dir)
+    }
+
+    /// Like [`Root::create_file`].
+    pub(crate) fn create_file(&self, path: &[u8]) -> io::Result<File> {
+        let (dir, name) = split_path(path);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.dir(dir)?, name, flags, Mode::from_raw_mode(0o666))?;
+        Ok(file.into())
+    }
+
+    /// Like [`Root::rename`]: never overwrites (I5).
+    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (split_path(from), split_path(to));
+        let (from_dir, to_dir) = (self.dir(from_dir)?, self.dir(to_dir)?);
+        Ok(rustix::fs::renameat_with(
+            from_dir,
+            from,
+            to_dir,
+            to,
+            RenameFlags::NOREPLACE,
+        )?)
+    }
+
+    /// Like [`Root::file_stamp`].
+    pub(crate) fn file_stamp(&self, path: &[u8]) -> io::Result<FileStamp> {
+        let (dir, name) = split_path(path);
+        stamp_in(self.dir(dir)?.as_fd(), name)
+    }
+
+    /// Makes the names in these directories durable.
+    pub(crate) fn sync(&self, dirs: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+        let open = self.open.borrow();
+        crate::durable::sync_dirs(self.root, dirs, |path| {
+            open.get(path).map(|dir| dir.as_fd())
+        })
+    }
+}
