@@ -170,7 +170,7 @@ impl Replica {
     }
 
     /// Takes back a root that was made for a run which then came to nothing, and what is remembered of it.
-    pub fn unmake(self) {
+    pub fn unmake(&self) {
         if !self.made_root {
             return;
         }
@@ -195,7 +195,7 @@ impl Replica {
     ///
     /// # Errors
     /// When the marker cannot be written or the new index cannot be made.
-    pub fn renew_id(self) -> Result<Replica> {
+    pub fn renew_id(&mut self) -> Result<()> {
         let mut marker = Marker::new(
             self.root.path(),
             ReplicaId(random()?),
@@ -203,16 +203,14 @@ impl Replica {
         );
         if !self.options.dry_run {
             marker.save()?;
-            return Replica::open(Options {
+            *self = Replica::open(Options {
                 expect: None,
-                ..self.options
-            });
+                ..self.options.clone()
+            })?;
+            return Ok(());
         }
-        Ok(Replica {
-            marker,
-            is_fresh: true,
-            ..self
-        })
+        (self.marker, self.is_fresh) = (marker, true);
+        Ok(())
     }
 
     /// Whether the tree continues a memory that saw this tag last.

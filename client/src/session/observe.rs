@@ -1,0 +1,327 @@
+//! Taking in what both sides tell: changes since the cursors, or whole folders where those mean nothing any more.
+
+use std::collections::{HashMap, HashSet};
+
+use protocol::entry::{Change, FolderDigest};
+use protocol::message::{Listed, Listing};
+use protocol::{Cursor, Digest, Request, Response};
+
+use super::Session;
+use crate::archive::SEQ_UNKNOWN;
+use crate::failure::Failure;
+use crate::fold::WorkSet;
+use crate::link::unexpected;
+use crate::pair::{pair_equal, pair_moves, part_usurpers};
+use crate::record::{Fid, Place, Side};
+
+/// Below so many messages on a side nobody is asked whether two trees belong together.
+const OVERLAP_FROM: usize = 50;
+
+impl Session<'_> {
+    /// Takes in what both sides tell, and stores it with the cursors that cover it.
+    pub(super) fn observe(&mut self) -> Result<(), Failure> {
+        // One transaction for all that is read and stored: it ends in `store`.
+        self.archive.begin()?;
+        self.set = WorkSet::load(&self.archive)?;
+        self.observe_local()?;
+        for batch in self.archive.unanswered(Side::Local)? {
+            if let Some(fates) = self.local.fates(batch)? {
+                self.set.learn_fates(batch, fates);
+            }
+        }
+        let listed = self.observe_remote()?;
+        for side in Side::BOTH {
+            part_usurpers(&mut self.set, side);
+        }
+        // What was asked was asked of the folders as they were known then.
+        self.set.confirm_asked();
+        let rehomed = self.folders.part_names(&self.account.filter);
+        for side in Side::BOTH {
+            self.set
+                .rehome(&self.archive, side, &rehomed[side as usize])?;
+        }
+        self.recall_folders()?;
+        for side in Side::BOTH {
+            part_usurpers(&mut self.set, side);
+            pair_moves(&mut self.set, side);
+        }
+        let folders = &self.folders;
+        self.set.touch_renamed(&|side, folder| {
+            folders
+                .get(folder)
+                .is_some_and(|folder| folder.is_renamed(side))
+        });
+        self.drop_excluded();
+        let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
+        self.set.add_loose();
+        let paired = pair_equal(&mut self.set);
+        self.check_overlap(singles, paired)?;
+        if self.is_first && self.notes.is_empty() && singles.iter().all(|&count| count > 0) {
+            self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
+        }
+        self.find_truncated()?;
+        self.store(listed.cursor)
+    }
+
+    fn observe_local(&mut self) -> Result<(), Failure> {
+        let cursor = self.archive.get::<Cursor>("local_cursor")?;
+        let known = match cursor {
+            Some(cursor) => self.local.knows(&cursor)?,
+            None => false,
+        };
+        let since = cursor.filter(|_| known).map_or(0, |cursor| cursor.number);
+        let is_new_life = !known;
+        if is_new_life {
+            self.begin_new_life(Side::Local)?;
+        }
+        let mut folders = self.local.folders_since(since)?;
+        folders.retain(|folder| known || !folder.gone);
+        // The messages of a folder that is gone are told under its number, so it goes after them.
+        let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
+        self.take_folders(Side::Local, &live);
+        let mut changes = Vec::new();
+        self.local.changes_since(since, |change| {
+            if known || !change.gone {
+                changes.push(change);
+            }
+            Ok(())
+        })?;
+        let mut listed = HashSet::new();
+        self.take_changes(Side::Local, changes, is_new_life, &mut listed)?;
+        self.take_folders(Side::Local, &gone);
+        if is_new_life && !self.is_first && self.scan.complete {
+            self.lose_unlisted(Side::Local, None, &listed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the agent's list, and asks for the folders that it only gave digests of and that differ.
+    fn observe_remote(&mut self) -> Result<Listed, Failure> {
+        // Nothing may be folded under old numbers before it is known what the list is; its kind follows from what we
+        // asked for: without a cursor everything comes, and digests come instead of changes.
+        let has_cursor = self.archive.get::<Cursor>("remote_cursor")?.is_some();
+        let mut is_new_life = !has_cursor;
+        if is_new_life {
+            self.begin_new_life(Side::Remote)?;
+        }
+        let (mut places, mut digests) = (HashSet::new(), Vec::new());
+        let (mut held, mut gone) = (Vec::new(), Vec::new());
+        let listed = loop {
+            match self.link.response()? {
+                // Folders come first; digests tell that their numbers are of a new life, so they wait for that. Those
+                // that are gone wait for their messages.
+                Response::Folders(folders) => {
+                    let (dead, live): (Vec<_>, Vec<_>) =
+                        folders.into_iter().partition(|folder| folder.gone);
+                    gone.extend(dead);
+                    held.extend(live);
+                }
+                Response::Changes(changes) => {
+                    let folders = std::mem::take(&mut held);
+                    self.take_folders(Side::Remote, &folders);
+                    self.take_changes(Side::Remote, changes, is_new_life, &mut places)?;
+                }
+                Response::Digests(more) => {
+                    if !is_new_life {
+                        is_new_life = true;
+                        self.begin_new_life(Side::Remote)?;
+                    }
+                    digests.extend(more);
+                }
+                Response::Problems(problems) => self.problems.extend(problems),
+                Response::Partials(partials) => self.partials.extend(partials),
+                Response::Fates { batch, fates } => self.set.learn_fates(batch, fates),
+                Response::Listed(listed) => break listed,
+                other => return Err(unexpected(&other).into()),
+            }
+        };
+        if listed.from == Listing::Digests && !is_new_life {
+            is_new_life = true;
+            self.begin_new_life(Side::Remote)?;
+        }
+        self.take_folders(Side::Remote, &held);
+        self.take_folders(Side::Remote, &gone);
+        if listed.from == Listing::Digests {
+            self.compare_digests(&digests, listed.complete)?;
+        } else if is_new_life && !self.is_first && listed.complete {
+            self.lose_unlisted(Side::Remote, None, &places)?;
+        }
+        Ok(listed)
+    }
+
+    /// A side's numbers begin anew: what is remembered of them means nothing.
+    fn begin_new_life(&mut self, side: Side) -> Result<(), Failure> {
+        self.archive.distrust_numbers(side)?;
+        self.folders.unlink(side);
+        for work in &mut self.set.all {
+            if let Some(seen) = work.record.seen_mut(side) {
+                seen.seq = SEQ_UNKNOWN;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) {
+        self.folders.fold(side, changes);
+    }
+
+    fn take_changes(
+        &mut self,
+        side: Side,
+        changes: Vec<Change>,
+        is_new_life: bool,
+        listed: &mut HashSet<Place>,
+    ) -> Result<(), Failure> {
+        let numbers = self.folders.numbers(side);
+        for change in changes {
+            let Some(&folder) = numbers.get(&change.folder) else {
+                // The folder went with all that was in it, and another took its number or its name.
+                tracing::debug!(
+                    "A change in folder {} that is not known any more",
+                    change.folder
+                );
+                continue;
+            };
+            if is_new_life && !self.is_first {
+                listed.insert(Place {
+                    folder,
+                    unique: change.unique.clone(),
+                    copy: change.copy,
+                });
+            }
+            self.set
+                .fold(&self.archive, side, folder, &change, is_new_life)?;
+        }
+        Ok(())
+    }
+
+    /// After a complete list of these folders (or of all), what it did not name is gone.
+    fn lose_unlisted(
+        &mut self,
+        side: Side,
+        only: Option<&[Fid]>,
+        listed: &HashSet<Place>,
+    ) -> Result<(), Failure> {
+        let all: Vec<Fid> = self.folders.iter().map(|(id, _)| id).collect();
+        for folder in only.unwrap_or(&all) {
+            self.set
+                .lose_unlisted(&self.archive, side, *folder, listed)?;
+        }
+        Ok(())
+    }
+
+    fn compare_digests(
+        &mut self,
+        digests: &[(u32, Digest)],
+        complete: bool,
+    ) -> Result<(), Failure> {
+        let theirs: HashMap<Fid, (u32, Digest)> = digests
+            .iter()
+            .filter_map(|(number, digest)| {
+                Some((
+                    self.folders.find(Side::Remote, *number)?,
+                    (*number, *digest),
+                ))
+            })
+            .collect();
+        let mut wanted = Vec::new();
+        let mut differing = Vec::new();
+        for (id, _) in self.folders.iter() {
+            match theirs.get(&id) {
+                Some((_, digest)) if self.remembered_digest(id)? == *digest => {}
+                Some((number, _)) => {
+                    wanted.push(*number);
+                    differing.push(id);
+                }
+                None => differing.push(id),
+            }
+        }
+        let mut listed = HashSet::new();
+        if !wanted.is_empty() {
+            self.link.request(Request::Manifests { folders: wanted });
+            self.take_manifests(&mut listed)?;
+        }
+        if complete {
+            self.lose_unlisted(Side::Remote, Some(&differing), &listed)?;
+        }
+        Ok(())
+    }
+
+    /// What the server's folder would digest to if it were as it was last seen.
+    fn remembered_digest(&self, folder: Fid) -> Result<Digest, Failure> {
+        let agreed = self.archive.agreed_in(folder)?;
+        let unclaimed = agreed
+            .iter()
+            .filter_map(|record| record.remote.as_ref())
+            .filter(|seen| !self.set.is_claimed(&seen.place));
+        let held = self
+            .set
+            .all
+            .iter()
+            .filter_map(|work| work.record.remote.as_ref());
+        let mut seen: Vec<_> = unclaimed
+            .chain(held.filter(|seen| seen.place.folder == folder))
+            .collect();
+        seen.sort_by(|a, b| a.place.cmp(&b.place));
+        let mut digest = FolderDigest::default();
+        for seen in seen {
+            let entry = &seen.entry;
+            digest.add(
+                &seen.place.unique,
+                seen.place.copy,
+                entry.in_new,
+                entry.flags(),
+                &entry.digest,
+            );
+        }
+        Ok(digest.finish())
+    }
+
+    pub(super) fn take_manifests(&mut self, listed: &mut HashSet<Place>) -> Result<(), Failure> {
+        loop {
+            match self.link.response()? {
+                Response::Changes(changes) => {
+                    for change in changes {
+                        if let Some(folder) = self.folders.find(Side::Remote, change.folder) {
+                            listed.insert(Place {
+                                folder,
+                                unique: change.unique.clone(),
+                                copy: change.copy,
+                            });
+                            self.set
+                                .fold(&self.archive, Side::Remote, folder, &change, true)?;
+                        }
+                    }
+                }
+                Response::Listed(_) => return Ok(()),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+    }
+
+    /// Two trees that have little in common are not joined without being asked.
+    fn check_overlap(&self, singles: [usize; 2], paired: usize) -> Result<(), Failure> {
+        let smaller = singles[0].min(singles[1]);
+        if !self.is_first || self.account.adopt || smaller <= OVERLAP_FROM || paired * 2 >= smaller
+        {
+            return Ok(());
+        }
+        let mut lines = String::new();
+        for (_, folder) in self.folders.iter() {
+            let name = |side: Side| {
+                folder
+                    .on(side)
+                    .map_or("-".to_owned(), |(_, name)| name.to_string())
+            };
+            lines.push_str(&format!(
+                "\n  {} = {}",
+                name(Side::Local),
+                name(Side::Remote)
+            ));
+        }
+        Err(Failure::Unsafe(format!(
+            "Only {paired} of {smaller} messages are on both sides, so these may be different Maildirs; nothing was done. \
+             Run again with --adopt to join them (nothing is deleted then). Folders here = there:{lines}"
+        )))
+    }
+}

@@ -1,0 +1,258 @@
+//! The local side as an account means it, and what the agent is told of it.
+
+use maildir::layout::{Encoding, Setting, Style};
+use maildir::{Lock, Options, Replica, Scan};
+use protocol::message::{Hello, PathBytes, Welcome};
+use protocol::{BatchId, Cursor};
+
+use crate::address::Address;
+use crate::archive::Archive;
+use crate::config::{Account, FolderNames, Layout};
+use crate::failure::Failure;
+use crate::known::{self, Pair};
+use crate::link::Link;
+use crate::plan::Direction;
+use crate::record::Side;
+use crate::transport::ConnectOptions;
+
+/// How many unanswered batches a hello has room for; a run leaves two behind.
+const ASKED_MAX: usize = 16;
+
+/// What an account's two places are expected to be, before the server has answered.
+pub(super) struct Expected<'a> {
+    account: &'a Account,
+    hint: Option<Pair>,
+    archive: Option<Archive>,
+    continues_here: bool,
+    pub(super) local: Replica,
+    pub(super) stand: Option<Stand>,
+    pub(super) lock: Option<Lock>,
+}
+
+impl<'a> Expected<'a> {
+    /// Locks the account, opens the local replica, and the archive that the account had last time.
+    pub(super) fn find(
+        account: &'a Account,
+        direction: Direction,
+    ) -> Result<Expected<'a>, Failure> {
+        let lock = if account.dry_run {
+            None
+        } else {
+            Some(known::lock(account)?)
+        };
+        let hint = known::find(account).filter(|_| !account.adopt);
+        let (local, stand) = open_local(account, hint, direction)?;
+        let known = hint.filter(|pair| {
+            pair.local == local.id() && Archive::exists(&account.state_dir, pair.local, pair.remote)
+        });
+        let archive = known
+            .map(|pair| Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run))
+            .transpose()?;
+        let cursor = match &archive {
+            Some(archive) => archive.get::<Cursor>("local_cursor")?,
+            None => None,
+        };
+        let continues_here = match cursor {
+            Some(cursor) => local.continues(cursor.tag)?,
+            None => true,
+        };
+        Ok(Expected {
+            account,
+            hint,
+            archive,
+            continues_here,
+            local,
+            stand,
+            lock,
+        })
+    }
+
+    fn hello(&self) -> Result<Hello, Failure> {
+        let cursor = match &self.archive {
+            Some(archive) if self.continues_here => archive.get::<Cursor>("remote_cursor")?,
+            Some(_) | None => None,
+        };
+        let mut asked = match &self.archive {
+            Some(archive) => archive.unanswered(Side::Remote)?,
+            None => Vec::new(),
+        };
+        asked.truncate(ASKED_MAX);
+        hello(self.account, self.hint, cursor, asked)
+    }
+
+    /// Reaches the agent, which scans while this side does.
+    pub(super) fn meet(&mut self, verbose: bool) -> Result<(Link, Welcome, Scan), Failure> {
+        let hello = self.hello()?;
+        let options = ConnectOptions::of(self.account, verbose);
+        let (opened, scanned) = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Link::open(&self.account.remote, &options, &hello));
+            let scanned = self.local.scan();
+            (opening.join(), scanned)
+        });
+        let opened = opened.map_err(|_| Failure::internal("The connecting thread panicked"))?;
+        let (link, welcome) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.local.unmake(); // A mistyped address leaves no Maildir behind.
+                return Err(error.into());
+            }
+        };
+        let mut scan = scanned?;
+        if welcome.replica == self.local.id() {
+            self.local.renew_id()?;
+            scan = self.local.scan()?;
+            self.archive = None;
+        }
+        Ok((link, welcome, scan))
+    }
+
+    /// Whether another account has synced this pair, and its cursors are not asked with yet.
+    pub(super) fn is_known_elsewhere(&self, pair: Pair) -> bool {
+        let account = self.account;
+        let is_other = self.hint != Some(pair);
+        is_other
+            && !account.adopt
+            && !account.dry_run
+            && Archive::exists(&account.state_dir, pair.local, pair.remote)
+    }
+
+    /// The archive of the pair that was met, emptied where a tree is not the one that it remembers, and what people should
+    /// know of that.
+    pub(super) fn archive_of(
+        &mut self,
+        pair: Pair,
+        welcome: &Welcome,
+    ) -> Result<(Archive, Vec<String>), Failure> {
+        let account = self.account;
+        let archive = match self.archive.take().filter(|_| self.hint == Some(pair)) {
+            Some(archive) => archive,
+            None => Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run)?,
+        };
+        let mut notes = Vec::new();
+        if self.hint.is_some_and(|hint| hint != pair) {
+            notes.push("This is another pair of Maildirs than last time: both sides are joined, and nothing is deleted".to_owned());
+        }
+        let is_known = !archive.is_empty()?;
+        let continues = self.continues_here && welcome.continues == Some(true);
+        if account.adopt || (is_known && !continues) {
+            if is_known {
+                notes.push("What was agreed before is set aside: both sides are joined, and nothing is deleted".to_owned());
+            }
+            archive.reset()?;
+        }
+        Ok((archive, notes))
+    }
+}
+
+/// A Maildir is not synced with itself, nor with one inside it.
+pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
+    let Address::Local(remote) = &account.remote else {
+        return Ok(());
+    };
+    let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (here, there) = (real(&account.local), real(remote));
+    if here == there {
+        return Err(Failure::Usage(format!(
+            "{here:?} is both sides; name two Maildirs"
+        )));
+    }
+    if here.starts_with(&there) || there.starts_with(&here) {
+        return Err(Failure::Usage(format!(
+            "{here:?} and {there:?} lie one inside the other; name two separate Maildirs"
+        )));
+    }
+    Ok(())
+}
+
+/// An empty directory that stands for a root that is not there yet while a dry run looks at it.
+pub(super) struct Stand {
+    dir: std::path::PathBuf,
+}
+
+impl Stand {
+    fn make() -> Result<Stand, Failure> {
+        let dir = std::env::temp_dir().join(format!("maildir-sync-{}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.clone(),
+            source,
+        })?;
+        Ok(Stand { dir })
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.dir); // It is empty, and the system clears its own directory anyway.
+    }
+}
+
+fn open_local(
+    account: &Account,
+    hint: Option<Pair>,
+    direction: Direction,
+) -> Result<(Replica, Option<Stand>), Failure> {
+    let makes_root = direction != Direction::Push && hint.is_none();
+    let stand = if account.dry_run && makes_root && !account.local.exists() {
+        Some(Stand::make()?)
+    } else {
+        None
+    };
+    let root = stand
+        .as_ref()
+        .map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
+    let options = Options {
+        root,
+        state_dir: account.state_dir.clone(),
+        trash_dir: None,
+        trash_days: u64::from(account.trash_days),
+        client: client_name(),
+        dry_run: account.dry_run,
+        checksum: account.checksum,
+        expect: hint.map(|pair| pair.local),
+        adopt: account.adopt,
+        create: direction != Direction::Push && !account.dry_run,
+        layout: Setting {
+            style: account.layout.map(|layout| match layout {
+                Layout::MaildirPlusPlus => Style::MaildirPlusPlus,
+                Layout::Nested => Style::Nested,
+            }),
+            encoding: account.folder_names.map(|names| match names {
+                FolderNames::Utf8 => Encoding::Utf8,
+                FolderNames::Utf7 => Encoding::Utf7,
+            }),
+        },
+    };
+    Ok((Replica::open(options)?, stand))
+}
+
+/// Who we are, for the trash's log at the other end; nothing is decided by it.
+fn client_name() -> String {
+    let name = rustix::system::uname().nodename().to_bytes().to_vec();
+    protocol::bytes::escape(&name[..name.len().min(64)])
+}
+
+fn hello(
+    account: &Account,
+    hint: Option<Pair>,
+    cursor: Option<Cursor>,
+    asked: Vec<BatchId>,
+) -> Result<Hello, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = match &account.remote {
+        Address::Ssh { path, .. } => path.as_os_str().as_bytes(),
+        Address::Local(path) => path.as_os_str().as_bytes(),
+    };
+    Ok(Hello {
+        versions: protocol::handshake::VERSIONS,
+        features: 0,
+        path: PathBytes::new(path).map_err(|error| Failure::Usage(error.to_string()))?,
+        client: client_name(),
+        expect: hint.map(|pair| pair.remote),
+        cursor,
+        dry_run: account.dry_run,
+        checksum: account.checksum,
+        adopt: account.adopt,
+        asked,
+    })
+}
