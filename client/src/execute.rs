@@ -57,7 +57,7 @@ pub struct Executor<'s, 'a> {
     /// The body that is coming in.
     incoming: Option<Incoming>,
     /// Bodies that are to be asked for.
-    unasked: VecDeque<(usize, Fetch)>,
+    unasked: VecDeque<usize>,
     /// The next local step that is not in a batch.
     next_local: usize,
     batch: Vec<usize>,
@@ -161,32 +161,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 continue;
             };
             bytes += body.size;
-            let Some(seen) = &self.session.set.all[step.index].record.remote else {
-                continue;
-            };
-            let renaming = &self.plan.renaming[Side::Remote as usize];
-            let folder = self
-                .session
-                .folders
-                .name_then(Side::Remote, seen.place.folder, renaming);
-            let at_remote = protocol::message::At {
-                folder,
-                unique: seen.place.unique.clone(),
-                copy: seen.place.copy,
-            };
-            let offset = if body.size > SMALL_BYTES_MAX {
-                self.partials.length(&body.digest).min(body.size)
-            } else {
-                0
-            };
-            self.unasked.push_back((
-                at,
-                Fetch {
-                    at: at_remote,
-                    digest: body.digest,
-                    offset,
-                },
-            ));
+            self.unasked.push_back(at);
         }
         self.progress
             .begin(crate::progress::Phase::Transferring, messages, bytes);
@@ -291,10 +266,51 @@ impl<'s, 'a> Executor<'s, 'a> {
             return;
         }
         let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
-        let (steps, lines): (Vec<usize>, Vec<Fetch>) = self.unasked.drain(..count).unzip();
-        self.awaited.extend(steps);
+        let mut lines = Vec::with_capacity(count);
+        for at in self.unasked.drain(..count).collect::<Vec<_>>() {
+            match self.fetch(at) {
+                Some(line) => {
+                    self.awaited.push_back(at);
+                    lines.push(line);
+                }
+                None => {
+                    self.arrived.insert(at, None);
+                }
+            }
+        }
         for lines in batches(lines) {
             self.session.link.request(Request::Fetch(lines));
+        }
+    }
+
+    /// Where the body of a local step lies at the other end, and from which byte on it is wanted.
+    fn fetch(&self, at: usize) -> Option<Fetch> {
+        let step = &self.plan.steps[Side::Local as usize][at];
+        let body = wired(&step.op)?;
+        let place = &self.session.set.all[step.index]
+            .record
+            .remote
+            .as_ref()?
+            .place;
+        let renaming = &self.plan.renaming[Side::Remote as usize];
+        let folders = &self.session.folders;
+        Some(Fetch {
+            at: protocol::message::At {
+                folder: folders.name_then(Side::Remote, place.folder, renaming),
+                unique: place.unique.clone(),
+                copy: place.copy,
+            },
+            digest: body.digest,
+            offset: self.kept_bytes(body),
+        })
+    }
+
+    /// How much of a body an earlier run left here.
+    fn kept_bytes(&self, body: &NewBody) -> u64 {
+        if body.size > SMALL_BYTES_MAX {
+            self.partials.length(&body.digest).min(body.size)
+        } else {
+            0
         }
     }
 
@@ -486,11 +502,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
                 return Err(Failure::internal("A body came for a step that needs none"));
             };
-            let offset = if body.size > SMALL_BYTES_MAX {
-                self.partials.length(&body.digest).min(body.size)
-            } else {
-                0
-            };
+            let offset = self.kept_bytes(body);
             self.incoming = Some(Incoming::begin(
                 &self.partials,
                 body.digest,

@@ -22,7 +22,7 @@ pub struct Work {
     /// Where it is stored.
     pub stored: Stored,
     /// What each side held when it lost the message in this run.
-    pub lost: [Option<Seen>; 2],
+    pub lost: [Option<Box<Seen>>; 2],
     /// Whether something was changed that is not stored yet.
     pub is_dirty: bool,
 }
@@ -239,8 +239,9 @@ impl WorkSet {
                 let old = self.unlink(index, side);
                 let touched = old.as_ref().is_some_and(|old| old.touched);
                 // Other bytes: an edit, or another message that took the name. Pairing finds out.
-                self.all[index].lost[side as usize] =
-                    old.filter(|old| old.entry.digest != seen.entry.digest);
+                self.all[index].lost[side as usize] = old
+                    .filter(|old| old.entry.digest != seen.entry.digest)
+                    .map(Box::new);
                 self.link(index, side, Seen { touched, ..seen });
             }
             Some(index) => {
@@ -260,7 +261,7 @@ impl WorkSet {
 
     fn lose(&mut self, index: usize, side: Side) {
         if let Some(seen) = self.unlink(index, side) {
-            self.all[index].lost[side as usize] = Some(seen);
+            self.all[index].lost[side as usize] = Some(Box::new(seen));
         }
     }
 
@@ -368,11 +369,13 @@ impl WorkSet {
                 .record
                 .seen(side.other())
                 .map(|seen| seen.entry.clone());
-            work.lost[side as usize] = entry.map(|entry| Seen {
-                place: target.place.clone(),
-                entry,
-                seq: 0,
-                touched: false,
+            work.lost[side as usize] = entry.map(|entry| {
+                Box::new(Seen {
+                    place: target.place.clone(),
+                    entry,
+                    seq: 0,
+                    touched: false,
+                })
             });
         }
     }

@@ -699,11 +699,28 @@ fn order(steps: Vec<Step>, occupied: &HashMap<Place, usize>) -> Result<Vec<Step>
     for at in first {
         visit(at, &steps, occupied, &leaving, &mut state, &mut ordered)?;
     }
-    let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
-    Ok(ordered
-        .into_iter()
-        .filter_map(|at| slots[at].take())
-        .collect())
+    Ok(arrange(steps, &ordered))
+}
+
+/// The chosen steps in that order, in the memory that they have: a first sync has as many as there are messages.
+fn arrange(mut steps: Vec<Step>, ordered: &[usize]) -> Vec<Step> {
+    let mut goal = vec![usize::MAX; steps.len()];
+    for (position, &at) in ordered.iter().enumerate() {
+        goal[at] = position;
+    }
+    let mut left = ordered.len();
+    for slot in goal.iter_mut().filter(|slot| **slot == usize::MAX) {
+        (*slot, left) = (left, left + 1);
+    }
+    for at in 0..steps.len() {
+        while goal[at] != at {
+            let to = goal[at];
+            steps.swap(at, to);
+            goal.swap(at, to);
+        }
+    }
+    steps.truncate(ordered.len());
+    steps
 }
 
 /// Flags and moves first, then copies, then bodies (INBOX and newest first), then deletions.

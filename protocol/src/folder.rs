@@ -10,7 +10,7 @@ pub const FOLDER_BYTES_MAX: usize = 4096 - 512;
 ///
 /// Each side maps it to its own layout; see `maildir::layout`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FolderName(Box<[u8]>);
+pub struct FolderName(std::sync::Arc<[u8]>); // a hundred thousand messages name the same folder
 serde_as_bytes!(FolderName);
 
 impl FolderName {

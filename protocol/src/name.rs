@@ -12,7 +12,7 @@ const MARK: &[u8] = b":2,";
 
 /// The unique name of a message: its file name up to the first `:2,`, or all of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Unique(Box<[u8]>);
+pub struct Unique(std::sync::Arc<[u8]>); // many plans and maps name the same message
 serde_as_bytes!(Unique);
 
 impl Unique {
