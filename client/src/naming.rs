@@ -20,7 +20,7 @@ use crate::record::{Fid, Side};
 /// Which folder the messages that a side has under one belong to from now on, for each side.
 pub type Rehomed = [BTreeMap<Fid, Fid>; 2];
 
-/// What becomes of a folder; of one whose names are all the same, only who has it may change.
+/// What becomes of a folder whose names differ; of any other, [`Course::Part`] changes nothing but who has its name.
 enum Course {
     /// A rename on each side that has another name brings it together, if that name is free there.
     Follow,
