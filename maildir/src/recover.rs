@@ -139,11 +139,7 @@ fn recover_retire(applier: &Applier, pending: Pending) -> Result<Fate> {
     else {
         return Ok(Fate::No);
     };
-    let stayed = match applier.root.file_stamp(&path) {
-        Ok(stamp) => ctime_ns == 0 || (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns),
-        Err(_) => false,
-    };
-    if stayed {
+    if has_stayed(applier.root.file_stamp(&path), ino, ctime_ns) {
         return Ok(Fate::No);
     }
     let row = applier.index.file_at(folder, &unique, copy)?;
@@ -152,6 +148,15 @@ fn recover_retire(applier: &Applier, pending: Pending) -> Result<Fate> {
         applier.index.put_file(&row)?;
     }
     Ok(Fate::Done)
+}
+
+/// Whether a message is where it was before it was to be retired. What cannot be looked at is unknown, not absent: the scan
+/// that follows judges it (I2).
+fn has_stayed(seen: io::Result<FileStamp>, ino: u64, ctime_ns: i64) -> bool {
+    match seen {
+        Ok(stamp) => ctime_ns == 0 || (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// How far a batch had come by its notes.
@@ -258,4 +263,30 @@ fn sweep(applier: &Applier) -> Result<()> {
             .context("remove", &applier.root.full(&path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_or_was_changed_did_not_stay() {
+        let seen = |ino, ctime_ns| {
+            Ok(FileStamp {
+                ino,
+                ctime_ns,
+                ..FileStamp::default()
+            })
+        };
+        assert!(has_stayed(seen(7, 9), 7, 9));
+        assert!(!has_stayed(seen(7, 10), 7, 9));
+        assert!(!has_stayed(seen(8, 9), 7, 9));
+        assert!(!has_stayed(Err(io::ErrorKind::NotFound.into()), 7, 9));
+        for unknown in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::StaleNetworkFileHandle,
+        ] {
+            assert!(has_stayed(Err(unknown.into()), 7, 9), "{unknown}");
+        }
+    }
 }
