@@ -32,7 +32,6 @@ CREATE TABLE agreed (
   remote_seq INTEGER NOT NULL, PRIMARY KEY (folder, uniq, copy)) WITHOUT ROWID;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE asked (id INTEGER PRIMARY KEY, side INTEGER NOT NULL, batch BLOB NOT NULL, lines BLOB NOT NULL);
-CREATE TABLE deletions (at INTEGER NOT NULL, side INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
 ";
 
@@ -244,7 +243,7 @@ impl Archive {
     pub fn reset(&self) -> Result<()> {
         self.batch(
             "BEGIN; DELETE FROM meta; DELETE FROM folders; DELETE FROM agreed; DELETE FROM pending; DELETE FROM asked; \
-             DELETE FROM deletions; DELETE FROM plans; COMMIT;",
+             DELETE FROM plans; COMMIT;",
         )
     }
 
@@ -515,35 +514,7 @@ impl Archive {
         self.execute(sql, values).map(|_| ())
     }
 
-    // The guard's memory.
-
-    /// How much was deleted on a side since a time, confirmed deletions aside.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn deletions_since(&self, side: Side, at_secs: u64) -> Result<u64> {
-        let sql = "SELECT coalesce(sum(count), 0) FROM deletions WHERE side = ?1 AND at > ?2";
-        let values = params![side as i64, at_secs.cast_signed()];
-        let count: i64 = self.wrap(self.db.query_row(sql, values, |row| row.get(0)))?;
-        Ok(count.cast_unsigned())
-    }
-
-    /// Counts deletions.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn count_deletions(&self, side: Side, at_secs: u64, count: u64) -> Result<()> {
-        let sql = "INSERT INTO deletions (at, side, count) VALUES (?1, ?2, ?3)";
-        self.execute(
-            sql,
-            params![at_secs.cast_signed(), side as i64, count.cast_signed()],
-        )?;
-        self.execute(
-            "DELETE FROM deletions WHERE at < ?1",
-            [at_secs.saturating_sub(2 * 86_400).cast_signed()],
-        )?;
-        Ok(())
-    }
+    // Plans that wait for a person.
 
     /// Remembers the deletions that a refused plan names.
     ///
@@ -574,7 +545,7 @@ impl Archive {
     }
 }
 
-/// Seconds since 1970, for the guard's day and for people.
+/// Seconds since 1970, for ages and for people.
 #[must_use]
 pub fn now_secs() -> u64 {
     std::time::SystemTime::now()

@@ -13,8 +13,7 @@ use protocol::codec::batches;
 use protocol::message::{Fetch, NewBody, Problem, Source};
 use protocol::{BatchId, Cursor, Entry, Info, Op, Outcome, Request, Response};
 
-use crate::archive::{Asked, now_secs};
-use crate::config::MaxDelete;
+use crate::archive::Asked;
 use crate::failure::Failure;
 use crate::link::{Answer, Sending, unexpected};
 use crate::plan::{Kind, Plan, Step};
@@ -70,8 +69,6 @@ pub struct Executor<'s, 'a> {
     in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
     is_finish_sent: bool,
     finished: Option<Cursor>,
-    /// Deletions and replacements of the current batch that nobody had confirmed.
-    deleted: u64,
     /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
     under_way: [HashSet<usize>; 2],
 }
@@ -118,7 +115,6 @@ impl<'s, 'a> Executor<'s, 'a> {
             in_flight: VecDeque::new(),
             is_finish_sent: false,
             finished: None,
-            deleted: 0,
             under_way: Default::default(),
         }
     }
@@ -615,12 +611,6 @@ impl<'s, 'a> Executor<'s, 'a> {
             }
         }
         self.session.archive.answered(asked)?;
-        let count = std::mem::take(&mut self.deleted);
-        if count > 0 && self.session.account.guard != MaxDelete::Percent(100) {
-            self.session
-                .archive
-                .count_deletions(side, now_secs(), count)?;
-        }
         Ok(self.session.archive.commit()?)
     }
 
@@ -669,10 +659,6 @@ impl<'s, 'a> Executor<'s, 'a> {
             Kind::Replaced => &mut tally.replaced,
             Kind::Deleted => &mut tally.deleted,
         } += 1;
-        let is_confirmed = self.session.set.all[step.index].record.confirmed;
-        if matches!(step.kind, Kind::Deleted | Kind::Replaced) && !is_confirmed {
-            self.deleted += 1;
-        }
     }
 
     fn note_changed(&mut self, step: &Step) -> Result<(), Failure> {

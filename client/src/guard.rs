@@ -35,7 +35,7 @@ pub struct Holdings {
     pub messages: u64,
     /// How many it holds in each folder that loses any.
     pub folders: BTreeMap<Fid, u64>,
-    /// How many were deleted in the last 24 hours without confirmation.
+    /// How many were deleted or replaced in the last 24 hours, by whomever, that count.
     pub deleted_lately: u64,
 }
 
@@ -49,8 +49,10 @@ pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete)
     if asked.is_empty() {
         return false;
     }
-    let count = asked.len() as u64 + holdings.deleted_lately;
-    let is_over = |percent: u64| count * 100 > holdings.messages * percent;
+    // The other end's number may be anything.
+    let count = (asked.len() as u64).saturating_add(holdings.deleted_lately);
+    let is_over =
+        |percent: u64| count.saturating_mul(100) > holdings.messages.saturating_mul(percent);
     match max {
         MaxDelete::Default => {
             (count > COUNT_FREE && is_over(PERCENT_MAX))

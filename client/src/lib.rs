@@ -7,6 +7,7 @@ pub mod address;
 pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod consent;
 pub mod execute;
 pub mod exit_code;
 pub mod failure;

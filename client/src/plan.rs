@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::message::{At, Expect, NewBody, Reason, Rights, Source};
+use protocol::message::{At, Consent, Expect, NewBody, Reason, Rights, Source};
 use protocol::{Digest, Op};
 
 use crate::archive::{Archive, ArchiveError};
@@ -57,6 +57,8 @@ pub struct Limits {
     pub rights: Rights,
     /// Whether deletions are held back on both sides.
     pub no_delete: bool,
+    /// Whether there is no guard: then nothing that is deleted counts.
+    pub is_unguarded: bool,
 }
 
 /// What a step counts as.
@@ -415,6 +417,7 @@ impl Planner<'_> {
                 in_new: state.in_new,
                 flags: state.flags,
                 body: None,
+                consent: Consent::Free,
             };
             step.from = Some(state.place.clone());
             first.target = Some(state);
@@ -468,15 +471,25 @@ impl Planner<'_> {
         }
     }
 
+    /// Who agreed that a message is taken away; what the guard does not ask about (`consent`) does not count later.
+    fn consent(&self, index: usize, reason: Reason) -> Consent {
+        if self.set.all[index].record.confirmed {
+            Consent::Confirmed
+        } else if self.limits.is_unguarded || reason == Reason::Excluded {
+            Consent::Free
+        } else {
+            Consent::Counts
+        }
+    }
+
     fn retire(&self, side: Side, index: usize, seen: &Seen, reason: Reason) -> Step {
-        let confirmed = self.set.all[index].record.confirmed;
         Step {
             index,
             op: Op::Retire {
                 at: self.at(side, &seen.place),
                 expect: expect(seen),
                 reason,
-                confirmed,
+                consent: self.consent(index, reason),
             },
             kind: Kind::Deleted,
             target: None,
@@ -521,6 +534,7 @@ impl Planner<'_> {
                 in_new: state.in_new,
                 flags: state.flags,
                 body,
+                consent: self.consent(index, Reason::Replaced),
             },
             kind,
             target: Some(state.clone()),

@@ -1,18 +1,18 @@
 //! The story of one account's pull, push or sync: open, merge, ask the guard, carry out, say what happened.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use protocol::message::{At, Problem};
-use protocol::{Digest, Op, Request};
+use protocol::{Op, Request};
 
-use crate::archive::{Stored, now_secs};
+use crate::archive::now_secs;
 use crate::config::{Account, MaxDelete};
+use crate::consent::{Asking, ask_guard};
 use crate::execute::{Done, Executor};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::filter::Scope;
-use crate::guard::{Deletion, Holdings, is_too_much, line, plan_name};
 use crate::hooks::run_post;
 use crate::plan::{Direction, Kind, Limits, Plan, Planner};
 use crate::progress::{Phase, Progress};
@@ -54,20 +54,23 @@ fn sync(
         direction,
         rights: session.welcome.rights,
         no_delete: account.no_delete,
+        is_unguarded: account.guard == MaxDelete::Percent(100),
     };
     let Session {
         set,
         folders,
         archive,
+        deleted_lately,
         ..
     } = &mut session;
     let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
     let guarded = ask_guard(
         &mut planner,
-        &Guarding {
+        &Asking {
             account,
             archive,
             folders,
+            deleted_lately: *deleted_lately,
         },
     )?;
     let plan = guarded.plan;
@@ -148,201 +151,6 @@ fn finish(session: Session, problems: Vec<Problem>, summary: &mut Summary) -> Re
     let (sent, received) = session.link.close();
     (summary.bytes_sent, summary.bytes_received) = (sent, received);
     Ok(())
-}
-
-// The guard.
-
-struct Guarding<'a> {
-    account: &'a Account,
-    archive: &'a crate::archive::Archive,
-    folders: &'a crate::folders::Folders,
-}
-
-struct Guarded {
-    plan: Plan,
-    /// The name under which the deletions that were held back can be confirmed.
-    name: Option<String>,
-    /// What was held back, for people.
-    held: Vec<String>,
-}
-
-/// Holds back deletions that are too many, or that are not those that a person confirmed.
-fn ask_guard(planner: &mut Planner, guarding: &Guarding) -> Result<Guarded, Failure> {
-    let plan = planner.lay_out(&HashSet::new())?;
-    let mut deletions = [Vec::new(), Vec::new()];
-    for side in Side::BOTH {
-        for step in &plan.steps[side as usize] {
-            if !matches!(step.kind, Kind::Deleted | Kind::Replaced) || step.forget {
-                continue;
-            }
-            let record = &planner.set.all[step.index].record;
-            if let Some(seen) = record.seen(side) {
-                let (place, digest, confirmed) =
-                    (seen.place.clone(), seen.entry.digest, record.confirmed);
-                deletions[side as usize].push((
-                    step.index,
-                    Deletion {
-                        side,
-                        place,
-                        digest,
-                        confirmed,
-                    },
-                ));
-            }
-        }
-    }
-    let line_of = |deletion: &Deletion| {
-        line(
-            deletion,
-            guarding.folders.name(deletion.place.folder).as_bytes(),
-        )
-    };
-    let mut held = HashSet::new();
-    if let Some(name) = &guarding.account.confirm {
-        let Some(lines) = guarding.archive.plan(name)? else {
-            return Err(Failure::Usage(format!(
-                "There is no plan {name:?} to confirm; run without --confirm to see what is held back"
-            )));
-        };
-        return confirm(
-            planner,
-            guarding,
-            &deletions,
-            &lines.into_iter().collect(),
-            &line_of,
-        );
-    }
-    let mut is_refused = false;
-    for side in Side::BOTH {
-        let all: Vec<&Deletion> = deletions[side as usize]
-            .iter()
-            .map(|(_, deletion)| deletion)
-            .collect();
-        let holdings = holdings(planner, guarding, side, &all)?;
-        is_refused |= is_too_much(&all, &holdings, guarding.account.guard);
-    }
-    // Refused is refused: then nothing is deleted on either side.
-    let (mut lines, mut list) = (BTreeSet::new(), Vec::new());
-    for (index, deletion) in deletions.iter().flatten().filter(|_| is_refused) {
-        held.insert((deletion.side, *index));
-        lines.insert(line_of(deletion));
-        let side = if deletion.side == Side::Local {
-            "here"
-        } else {
-            "there"
-        };
-        let folder = guarding.folders.name(deletion.place.folder);
-        list.push(format!(
-            "Held back, to be deleted or replaced {side}: {folder}/{}",
-            deletion.place.unique
-        ));
-    }
-    if held.is_empty() {
-        return Ok(Guarded {
-            plan,
-            name: None,
-            held: Vec::new(),
-        });
-    }
-    let name = plan_name(&lines);
-    guarding
-        .archive
-        .put_plan(&name, &lines.into_iter().collect::<Vec<_>>(), now_secs())?;
-    Ok(Guarded {
-        plan: planner.lay_out(&held)?,
-        name: Some(name),
-        held: list,
-    })
-}
-
-/// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
-fn confirm(
-    planner: &mut Planner,
-    guarding: &Guarding,
-    deletions: &[Vec<(usize, Deletion)>; 2],
-    lines: &HashSet<Digest>,
-    line_of: &dyn Fn(&Deletion) -> Digest,
-) -> Result<Guarded, Failure> {
-    let mut held = HashSet::new();
-    let mut told = Vec::new();
-    for side in Side::BOTH {
-        for (index, deletion) in &deletions[side as usize] {
-            if lines.contains(&line_of(deletion)) {
-                let record = &mut planner.set.all[*index].record;
-                let place = record.base.as_ref().and_then(|base| base.place.clone());
-                if let (Side::Local, false, Some(place)) = (side, record.confirmed, place) {
-                    told.push(place);
-                }
-                record.confirmed = true;
-            } else if !deletion.confirmed {
-                held.insert((side, *index));
-            }
-        }
-    }
-    let mut plan = planner.lay_out(&held)?;
-    // Other clients hear of it from the server's journal and need not ask again.
-    for place in told {
-        let folder = guarding.folders.name_then(
-            Side::Remote,
-            place.folder,
-            &plan.renaming[Side::Remote as usize],
-        );
-        let at = At {
-            folder,
-            unique: place.unique,
-            copy: place.copy,
-        };
-        plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
-    }
-    Ok(Guarded {
-        plan,
-        name: None,
-        held: Vec::new(),
-    })
-}
-
-/// What the guard compares with; counted only where there is something to compare.
-fn holdings(
-    planner: &Planner,
-    guarding: &Guarding,
-    side: Side,
-    deletions: &[&Deletion],
-) -> Result<Holdings, Failure> {
-    if deletions.is_empty() || guarding.account.guard == MaxDelete::Percent(100) {
-        return Ok(Holdings::default());
-    }
-    let at = now_secs().saturating_sub(86_400);
-    let deleted_lately = guarding.archive.deletions_since(side, at)?;
-    let is_few = deletions.len() as u64 + deleted_lately <= 50;
-    if is_few && guarding.account.guard == MaxDelete::Default {
-        return Ok(Holdings {
-            messages: u64::MAX / 200,
-            folders: BTreeMap::new(),
-            deleted_lately,
-        });
-    }
-    let unstored = |folder: Option<Fid>| {
-        let works = planner
-            .set
-            .all
-            .iter()
-            .filter(|work| !matches!(work.stored, Stored::Agreed(_)));
-        let seen = works.filter_map(|work| work.record.seen(side));
-        seen.filter(|seen| folder.is_none_or(|folder| seen.place.folder == folder))
-            .count() as u64
-    };
-    let mut folders = BTreeMap::new();
-    for deletion in deletions {
-        let folder = deletion.place.folder;
-        if let std::collections::btree_map::Entry::Vacant(entry) = folders.entry(folder) {
-            entry.insert(guarding.archive.agreed_in(folder)?.len() as u64 + unstored(Some(folder)));
-        }
-    }
-    Ok(Holdings {
-        messages: guarding.archive.agreed_count()? + unstored(None),
-        folders,
-        deleted_lately,
-    })
 }
 
 // What people see.

@@ -46,6 +46,8 @@ pub struct Session<'a> {
     pub problems: Vec<Problem>,
     /// Bodies that the agent has part of.
     pub partials: HashMap<Digest, u64>,
+    /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
+    pub deleted_lately: [u64; 2],
     /// Nothing was agreed before this run.
     pub is_first: bool,
     /// What people should know.
@@ -89,6 +91,7 @@ impl<'a> Session<'a> {
         let told = local.tell()?;
         let mut session = Session {
             account,
+            deleted_lately: [local.deleted_lately()?, 0],
             local,
             link,
             welcome,

@@ -380,6 +380,7 @@ impl World {
                 direction,
                 rights: Rights::All,
                 no_delete: false,
+                is_unguarded: false,
             },
             told,
         )
@@ -453,6 +454,7 @@ impl World {
                 in_new,
                 flags,
                 body,
+                ..
             } => (
                 Some((at, expect)),
                 Some((to, *in_new, *flags)),
@@ -811,7 +813,7 @@ proptest! {
         let base = world.sides[0].tree();
         let told = world.edit(&case.edits);
         let sides = world.trees();
-        world.run_within(Limits { direction: Direction::Sync, rights, no_delete }, &told)?;
+        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false }, &told)?;
         world.run(Direction::Sync, &Told::new())?;
         check_kept(&base, &sides, &check_settled(&mut world)?)?;
     }

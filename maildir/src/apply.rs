@@ -7,7 +7,8 @@
 //! 2. What is about to happen is recorded in the index (`pending`), durably: a message that we create and that the user
 //!    deletes before the next scan must not look as if it had never been created.
 //! 3. The operations are carried out, one after the other; no rename overwrites a file.
-//! 4. The directories are made durable, then the rows are committed and `pending` is emptied in the same transaction.
+//! 4. The directories are made durable, then the rows are committed, what counts for the guard is counted, and `pending`
+//!    is emptied, in the same transaction.
 //!
 //! *How the next run restores it*: [`crate::recover`].
 
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use protocol::message::{At, Expect, Fate, NewBody, Reason};
+use protocol::message::{At, Consent, Expect, Fate, NewBody, Reason};
 use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result, is_full};
 use crate::folder_scan::{path as path_of, subdir};
 use crate::hash::hash_file;
 use crate::held::Held;
-use crate::index::{FileRow, FolderRow, Index};
+use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::layout::Layout;
 use crate::notes::{Note, Notes};
 use crate::prepare::Ready;
@@ -158,6 +159,8 @@ impl Applier<'_> {
         self.held.sync(&self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
+        self.index
+            .count_deleted(now_secs(), counted(ops, &outcomes))?;
         if let Some(batch) = batch {
             self.index.put_fates(batch, &fates_of(&outcomes))?;
         }
@@ -212,6 +215,7 @@ impl Applier<'_> {
                 in_new,
                 flags,
                 body,
+                consent: _,
             } => {
                 let (folder, row) = self.expected(at, expect)?;
                 let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
@@ -222,8 +226,8 @@ impl Applier<'_> {
                 at,
                 expect,
                 reason: _,
-                confirmed,
-            } => self.retire(at, expect, *confirmed, trash_name),
+                consent,
+            } => self.retire(at, expect, *consent, trash_name),
             Op::Confirm { at } => self.confirm(at),
         }
     }
@@ -442,7 +446,7 @@ impl Applier<'_> {
         &mut self,
         at: &At,
         expect: &Expect,
-        confirmed: bool,
+        consent: Consent,
         name: Option<&str>,
     ) -> Step<u64> {
         let (folder, mut row) = self.expected(at, expect)?;
@@ -453,7 +457,8 @@ impl Applier<'_> {
         }
         self.dirty_dirs
             .insert(join(&folder.dir, &[subdir(row.entry.in_new)]));
-        (row.gone, row.confirmed, row.seq) = (true, confirmed, self.index.next_number()?);
+        row.confirmed = consent == Consent::Confirmed;
+        (row.gone, row.seq) = (true, self.index.next_number()?);
         self.index.put_file(&row)?;
         Ok(row.seq)
     }
@@ -515,6 +520,28 @@ pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
         | Op::RemoveFolder { .. }
         | Op::Confirm { .. } => None,
     }
+}
+
+/// Whether an operation takes away what counts for the guard.
+pub(crate) fn counts(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Retire {
+            consent: Consent::Counts,
+            ..
+        } | Op::Update {
+            body: Some(_),
+            consent: Consent::Counts,
+            ..
+        }
+    )
+}
+
+/// How much of what was carried out counts for the guard.
+fn counted(ops: &[Op], outcomes: &[Outcome]) -> u64 {
+    let all = ops.iter().zip(outcomes);
+    all.filter(|(op, outcome)| counts(op) && matches!(outcome, Outcome::Done { .. }))
+        .count() as u64
 }
 
 pub(crate) fn is_trashing(op: &Op) -> bool {

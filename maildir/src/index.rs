@@ -26,6 +26,8 @@ use crate::stamp::{DirStamp, FileStamp};
 const SCHEMA_VERSION: i64 = 1;
 /// How long the journal remembers that a message went.
 const JOURNAL_DAYS: u64 = 90;
+/// For how long a deletion counts for the guard.
+const GUARD_SECS: u64 = 86_400;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -44,6 +46,7 @@ CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
 CREATE INDEX drafts ON files (seq) WHERE draft;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
 CREATE TABLE batches (batch BLOB PRIMARY KEY, number INTEGER NOT NULL, fates BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE deletions (at INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
 CREATE INDEX problem_folders ON problems (folder);
 ";
@@ -159,8 +162,8 @@ impl Index {
     pub(crate) fn reset(&self, index_id: IndexId) -> Result<()> {
         self.begin()?;
         self.batch(
-            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM problems; \
-             DELETE FROM meta;",
+            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM deletions; \
+             DELETE FROM problems; DELETE FROM meta;",
         )?;
         self.number.set(0);
         self.set_meta("index", index_id.0.as_slice())?;
@@ -541,6 +544,27 @@ impl Index {
     pub(crate) fn clear_pending(&self) -> Result<()> {
         self.batch("DELETE FROM pending")
     }
+
+    // What the guard counts. A clock that was wrong must not make it ask for ever, so what is to come is far away, too.
+
+    /// Counts deletions and replacements, and forgets those that count no more.
+    pub(crate) fn count_deleted(&self, now_secs: u64, count: u64) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let now = now_secs.cast_signed();
+        let sql = "DELETE FROM deletions WHERE abs(at - ?1) > ?2";
+        self.execute(sql, params![now, (2 * GUARD_SECS).cast_signed()])?;
+        let sql = "INSERT INTO deletions (at, count) VALUES (?1, ?2)";
+        self.execute(sql, params![now, count.cast_signed()])
+    }
+
+    /// How many deletions and replacements of the last 24 hours count for the guard.
+    pub(crate) fn deleted_lately(&self, now_secs: u64) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(count), 0) FROM deletions WHERE abs(at - ?1) < ?2";
+        let values = params![now_secs.cast_signed(), GUARD_SECS.cast_signed()];
+        self.wrap(self.db.query_row(sql, values, |row| get_u64(row, 0)))
+    }
 }
 
 /// Whether a crash left a journal that is to be rolled back before the database can be read.
@@ -640,4 +664,43 @@ pub(crate) fn now_secs() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |age| age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn rows(index: &Index) -> i64 {
+        let count = index
+            .db
+            .query_row("SELECT count(*) FROM deletions", [], |row| row.get(0));
+        count.expect("it can be asked")
+    }
+
+    #[test]
+    fn deletions_count_for_a_day_and_are_forgotten_after_two() {
+        let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+        let now = 20_000 * DAY;
+        index.count_deleted(now, 30).expect("it is counted");
+        index.count_deleted(now + 10, 12).expect("it is counted");
+        index.count_deleted(now + 20, 0).expect("it is counted");
+        let lately = |now| index.deleted_lately(now).expect("it can be asked");
+        assert_eq!((lately(now + 10), rows(&index)), (42, 2));
+        assert_eq!(lately(now + DAY - 1), 42);
+        assert_eq!(lately(now + DAY), 12);
+        assert_eq!(lately(now + DAY + 10), 0);
+        assert_eq!(lately(now - 2 * DAY), 0, "the clock was wrong");
+        index
+            .count_deleted(now + 2 * DAY, 1)
+            .expect("it is counted");
+        assert_eq!(rows(&index), 3, "nothing is over two days old");
+        index
+            .count_deleted(now + 2 * DAY + 5, 1)
+            .expect("it is counted");
+        assert_eq!(rows(&index), 3, "the first is forgotten");
+        index.reset(IndexId([2; 8])).expect("it is emptied");
+        assert_eq!(rows(&index), 0);
+    }
 }

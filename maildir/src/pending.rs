@@ -4,7 +4,7 @@ use protocol::message::{At, Reason};
 use protocol::{BatchId, Digest, Entry, Op, Unique};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{Applier, entry_of, info_after, is_trashing, target, trashed};
+use crate::apply::{Applier, counts, entry_of, info_after, is_trashing, target, trashed};
 use crate::error::{Context, Result};
 use crate::folder_scan::path as path_of;
 use crate::notes::{Notes, NotesKey};
@@ -31,6 +31,8 @@ pub(crate) struct Replaces {
     pub(crate) digest: Digest,
     pub(crate) folder: Vec<u8>,
     pub(crate) name: Vec<u8>,
+    /// It counts for the guard.
+    pub(crate) counts: bool,
 }
 
 /// An operation that was begun.
@@ -61,7 +63,22 @@ pub(crate) enum Pending {
         path: Vec<u8>,
         ino: u64,
         ctime_ns: i64,
+        /// It counts for the guard.
+        counts: bool,
     },
+}
+
+impl Pending {
+    /// Whether it counts for the guard, if it happened.
+    pub(crate) fn counts(&self) -> bool {
+        match self {
+            Pending::Create { .. } => false,
+            Pending::Update { replaces, .. } => {
+                replaces.as_ref().is_some_and(|replaces| replaces.counts)
+            }
+            Pending::Retire { counts, .. } => *counts,
+        }
+    }
 }
 
 impl Applier<'_> {
@@ -78,7 +95,7 @@ impl Applier<'_> {
             let begun = match op {
                 Op::Create { .. } => self.begun_create(op, ready),
                 Op::Update { .. } => self.begun_update(op, ready)?,
-                Op::Retire { at, .. } => self.begun_retire(at)?,
+                Op::Retire { at, .. } => self.begun_retire(at, counts(op))?,
                 _ => None,
             };
             pending.extend(begun.map(|begun| (number, begun)));
@@ -158,6 +175,7 @@ impl Applier<'_> {
                 digest: body.digest,
                 folder: at.folder.as_bytes().to_vec(),
                 name: at.unique.as_bytes().to_vec(),
+                counts: counts(op),
             }),
             (Some(_), Ready::Plain | Ready::No(_)) => return Ok(None), // It is not begun at all.
         };
@@ -179,7 +197,7 @@ impl Applier<'_> {
         }))
     }
 
-    fn begun_retire(&self, at: &At) -> Result<Option<Pending>> {
+    fn begun_retire(&self, at: &At, counts: bool) -> Result<Option<Pending>> {
         Ok(self.row_at(at)?.map(|(folder, row)| Pending::Retire {
             folder: folder.id,
             unique: row.unique.clone(),
@@ -187,6 +205,7 @@ impl Applier<'_> {
             path: path_of(&folder.dir, &row),
             ino: row.stamp.ino,
             ctime_ns: row.stamp.ctime_ns,
+            counts,
         }))
     }
 

@@ -12,7 +12,7 @@
 //! - *Retire*: the message is there with the same inode and ctime: no. Otherwise it went, and what is there now came
 //!   back since: the tombstone makes it so.
 //!
-//! What is found is kept under the batch's name, and its client will ask for it.
+//! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard.
 
 use std::io;
 
@@ -23,7 +23,7 @@ use protocol::message::{Fate, Reason};
 use crate::apply::Applier;
 use crate::error::{Context, Error, Result};
 use crate::hash::hash_file;
-use crate::index::FileRow;
+use crate::index::{FileRow, now_secs};
 use crate::notes::{self, Note};
 use crate::pending::{Begun, Pending};
 use crate::prepare::TMP_PREFIX;
@@ -37,18 +37,21 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
         let begun: Begun =
             decode_state(&begun).map_err(|error| Error::Usage(format!("The index: {error}")))?;
         let found = Found::of(applier, &begun);
-        let mut fates = vec![Fate::No; begun.ops];
+        let (mut fates, mut deleted) = (vec![Fate::No; begun.ops], 0);
         applier.index.begin()?;
         for (number, pending) in begun.pending {
+            let counts = pending.counts();
             let fate = match pending {
                 Pending::Create { .. } => recover_create(applier, pending)?,
                 Pending::Update { .. } => recover_update(applier, &found, number, pending)?,
                 Pending::Retire { .. } => recover_retire(applier, pending)?,
             };
+            deleted += u64::from(counts && fate == Fate::Done);
             if let Some(place) = fates.get_mut(number) {
                 *place = fate;
             }
         }
+        applier.index.count_deleted(now_secs(), deleted)?;
         if let Some(batch) = begun.batch {
             applier.index.put_fates(batch, &fates)?;
         }
@@ -135,6 +138,7 @@ fn recover_retire(applier: &Applier, pending: Pending) -> Result<Fate> {
         path,
         ino,
         ctime_ns,
+        counts: _,
     } = pending
     else {
         return Ok(Fate::No);

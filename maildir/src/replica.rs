@@ -18,7 +18,7 @@ use crate::body::{Bodies, Body, Located, Partials};
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
-use crate::index::Index;
+use crate::index::{Index, now_secs};
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
 use crate::marker::Marker;
@@ -408,6 +408,15 @@ impl Replica {
     /// When the index cannot be asked.
     pub fn messages(&self) -> Result<u64> {
         self.index.messages()
+    }
+
+    /// How many messages were deleted or replaced here in the last 24 hours, by whomever, that count for the guard; to be
+    /// asked after a scan, which counts what a killed run did.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn deleted_lately(&self) -> Result<u64> {
+        self.index.deleted_lately(now_secs())
     }
 
     /// Where messages' files lie, in order; `None` for one that is not there with these bytes.

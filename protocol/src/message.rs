@@ -124,6 +124,8 @@ pub struct Listed {
     pub complete: bool,
     /// How many messages the replica holds.
     pub messages: u64,
+    /// How many were deleted or replaced in the last 24 hours, by whomever, that count for the guard.
+    pub deleted_lately: u64,
 }
 
 /// A message that was left alone, and why.
@@ -227,6 +229,8 @@ pub enum Op {
         flags: Flags,
         /// The bytes that it shall have, where they change; the old version goes to the trash.
         body: Option<NewBody>,
+        /// Who agreed to that; without new bytes it means nothing.
+        consent: Consent,
     },
     /// Takes a message away into the trash.
     Retire {
@@ -236,14 +240,25 @@ pub enum Op {
         expect: Expect,
         /// Why, for the trash's log.
         reason: Reason,
-        /// Whether a person confirmed it.
-        confirmed: bool,
+        /// Who agreed to it.
+        consent: Consent,
     },
     /// Marks a deletion that the replica already shows as confirmed by a person.
     Confirm {
         /// Where the message was.
         at: At,
     },
+}
+
+/// Who agreed that a message is deleted or replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Consent {
+    /// Nobody was asked: it counts for the guard of whoever deletes here in the next 24 hours.
+    Counts,
+    /// Nobody need be asked: a run without any guard, or a message that only leaves what is synced.
+    Free,
+    /// A person confirmed it: it does not count, and the other clients do not ask again.
+    Confirmed,
 }
 
 /// Why a message went to the trash.

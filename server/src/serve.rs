@@ -211,12 +211,12 @@ impl Agent {
                     .map_err(refusal)?;
             }
         }
-        let messages = self.replica.messages().map_err(refusal)?;
         let listed = Listed {
             from,
             cursor: told,
             complete: scan.complete,
-            messages,
+            messages: self.replica.messages().map_err(refusal)?,
+            deleted_lately: self.replica.deleted_lately().map_err(refusal)?,
         };
         self.output.say(&Response::Listed(listed)).map_err(broken)
     }
@@ -295,12 +295,12 @@ impl Agent {
             }
         }
         // Other folders may have changed since the scan; the client is told of those next time.
-        let (cursor, messages) = (self.replica.cursor()?, self.replica.messages()?);
         let listed = Listed {
             from: Listing::Manifests,
-            cursor,
+            cursor: self.replica.cursor()?,
             complete: true,
-            messages,
+            messages: self.replica.messages()?,
+            deleted_lately: self.replica.deleted_lately()?,
         };
         Ok(self.output.say(&Response::Listed(listed))?)
     }

@@ -1,6 +1,8 @@
 //! The guard (I7): what is too much to delete without a person's word.
 
-use harness::{Run, Snapshot, Tree, World, body};
+use harness::faults::End;
+use harness::world::agent_command;
+use harness::{Kill, Run, Snapshot, Tree, World, body};
 
 fn name(number: usize) -> String {
     format!("17000{number:05}.M{number}P1.mx,S=100")
@@ -122,6 +124,118 @@ fn deletions_of_several_runs_add_up() {
         170,
         "the second thirty within 24 hours wait"
     );
+}
+
+/// A server of 1,000 messages, of which 5 % are 50; synced.
+fn thousand(clients: usize) -> World {
+    let world = World::with_clients(clients);
+    fill(world.server(), "INBOX", 0..1000);
+    for client in world.clients() {
+        let _ = client.sync().run().ok();
+    }
+    world
+}
+
+#[test]
+fn what_all_clients_deleted_within_a_day_adds_up() {
+    let world = thousand(2);
+    delete(world.nth(0).tree(), "INBOX", 0..40);
+    let _ = world.nth(0).sync().run().ok();
+    delete(world.nth(1).tree(), "INBOX", 40..80);
+    let run = assert_refused(world.nth(1).push().run());
+    assert_eq!(count(world.server()), 960, "forty of one client are enough");
+    let _ = world
+        .nth(1)
+        .push()
+        .args(&["--confirm", &run.plan()])
+        .run()
+        .ok();
+    assert_eq!(count(world.server()), 920);
+    delete(world.nth(0).tree(), "INBOX", 80..90);
+    let run = world.nth(0).push().run().ok();
+    assert_eq!(run.there("deleted"), 10, "the confirmed forty do not count");
+}
+
+#[test]
+fn what_all_clients_replaced_within_a_day_adds_up() {
+    let world = thousand(2);
+    for (client, numbers) in [(0, 0..40), (1, 40..80)] {
+        for number in numbers {
+            let edited = body(&format!("rewritten {number}"));
+            world
+                .nth(client)
+                .tree()
+                .edit("INBOX", &name(number), &edited);
+        }
+    }
+    let run = world.nth(0).push().run().ok();
+    assert_eq!(run.there("replaced"), 40);
+    let run = world.nth(1).push().run().exits(4);
+    assert_eq!(run.there("replaced"), 0, "{}", run.stdout);
+}
+
+/// Two accounts with one local Maildir and two servers.
+#[test]
+fn what_one_account_deleted_here_counts_for_another() {
+    let world = thousand(1);
+    let other = Tree::at(world.path("other/Maildir"), world.server().layout());
+    other.create();
+    let account = world.client().reaching(
+        other.root(),
+        Some(agent_command(&world.path("other/state"))),
+    );
+    let _ = account.sync().run().ok();
+    delete(world.server(), "INBOX", 0..40);
+    let _ = world.client().pull().run().ok();
+    delete(&other, "INBOX", 40..80);
+    let _ = assert_refused(account.pull().run());
+    assert_eq!(count(world.local()), 960);
+}
+
+#[test]
+fn what_was_deleted_without_a_guard_does_not_count_afterwards() {
+    let world = thousand(2);
+    delete(world.nth(0).tree(), "INBOX", 0..200);
+    let unguarded = ["--max-delete", "100%"];
+    let _ = world.nth(0).push().args(&unguarded).run().ok();
+    delete(world.nth(1).tree(), "INBOX", 200..230);
+    let run = world.nth(1).push().run().ok();
+    assert_eq!(run.there("deleted"), 30);
+}
+
+/// What the agent did before it was killed is counted by its next scan, once.
+#[test]
+fn what_a_killed_run_deleted_counts_too() {
+    let world = thousand(1);
+    delete(world.local(), "INBOX", 0..40);
+    let kill = Kill {
+        end: End::Agent,
+        call: "renameat2",
+        nth: 20,
+    };
+    let (hit, _) = kill.run(&world, world.client().sync());
+    assert!(hit, "does strace work here?");
+    let left = count(world.server());
+    assert!((961..1000).contains(&left), "{left} are left");
+    let _ = world.client().sync().run().ok();
+    assert_eq!(count(world.server()), 960);
+    delete(world.local(), "INBOX", 40..50);
+    let _ = world.client().sync().run().ok();
+    delete(world.local(), "INBOX", 50..51);
+    let _ = assert_refused(world.client().sync().run());
+    assert_eq!(count(world.server()), 950);
+}
+
+#[test]
+fn a_lost_archive_does_not_lose_the_count() {
+    let world = thousand(1);
+    delete(world.local(), "INBOX", 0..40);
+    let _ = world.client().sync().run().ok();
+    let archives = world.client().state().join("archives");
+    std::fs::remove_dir_all(archives).expect("archives are removed");
+    let _ = world.client().sync().run().ok();
+    delete(world.local(), "INBOX", 40..80);
+    let _ = assert_refused(world.client().sync().run());
 }
 
 #[test]

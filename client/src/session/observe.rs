@@ -30,6 +30,7 @@ impl Session<'_> {
             }
         }
         let listed = self.observe_remote()?;
+        self.deleted_lately[Side::Remote as usize] = listed.deleted_lately;
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
         }

@@ -38,6 +38,7 @@ fn every_message_of_version_1_has_its_golden_bytes() {
     lines.add_all("Listing", &samples::LISTINGS);
     lines.add_all("Source", &samples::sources());
     lines.add_all("Reason", &samples::REASONS);
+    lines.add_all("Consent", &samples::CONSENTS);
     lines.add_all("Fate", &samples::FATES);
     lines.add_all("RefusalKind", &samples::REFUSALS);
     assert!(

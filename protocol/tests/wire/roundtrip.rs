@@ -164,27 +164,31 @@ fn op() -> impl Strategy<Value = Op> {
             at(),
             any::<bool>(),
             flags(),
-            option::of(body())
+            option::of(body()),
+            select(samples::CONSENTS.to_vec())
         )
-            .prop_map(|(at, expect, to, in_new, flags, body)| Op::Update {
-                at,
-                expect,
-                to,
-                in_new,
-                flags,
-                body
-            }),
+            .prop_map(
+                |(at, expect, to, in_new, flags, body, consent)| Op::Update {
+                    at,
+                    expect,
+                    to,
+                    in_new,
+                    flags,
+                    body,
+                    consent
+                }
+            ),
         (
             at(),
             expect(),
             select(samples::REASONS.to_vec()),
-            any::<bool>()
+            select(samples::CONSENTS.to_vec())
         )
-            .prop_map(|(at, expect, reason, confirmed)| Op::Retire {
+            .prop_map(|(at, expect, reason, consent)| Op::Retire {
                 at,
                 expect,
                 reason,
-                confirmed
+                consent
             }),
         at().prop_map(|at| Op::Confirm { at }),
     ]
@@ -251,13 +255,17 @@ fn response() -> impl Strategy<Value = Response> {
         cursor(),
         any::<bool>(),
         number(),
+        number(),
     )
-        .prop_map(|(from, cursor, complete, messages)| Listed {
-            from,
-            cursor,
-            complete,
-            messages,
-        });
+        .prop_map(
+            |(from, cursor, complete, messages, deleted_lately)| Listed {
+                from,
+                cursor,
+                complete,
+                messages,
+                deleted_lately,
+            },
+        );
     prop_oneof![
         welcome().prop_map(Response::Welcome),
         (select(samples::REFUSALS.to_vec()), any::<String>())

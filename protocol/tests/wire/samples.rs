@@ -1,8 +1,8 @@
 //! One value of every variant of every message, as the golden bytes pin them.
 
 use protocol::message::{
-    At, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Problem, Reason,
-    Refusal, RefusalKind, Rights, Source, Welcome,
+    At, Consent, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Problem,
+    Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
     BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op,
@@ -85,12 +85,13 @@ pub(crate) fn ops() -> Vec<Op> {
             in_new: false,
             flags: Flags::from_letters(b"RSa"),
             body: Some(body(Source::Copy(at()))),
+            consent: Consent::Counts,
         },
         Op::Retire {
             at: at(),
             expect: expect(),
             reason: Reason::Replaced,
-            confirmed: true,
+            consent: Consent::Confirmed,
         },
         Op::Confirm { at: at() },
     ]
@@ -132,6 +133,7 @@ pub(crate) fn responses() -> Vec<Response> {
             cursor: cursor(),
             complete: true,
             messages: 400_000,
+            deleted_lately: 40,
         }),
         Response::NoBody { why: why() },
         Response::Prefixes(vec![Some(digest()), None]),
@@ -203,6 +205,7 @@ pub(crate) const REASONS: [Reason; 4] = [
     Reason::Replaced,
     Reason::Damaged,
 ];
+pub(crate) const CONSENTS: [Consent; 3] = [Consent::Counts, Consent::Free, Consent::Confirmed];
 pub(crate) const FATES: [Fate; 3] = [Fate::No, Fate::Done, Fate::Renamed];
 pub(crate) const REFUSALS: [RefusalKind; 4] = [
     RefusalKind::Usage,

@@ -1,0 +1,216 @@
+//! Asking the guard about a plan, and what a person confirmed: what the plan deletes, what that is compared with, and the
+//! plan that is left. What is too much is decided in [`crate::guard`]; what counts later, in [`crate::plan`].
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use protocol::message::At;
+use protocol::{Digest, Op};
+
+use crate::archive::{Archive, Stored, now_secs};
+use crate::config::{Account, MaxDelete};
+use crate::failure::Failure;
+use crate::folders::Folders;
+use crate::guard::{Deletion, Holdings, is_too_much, line, plan_name};
+use crate::plan::{Kind, Plan, Planner};
+use crate::record::{Fid, Side};
+
+/// What is known when the guard is asked.
+pub struct Asking<'a> {
+    /// What is synced, and under which guard.
+    pub account: &'a Account,
+    /// Where refused plans are kept.
+    pub archive: &'a Archive,
+    /// The folders.
+    pub folders: &'a Folders,
+    /// What was deleted on each side in the last 24 hours that counts.
+    pub deleted_lately: [u64; 2],
+}
+
+/// What may be carried out.
+pub struct Guarded {
+    /// The plan, without what was held back.
+    pub plan: Plan,
+    /// The name under which the deletions that were held back can be confirmed.
+    pub name: Option<String>,
+    /// What was held back, for people.
+    pub held: Vec<String>,
+}
+
+/// The deletions of each side, with the messages' indexes in the working set.
+type Deletions = [Vec<(usize, Deletion)>; 2];
+
+/// Holds back deletions that are too many, or that are not those that a person confirmed.
+///
+/// # Errors
+/// When the archive fails, or there is no plan of the name that is confirmed.
+pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Failure> {
+    let plan = planner.lay_out(&HashSet::new())?;
+    let deletions = deletions(planner, &plan);
+    if let Some(name) = &asking.account.confirm {
+        let Some(lines) = asking.archive.plan(name)? else {
+            return Err(Failure::Usage(format!(
+                "There is no plan {name:?} to confirm; run without --confirm to see what is held back"
+            )));
+        };
+        return confirm(planner, asking, &deletions, &lines.into_iter().collect());
+    }
+    let mut is_refused = false;
+    for side in Side::BOTH {
+        let all: Vec<&Deletion> = deletions[side as usize]
+            .iter()
+            .map(|(_, deletion)| deletion)
+            .collect();
+        let holdings = holdings(planner, asking, side, &all)?;
+        is_refused |= is_too_much(&all, &holdings, asking.account.guard);
+    }
+    if is_refused {
+        return refuse(planner, asking, &deletions);
+    }
+    Ok(Guarded {
+        plan,
+        name: None,
+        held: Vec::new(),
+    })
+}
+
+/// What a plan deletes and replaces, but for what only leaves what is synced.
+fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
+    Side::BOTH.map(|side| {
+        let steps = plan.steps[side as usize].iter();
+        let deleting = steps
+            .filter(|step| matches!(step.kind, Kind::Deleted | Kind::Replaced) && !step.forget);
+        deleting
+            .filter_map(|step| {
+                let record = &planner.set.all[step.index].record;
+                let seen = record.seen(side)?;
+                let deletion = Deletion {
+                    side,
+                    place: seen.place.clone(),
+                    digest: seen.entry.digest,
+                    confirmed: record.confirmed,
+                };
+                Some((step.index, deletion))
+            })
+            .collect()
+    })
+}
+
+fn line_of(asking: &Asking, deletion: &Deletion) -> Digest {
+    let folder = asking.folders.name(deletion.place.folder);
+    line(deletion, folder.as_bytes())
+}
+
+/// Refused is refused: then nothing is deleted on either side, and a plan is named that can be confirmed.
+fn refuse(
+    planner: &mut Planner,
+    asking: &Asking,
+    deletions: &Deletions,
+) -> Result<Guarded, Failure> {
+    let (mut held, mut lines, mut list) = (HashSet::new(), BTreeSet::new(), Vec::new());
+    for (index, deletion) in deletions.iter().flatten() {
+        held.insert((deletion.side, *index));
+        lines.insert(line_of(asking, deletion));
+        let side = if deletion.side == Side::Local {
+            "here"
+        } else {
+            "there"
+        };
+        let folder = asking.folders.name(deletion.place.folder);
+        list.push(format!(
+            "Held back, to be deleted or replaced {side}: {folder}/{}",
+            deletion.place.unique
+        ));
+    }
+    let name = plan_name(&lines);
+    let lines: Vec<Digest> = lines.into_iter().collect();
+    asking.archive.put_plan(&name, &lines, now_secs())?;
+    Ok(Guarded {
+        plan: planner.lay_out(&held)?,
+        name: Some(name),
+        held: list,
+    })
+}
+
+/// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
+fn confirm(
+    planner: &mut Planner,
+    asking: &Asking,
+    deletions: &Deletions,
+    lines: &HashSet<Digest>,
+) -> Result<Guarded, Failure> {
+    let mut held = HashSet::new();
+    let mut told = Vec::new();
+    for (index, deletion) in deletions.iter().flatten() {
+        if lines.contains(&line_of(asking, deletion)) {
+            let record = &mut planner.set.all[*index].record;
+            let place = record.base.as_ref().and_then(|base| base.place.clone());
+            if let (Side::Local, false, Some(place)) = (deletion.side, record.confirmed, place) {
+                told.push(place);
+            }
+            record.confirmed = true;
+        } else if !deletion.confirmed {
+            held.insert((deletion.side, *index));
+        }
+    }
+    let mut plan = planner.lay_out(&held)?;
+    // Other clients hear of it from the server's journal and need not ask again.
+    for place in told {
+        let renaming = &plan.renaming[Side::Remote as usize];
+        let folder = asking
+            .folders
+            .name_then(Side::Remote, place.folder, renaming);
+        let at = At {
+            folder,
+            unique: place.unique,
+            copy: place.copy,
+        };
+        plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
+    }
+    Ok(Guarded {
+        plan,
+        name: None,
+        held: Vec::new(),
+    })
+}
+
+/// What the guard compares with; counted only where there is something to compare.
+fn holdings(
+    planner: &Planner,
+    asking: &Asking,
+    side: Side,
+    deletions: &[&Deletion],
+) -> Result<Holdings, Failure> {
+    if deletions.is_empty() || asking.account.guard == MaxDelete::Percent(100) {
+        return Ok(Holdings::default());
+    }
+    let deleted_lately = asking.deleted_lately[side as usize];
+    let is_few = (deletions.len() as u64).saturating_add(deleted_lately) <= 50;
+    if is_few && asking.account.guard == MaxDelete::Default {
+        return Ok(Holdings {
+            messages: u64::MAX / 200,
+            folders: BTreeMap::new(),
+            deleted_lately,
+        });
+    }
+    let unstored = |folder: Option<Fid>| {
+        let works = planner.set.all.iter();
+        let works = works.filter(|work| !matches!(work.stored, Stored::Agreed(_)));
+        let seen = works.filter_map(|work| work.record.seen(side));
+        seen.filter(|seen| folder.is_none_or(|folder| seen.place.folder == folder))
+            .count() as u64
+    };
+    let mut folders = BTreeMap::new();
+    for deletion in deletions {
+        let folder = deletion.place.folder;
+        if let Entry::Vacant(entry) = folders.entry(folder) {
+            let agreed = asking.archive.agreed_in(folder)?.len() as u64;
+            entry.insert(agreed + unstored(Some(folder)));
+        }
+    }
+    Ok(Holdings {
+        messages: asking.archive.agreed_count()? + unstored(None),
+        folders,
+        deleted_lately,
+    })
+}
