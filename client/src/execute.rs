@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 
-use maildir::{Body, Incoming, Partials, SMALL_BYTES_MAX};
+use maildir::{Body, Inbox, Incoming, Partials, SMALL_BYTES_MAX};
 use protocol::codec::batches;
 use protocol::message::{Fetch, NewBody, Problem, Source};
 use protocol::{BatchId, Cursor, Entry, Info, Op, Outcome, Request, Response};
@@ -16,6 +16,7 @@ use protocol::{BatchId, Cursor, Entry, Info, Op, Outcome, Request, Response};
 use crate::archive::Asked;
 use crate::failure::Failure;
 use crate::link::{Answer, Sending, unexpected};
+use crate::local::Hand;
 use crate::plan::{Kind, Plan, Step};
 use crate::progress::Progress;
 use crate::record::{Fid, Seen, Side};
@@ -24,12 +25,16 @@ use crate::session::Session;
 
 /// How many operations a batch has at most.
 const BATCH_OPS: usize = 1000;
-/// How many bytes of bodies a batch has at most, but for a single larger one.
-const BATCH_BYTES: u64 = 8 << 20;
+/// How many bytes of bodies a batch for the agent has at most, but for a single larger one: it keeps them in memory.
+const REMOTE_BYTES: u64 = 8 << 20;
+/// The same for this side, where they lie in `tmp`.
+const LOCAL_BYTES: u64 = 16 << 20;
 /// How many remote batches are under way at once.
 const BATCHES_AHEAD: usize = 2;
 /// How many bodies are asked for ahead of what has come.
 const FETCHES_AHEAD: usize = 4096;
+/// How many are asked for at once, once so many are under way.
+const FETCHES_STEP: usize = 256;
 
 /// What was done.
 #[derive(Default)]
@@ -55,10 +60,15 @@ pub struct Executor<'s, 'a> {
     awaited: VecDeque<usize>,
     /// The body that is coming in.
     incoming: Option<Incoming>,
+    /// Where bodies wait for their batch, from the first one on.
+    inbox: Option<Inbox>,
     /// Bodies that are to be asked for.
     unasked: VecDeque<usize>,
     /// The next local step that is not in a batch.
     next_local: usize,
+    hand: Hand,
+    /// The local batches that it has, oldest first.
+    in_hand: VecDeque<(i64, Vec<usize>)>,
     batch: Vec<usize>,
     batch_bodies: Vec<io::Result<Body>>,
     batch_bytes: u64,
@@ -90,14 +100,17 @@ impl InFlight {
 
 impl<'s, 'a> Executor<'s, 'a> {
     /// Prepares to carry out a plan.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the replica here cannot be opened once more.
     pub fn new(
         session: &'s mut Session<'a>,
         plan: Plan,
         progress: &'s Progress,
-    ) -> Executor<'s, 'a> {
-        let partials = session.local.partials();
-        Executor {
+    ) -> Result<Executor<'s, 'a>, Failure> {
+        let partials = session.local.lock().partials();
+        let hand = Hand::start(&session.local)?;
+        Ok(Executor {
             session,
             progress,
             plan,
@@ -105,8 +118,11 @@ impl<'s, 'a> Executor<'s, 'a> {
             partials,
             awaited: VecDeque::new(),
             incoming: None,
+            inbox: None,
             unasked: VecDeque::new(),
             next_local: 0,
+            hand,
+            in_hand: VecDeque::new(),
             batch: Vec::new(),
             batch_bodies: Vec::new(),
             batch_bytes: 0,
@@ -116,7 +132,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             is_finish_sent: false,
             finished: None,
             under_way: Default::default(),
-        }
+        })
     }
 
     /// Carries everything out and ends the conversation.
@@ -124,13 +140,16 @@ impl<'s, 'a> Executor<'s, 'a> {
     /// # Errors
     /// When the connection is lost or a side's disk or index fails; what was done is stored.
     pub fn run(mut self) -> Result<Done, Failure> {
-        self.session.link.read_from(self.session.local.bodies()?);
+        self.session
+            .link
+            .read_from(self.session.local.lock().bodies()?);
         self.begin()?;
         let result = self.converse();
         if result.is_err() {
             // What has arrived is not asked for again.
             self.apply_local()?;
         }
+        self.take_from_hand(true)?;
         result?;
         self.end_local_folders()?;
         self.store_end()?;
@@ -181,7 +200,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             return Ok(());
         }
         let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
-        let outcomes = self.session.local.apply(None, &plain, Vec::new())?;
+        let outcomes = self.session.local.lock().apply(None, &plain, Vec::new())?;
         self.folders_done(Side::Local, &ops, &outcomes)
     }
 
@@ -234,6 +253,7 @@ impl<'s, 'a> Executor<'s, 'a> {
 
     fn converse(&mut self) -> Result<(), Failure> {
         loop {
+            self.take_from_hand(false)?;
             self.ask_for_bodies();
             self.send_batches()?;
             self.gather_local()?;
@@ -242,7 +262,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 return Ok(());
             }
             match self.session.link.answer()? {
-                Answer::Body(bytes, last) => self.take_body(&bytes, last)?,
+                Answer::Body(bytes, last) => self.take_body(bytes, last)?,
                 Answer::Response(Response::NoBody { why }) => self.take_no_body(&why)?,
                 Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes)?,
                 Answer::Response(Response::Finished { cursor }) if self.is_through() => {
@@ -258,10 +278,10 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     fn ask_for_bodies(&mut self) {
-        if self.awaited.len() > FETCHES_AHEAD / 2 {
+        let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
+        if count < self.unasked.len().min(FETCHES_STEP) {
             return;
         }
-        let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
         let mut lines = Vec::with_capacity(count);
         for at in self.unasked.drain(..count).collect::<Vec<_>>() {
             match self.fetch(at) {
@@ -274,8 +294,11 @@ impl<'s, 'a> Executor<'s, 'a> {
                 }
             }
         }
-        for lines in batches(lines) {
-            self.session.link.request(Request::Fetch(lines));
+        // The agent looks all of them up before it sends the first.
+        for lines in lines.chunks(FETCHES_STEP) {
+            for lines in batches(lines.to_vec()) {
+                self.session.link.request(Request::Fetch(lines));
+            }
         }
     }
 
@@ -362,7 +385,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 break;
             }
             bytes += wired(&step.op).map_or(0, |body| body.size);
-            if bytes > BATCH_BYTES && end > self.next_remote {
+            if bytes > REMOTE_BYTES && end > self.next_remote {
                 break;
             }
             end += 1;
@@ -398,6 +421,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             Some(seen) => self
                 .session
                 .local
+                .lock()
                 .locate(&[(&self.session.at(Side::Local, &seen.place), &body.digest)])?
                 .pop()
                 .flatten(),
@@ -451,10 +475,8 @@ impl<'s, 'a> Executor<'s, 'a> {
                     None => break,
                     Some(None) => {}
                     Some(Some(body)) => {
-                        self.batch_bytes += match &body {
-                            Ok(Body::Small(bytes)) => bytes.len() as u64,
-                            Ok(Body::Large(_)) | Err(_) => 0,
-                        };
+                        let new = wired(&self.plan.steps[Side::Local as usize][at].op);
+                        self.batch_bytes += new.map_or(0, |new| new.size);
                         self.batch.push(at);
                         self.batch_bodies.push(body);
                     }
@@ -463,7 +485,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 self.batch.push(at);
             }
             self.next_local += 1;
-            if self.batch.len() >= BATCH_OPS || self.batch_bytes >= BATCH_BYTES {
+            if self.batch.len() >= BATCH_OPS || self.batch_bytes >= LOCAL_BYTES {
                 self.apply_local()?;
             }
         }
@@ -481,16 +503,37 @@ impl<'s, 'a> Executor<'s, 'a> {
         if steps.is_empty() {
             return Ok(());
         }
+        while self.hand.is_busy() {
+            self.take_one_from_hand(true)?;
+        }
         let (asked, batch) = self.ask(Side::Local, &steps)?;
         let ops: Vec<Op> = steps
             .iter()
             .map(|&at| self.plan.steps[Side::Local as usize][at].op.clone())
             .collect();
-        let outcomes = self.session.local.apply(Some(batch), &ops, bodies)?;
-        self.steps_done(Side::Local, asked, &steps, &outcomes)
+        self.hand.give(batch, ops, bodies);
+        self.in_hand.push_back((asked, steps));
+        Ok(())
     }
 
-    fn take_body(&mut self, bytes: &[u8], last: bool) -> Result<(), Failure> {
+    /// Takes in what became of local batches, so far or of all.
+    fn take_from_hand(&mut self, wait: bool) -> Result<(), Failure> {
+        while self.take_one_from_hand(wait)? {}
+        Ok(())
+    }
+
+    fn take_one_from_hand(&mut self, wait: bool) -> Result<bool, Failure> {
+        let Some(outcomes) = self.hand.take(wait)? else {
+            return Ok(false);
+        };
+        let Some((asked, steps)) = self.in_hand.pop_front() else {
+            return Ok(false);
+        };
+        self.steps_done(Side::Local, asked, &steps, &outcomes)?;
+        Ok(true)
+    }
+
+    fn take_body(&mut self, bytes: Vec<u8>, last: bool) -> Result<(), Failure> {
         let Some(&at) = self.awaited.front() else {
             return Err(Failure::internal("A body came that nobody asked for"));
         };
@@ -506,16 +549,35 @@ impl<'s, 'a> Executor<'s, 'a> {
                 offset,
             ));
         }
+        self.progress.advance(0, bytes.len() as u64);
         if let Some(incoming) = &mut self.incoming {
             incoming.take(bytes);
         }
-        self.progress.advance(0, bytes.len() as u64);
         if last && let Some(incoming) = self.incoming.take() {
             self.awaited.pop_front();
-            self.arrived.insert(at, Some(incoming.finish()));
+            let body = incoming.finish().and_then(|body| self.keep(at, body));
+            self.arrived.insert(at, Some(body));
             self.has_come(at);
         }
         Ok(())
+    }
+
+    /// Brings the body of a local step into `tmp`, where it waits for its batch.
+    fn keep(&mut self, at: usize, body: Body) -> io::Result<Body> {
+        let inbox = match &mut self.inbox {
+            Some(inbox) => inbox,
+            none => {
+                let inbox = self.session.local.lock().inbox();
+                none.insert(inbox.map_err(|error| match error {
+                    maildir::Error::Io { source, .. } => source,
+                    other => io::Error::other(other),
+                })?)
+            }
+        };
+        match wired(&self.plan.steps[Side::Local as usize][at].op) {
+            Some(new) => inbox.write(new, body).map(Body::Written),
+            None => Ok(body),
+        }
     }
 
     fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
@@ -672,13 +734,15 @@ impl<'s, 'a> Executor<'s, 'a> {
                 return Ok(());
             }
         };
-        self.done.changed.extend(self.session.local.file_path(at)?);
+        self.done
+            .changed
+            .extend(self.session.local.lock().file_path(at)?);
         Ok(())
     }
 
     /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
     fn store_end(&mut self) -> Result<(), Failure> {
-        let local = self.session.local.settle()?;
+        let local = self.session.local.lock().settle()?;
         let archive = &self.session.archive;
         archive.begin()?;
         for index in 0..self.session.set.all.len() {

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod hooks;
 pub mod known;
 pub mod link;
+pub mod local;
 pub mod naming;
 pub mod pair;
 pub mod plan;

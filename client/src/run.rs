@@ -134,7 +134,7 @@ fn carry_out(session: &mut Session, plan: Plan, progress: &Progress) -> Result<D
         session.link.request(Request::Finish);
         return Ok(Done::default());
     }
-    Executor::new(session, plan, progress).run()
+    Executor::new(session, plan, progress)?.run()
 }
 
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use maildir::{Lock, Replica, Scan};
+use maildir::{Lock, Scan};
 use protocol::message::{Problem, Welcome};
 use protocol::{Cursor, Digest};
 
@@ -16,6 +16,7 @@ use crate::fold::WorkSet;
 use crate::folders::Folders;
 use crate::known::{self, Pair};
 use crate::link::Link;
+use crate::local::Local;
 use crate::plan::Direction;
 use crate::record::{Place, Side};
 
@@ -31,7 +32,7 @@ pub struct Session<'a> {
     /// What is synced.
     pub account: &'a Account,
     /// The replica here.
-    pub local: Replica,
+    pub local: Local,
     /// The agent.
     pub link: Link,
     /// How the agent introduced itself.
@@ -92,7 +93,7 @@ impl<'a> Session<'a> {
         let mut session = Session {
             account,
             deleted_lately: [local.deleted_lately()?, 0],
-            local,
+            local: Local::new(local),
             link,
             welcome,
             is_first: archive.is_empty()?,

@@ -24,6 +24,7 @@ use crate::error::{Error, Result, is_full};
 use crate::folder_scan::{path as path_of, subdir};
 use crate::hash::hash_file;
 use crate::held::Held;
+use crate::inbox::Inbox;
 use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::layout::Layout;
 use crate::notes::{Note, Notes};
@@ -43,8 +44,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) tag: protocol::Tag,
     /// Where `tmp` files are written, relative to the root.
     pub(crate) tmp_dir: Vec<u8>,
-    /// A running number for their names.
-    pub(crate) tmp_count: &'a mut u64,
+    /// Writes them, from the first one on.
+    pub(crate) inbox: &'a mut Option<Inbox>,
     pub(crate) folders: Vec<FolderRow>,
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
     /// Folder names of renames that did not happen: what is asked of them in this run is meant for other folders.
@@ -113,16 +114,9 @@ impl Applier<'_> {
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
-        let mut bodies = bodies.into_iter();
-        let mut ready = Vec::with_capacity(ops.len());
-        let mut files = Vec::new();
-        for op in ops {
-            ready.push(self.prepare(op, &mut bodies, &mut files));
-        }
-        let synced = crate::durable::sync_files(self.root, &files);
-        drop(files);
+        let (mut ready, flushed) = self.prepare(ops, bodies);
         let mut trash_names = Vec::new();
-        if let Err(error) = synced {
+        if let Err(error) = flushed {
             let outcome = outcome_of(&error);
             ready
                 .iter_mut()

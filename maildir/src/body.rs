@@ -1,7 +1,7 @@
 //! Message bytes on their way: read for sending, and collected as they arrive.
 //!
-//! A small body stays in memory until its batch is applied; a large one goes to a file in the state directory, where it
-//! also stays when the link breaks, so that the next run goes on from there.
+//! A small body is collected in memory; a large one goes to a file in the state directory, where it also stays when the
+//! link breaks, so that the next run goes on from there. Whole bodies go on to the [`crate::inbox`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,9 @@ use protocol::Digest;
 use protocol::bytes::hex;
 
 use crate::hash::hash_prefix;
+use crate::inbox::Written;
 use crate::root::{Root, stamp_of};
+use crate::stamp::FileStamp;
 
 /// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
@@ -28,6 +30,8 @@ pub enum Body {
     Small(Vec<u8>),
     /// In a file of the state directory.
     Large(PathBuf),
+    /// In `tmp`.
+    Written(Written),
 }
 
 /// A message's file as it is known to the index, for sending.
@@ -37,7 +41,8 @@ pub struct Located {
     pub(crate) dir: Vec<u8>,
     pub(crate) unique: protocol::Unique,
     pub(crate) digest: Digest,
-    pub(crate) size: u64,
+    /// What the file was when it was hashed.
+    pub(crate) stamp: FileStamp,
 }
 
 /// Opens messages for sending; may be used beside the replica, from another thread.
@@ -48,7 +53,7 @@ pub struct Bodies {
 
 /// A message that is open for sending.
 pub enum Outgoing {
-    /// All of it from the offset on, digest checked.
+    /// All of it from the offset on; it is what was hashed (I3).
     Small(Vec<u8>),
     /// A file at the offset, and how many bytes follow; the receiver checks the digest.
     Large(File, u64),
@@ -65,7 +70,7 @@ impl Bodies {
             other => other?,
         };
         let stamp = stamp_of(&file)?;
-        if stamp.size != located.size || offset > stamp.size {
+        if stamp.size != located.stamp.size || offset > stamp.size {
             return Err(changed());
         }
         if stamp.size > SMALL_BYTES_MAX {
@@ -74,7 +79,9 @@ impl Bodies {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(stamp.size).unwrap_or(0) + 1);
         file.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if Digest::of(&bytes) != located.digest {
+        // The receiver compares digests too, so hashing again what has not changed would only take time.
+        let is_same = stamp == located.stamp && bytes.len() as u64 == stamp.size;
+        if !is_same && Digest::of(&bytes) != located.digest {
             return Err(changed());
         }
         bytes.drain(..usize::try_from(offset).map_err(|_| changed())?);
@@ -137,7 +144,7 @@ impl Incoming {
     pub fn begin(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
         let mut hasher = blake3::Hasher::new();
         let to = if size <= SMALL_BYTES_MAX {
-            Store::Memory(Vec::with_capacity(usize::try_from(size).unwrap_or(0)))
+            Store::Memory(Vec::new())
         } else {
             let path = partials.path(&digest);
             match partials.open(&path, offset, &mut hasher) {
@@ -155,7 +162,7 @@ impl Incoming {
     }
 
     /// Takes the next bytes; more than were announced are an error of the peer and dropped.
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub fn take(&mut self, bytes: Vec<u8>) {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.size {
             self.to = Store::Nowhere(io::Error::new(
@@ -163,15 +170,19 @@ impl Incoming {
                 "longer than it was announced",
             ));
         }
+        self.hasher.update(&bytes);
         let written = match &mut self.to {
-            Store::Memory(memory) => {
-                memory.extend_from_slice(bytes);
+            Store::Memory(memory) if memory.is_empty() => {
+                *memory = bytes; // Most come in one piece.
                 Ok(())
             }
-            Store::File(file, _) => file.write_all(bytes),
+            Store::Memory(memory) => {
+                memory.extend_from_slice(&bytes);
+                Ok(())
+            }
+            Store::File(file, _) => file.write_all(&bytes),
             Store::Nowhere(_) => Ok(()),
         };
-        self.hasher.update(bytes);
         if let Err(error) = written {
             self.to = Store::Nowhere(error);
         }

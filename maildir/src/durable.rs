@@ -49,12 +49,18 @@ pub fn sync_parent(path: &Path) -> Result<()> {
         .context("flush", dir)
 }
 
-/// Makes freshly written files durable. Of many, only the first [`SYNCFS_FROM`] need to be open still.
-pub(crate) fn sync_files(root: &Root, files: &[File]) -> io::Result<()> {
-    if files.len() >= SYNCFS_FROM {
+/// Makes freshly written files durable: one by one where they are few, else with the whole file system.
+pub(crate) fn sync_files<'p>(
+    root: &Root,
+    paths: impl ExactSizeIterator<Item = &'p [u8]>,
+) -> io::Result<()> {
+    if paths.len() >= SYNCFS_FROM {
         return root.sync_all();
     }
-    files.iter().try_for_each(File::sync_all)
+    for path in paths {
+        root.open_file(path)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes the names in these directories durable: those that are held as what they are, the others by path. A directory

@@ -274,24 +274,28 @@ fn hash_and_put(
             join(&folder.dir, &[subdir(found.in_new), &name])
         })
         .collect();
-    let hashes = hash_files(scanner.root, &paths);
-    for (((copy, found, file), hashed), path) in files.into_iter().zip(hashes).zip(paths) {
+    let mut files: Vec<_> = files.into_iter().map(Some).collect();
+    let root = scanner.root;
+    hash_files(root, &paths, |at, hashed| {
+        let Some((copy, found, file)) = files[at].take() else {
+            return Ok(());
+        };
         match hashed {
-            Ok(hashed) => put(scanner, folder.id, copy, found, file, hashed)?,
+            Ok(hashed) => put(scanner, folder.id, copy, found, file, hashed),
             Err(error) => {
                 // It is there, but what it is is unknown until it can be read.
                 if !is_bad_timing(&error) {
                     problems.push(Problem {
-                        path: escape(&path),
+                        path: escape(&paths[at]),
                         why: error.to_string(),
                     });
                 }
                 folder.dirty = true;
                 scanner.unhashed.insert(found.unique);
+                Ok(())
             }
         }
-    }
-    Ok(())
+    })
 }
 
 /// Writes the row of a file that was hashed, as a change if it is one.

@@ -4,6 +4,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use protocol::Digest;
 
@@ -15,6 +17,8 @@ const THREADS: usize = 8;
 /// From how many files on threads are worth starting.
 const THREADS_FROM: usize = 32;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How many results may wait to be taken.
+const RESULTS_AHEAD: usize = 256;
 
 /// What hashing a file told.
 #[derive(Clone, Copy, Debug)]
@@ -70,27 +74,36 @@ pub(crate) fn hash_open(file: &mut File) -> io::Result<Hashed> {
     })
 }
 
-/// Hashes many files; results stand in the order of the paths.
-pub(crate) fn hash_files(root: &Root, paths: &[Vec<u8>]) -> Vec<io::Result<Hashed>> {
+/// Hashes many files and hands over each result with the number of its path, in any order, while others are hashed.
+///
+/// # Errors
+/// What `take` says; then the rest is left.
+pub(crate) fn hash_files<E>(
+    root: &Root,
+    paths: &[Vec<u8>],
+    mut take: impl FnMut(usize, io::Result<Hashed>) -> Result<(), E>,
+) -> Result<(), E> {
     if paths.len() < THREADS_FROM {
-        return paths.iter().map(|path| hash_file(root, path)).collect();
+        let mut all = paths.iter().enumerate();
+        return all.try_for_each(|(at, path)| take(at, hash_file(root, path)));
     }
-    let share = paths.len().div_ceil(THREADS);
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let work: Vec<_> = paths
-            .chunks(share)
-            .map(|paths| {
-                scope.spawn(|| {
-                    paths
-                        .iter()
-                        .map(|path| hash_file(root, path))
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        work.into_iter()
-            .flat_map(|work| work.join().expect("hashing does not panic"))
-            .collect()
+        let (sender, results) = sync_channel(RESULTS_AHEAD);
+        for _ in 0..THREADS {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(path) = paths.get(at) else { return };
+                    if sender.send((at, hash_file(root, path))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        results.iter().try_for_each(|(at, hashed)| take(at, hashed))
     })
 }
 

@@ -5,12 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::RenameFlags;
 
 use crate::root::{Root, split_path, stamp_in};
 use crate::stamp::FileStamp;
@@ -45,15 +44,6 @@ impl<'a> Held<'a> {
             open.insert(path.to_vec(), Rc::clone(&dir));
         }
         Ok(dir)
-    }
-
-    /// Like [`Root::create_file`].
-    pub(crate) fn create_file(&self, path: &[u8]) -> io::Result<File> {
-        let (dir, name) = split_path(path);
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.dir(dir)?, name, flags, Mode::from_raw_mode(0o666))?;
-        Ok(file.into())
     }
 
     /// Like [`Root::rename`]: never overwrites (I5).

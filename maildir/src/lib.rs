@@ -16,6 +16,7 @@ mod error;
 mod folder_scan;
 mod hash;
 mod held;
+mod inbox;
 mod index;
 pub mod layout;
 mod lock;
@@ -33,6 +34,7 @@ mod utf7;
 
 pub use body::{Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, SMALL_BYTES_MAX};
 pub use error::{Error, Result};
+pub use inbox::{Flusher, Inbox, Written};
 pub use index::has_hot_journal;
 pub use lock::Lock;
 pub use marker::MARKER_NAME;

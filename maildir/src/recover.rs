@@ -1,7 +1,7 @@
 //! What a batch that was cut off left behind, put in order before anything else is looked at.
 //!
-//! Runs under the root's lock, so nobody else's batch is under way, and every file of ours in `tmp` is a leftover. For
-//! each recorded operation the file system tells whether it happened:
+//! Runs under the root's lock, so nobody else's batch is under way. If nobody writes into `tmp` either, every file of ours
+//! there is a leftover. For each recorded operation the file system tells whether it happened:
 //! - *Create*: the file in `tmp` is there: no. It is gone: the message appeared. Then its row is written, and if the
 //!   user deleted the message meanwhile, the scan that follows makes a tombstone of it: known as deleted, not as never
 //!   there.
@@ -23,10 +23,10 @@ use protocol::message::{Fate, Reason};
 use crate::apply::Applier;
 use crate::error::{Context, Error, Result};
 use crate::hash::hash_file;
+use crate::inbox::{TMP_PREFIX, lock_alone};
 use crate::index::{FileRow, now_secs};
 use crate::notes::{self, Note};
 use crate::pending::{Begun, Pending};
-use crate::prepare::TMP_PREFIX;
 use crate::root::join;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Taken};
@@ -248,10 +248,16 @@ fn trash_leftover(applier: &mut Applier, tmp: &[u8], folder: Vec<u8>, name: Vec<
 
 /// Removes our files from `tmp`; what they held is complete elsewhere.
 fn sweep(applier: &Applier) -> Result<()> {
-    let listed = match applier.root.list(&applier.tmp_dir) {
+    let dir = &applier.tmp_dir;
+    let alone = match lock_alone(applier.root, dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.context("list", &applier.root.full(&applier.tmp_dir))?,
+        other => other.context("open", &applier.root.full(dir))?,
     };
+    if alone.is_none() {
+        return Ok(()); // Another run is writing; a later one removes what dead ones left.
+    }
+    let listed = applier.root.list(dir);
+    let listed = listed.context("list", &applier.root.full(dir))?;
     for listed in listed
         .iter()
         .filter(|listed| listed.name.starts_with(TMP_PREFIX.as_bytes()))

@@ -18,6 +18,7 @@ use crate::body::{Bodies, Body, Located, Partials};
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
+use crate::inbox::{Flusher, Inbox};
 use crate::index::{Index, now_secs};
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
@@ -70,7 +71,8 @@ pub struct Replica {
     made_root: bool,
     tag: Option<Tag>,
     told: u64,
-    tmp_count: u64,
+    /// Writes bodies into `tmp`, from the first one on.
+    inbox: Option<Inbox>,
     has_applied: bool,
     /// Folder names that are not what whoever asks must think they are.
     spoilt: BTreeSet<FolderName>,
@@ -151,7 +153,7 @@ impl Replica {
             made_root,
             tag: None,
             told: 0,
-            tmp_count: 0,
+            inbox: None,
             has_applied: false,
             spoilt: BTreeSet::new(),
         })
@@ -440,7 +442,7 @@ impl Replica {
                     dir: folder.dir.clone(),
                     unique: row.unique,
                     digest: **digest,
-                    size: row.entry.size,
+                    stamp: row.stamp,
                 }))
         };
         self.index.reading(|| wanted.iter().map(find).collect())
@@ -471,6 +473,24 @@ impl Replica {
         Ok(Bodies {
             root: self.root.try_clone().context("open", self.root.path())?,
         })
+    }
+
+    /// A way to bring bodies into `tmp` before their batch is carried out.
+    ///
+    /// # Errors
+    /// When `tmp` cannot be opened.
+    pub fn inbox(&self) -> Result<Inbox> {
+        Inbox::open(&self.root, self.tmp_dir()?).context("open tmp of", self.root.path())
+    }
+
+    /// A way to make bodies in `tmp` durable before their batch is carried out.
+    ///
+    /// # Errors
+    /// When no further descriptor is to be had.
+    pub fn flusher(&self) -> Result<Flusher> {
+        let root = self.root.try_clone();
+        let root = root.context("open the Maildir", self.root.path())?;
+        Ok(Flusher { root })
     }
 
     /// The large bodies that broke off.
@@ -517,8 +537,7 @@ impl Replica {
     }
 
     fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
-        let inbox = self.layout.dir(&FolderName::inbox());
-        let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
+        let tmp_dir = self.tmp_dir()?;
         let mut applier = Applier {
             root: &self.root,
             held: Held::new(&self.root),
@@ -526,8 +545,8 @@ impl Replica {
             index: &self.index,
             trash: &mut self.trash,
             tag: self.tag.unwrap_or(Tag([0; 8])),
-            tmp_dir: join(&inbox, &[b"tmp"]),
-            tmp_count: &mut self.tmp_count,
+            tmp_dir,
+            inbox: &mut self.inbox,
             folders: self.index.folders()?,
             dirty_dirs: BTreeSet::new(),
             spoilt: &mut self.spoilt,
@@ -535,6 +554,12 @@ impl Replica {
             notes: None,
         };
         work(&mut applier)
+    }
+
+    fn tmp_dir(&self) -> Result<Vec<u8>> {
+        let inbox = self.layout.dir(&FolderName::inbox());
+        let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
+        Ok(join(&inbox, &[b"tmp"]))
     }
 
     /// Ends a run: looks once more at what it changed, so that the next one need not, vouches for it in the marker, and

@@ -48,8 +48,10 @@ pub enum Effort {
     /// Few bytes: level 3 with long-distance matching, for links slower than the processor.
     #[default]
     Dense,
-    /// Little work: level 1, for disks and fast networks.
+    /// Little work: level 1, for fast networks.
     Fast,
+    /// Hardly any: level -100 finds long repetitions only, for pipes and whatever is as fast as they are.
+    Light,
 }
 
 /// One frame as it was read.
@@ -210,6 +212,7 @@ fn tune(encoder: &mut Encoder, effort: Option<Effort>) -> std::io::Result<()> {
         None => (3, 18, 14, 13),
         Some(Effort::Dense) => (3, 24, 0, 0),
         Some(Effort::Fast) => (1, 0, 0, 0),
+        Some(Effort::Light) => (-100, 0, 0, 0),
     };
     encoder.set_parameter(CParameter::CompressionLevel(level))?;
     encoder.set_parameter(CParameter::WindowLog(window))?;
@@ -364,14 +367,13 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-/// The first bytes of the BLAKE3 of a frame's kind and payload: a byte that was spoilt on a link below ssh's own checks,
-/// or in a memory, is an error and not another flag or another name.
+/// The CRC-32 of a frame's kind and payload: a byte that was spoilt on a link below ssh's own checks, or in a memory, is
+/// an error and not another flag or another name.
 fn check(kind: u8, bytes: &[u8]) -> [u8; 4] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[kind]).update(bytes);
-    let hash = hasher.finalize();
-    let [w, x, y, z, ..] = *hash.as_bytes();
-    [w, x, y, z]
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind]);
+    hasher.update(bytes);
+    hasher.finalize().to_le_bytes()
 }
 
 fn broken_off() -> Error {

@@ -34,46 +34,92 @@ impl Write for Timed {
     }
 }
 
-/// Chooses how hard to compress bodies, anew after every few megabytes: a link that keeps us waiting is worth the
-/// processor's time, one that does not is not.
+/// Chooses how hard to compress bodies. Bytes are dear on a slow link. On a fast one whoever is slowest decides, link or
+/// either processor, and nobody here knows which that is: so two efforts are tried, and the faster one goes on.
 struct Pace {
+    effort: Effort,
+    /// How many bytes of bodies a second went out with each of the two, when it was last tried.
+    speeds: [f64; 2],
+    /// How many bytes of bodies are sent before the pace is looked at.
+    period: u64,
+    sent: u64,
     begun: Instant,
     blocked_ns: u64,
-    bytes: u64,
+    written: u64,
 }
 
-/// After how many bytes of bodies the pace is looked at.
-const PACE_BYTES: u64 = 2 << 20;
+/// How many bytes of bodies tell whether the link is slow.
+const LOOK_BYTES: u64 = 2 << 20;
+/// How many bytes tell how fast an effort is: more than what is under way to the client.
+const TRIAL_BYTES: u64 = 16 << 20;
+/// For how many bytes a choice is good.
+const CHOICE_BYTES: u64 = 128 << 20;
+/// From how many compressed bytes a second on hard work saves less on a link than it takes: 200 Mbit/s.
+const FAST_LINK_BYTES: f64 = 25e6;
 
 impl Pace {
     fn new(output: &Output) -> Pace {
-        // Until it is known better, bytes are dear: most runs end before it is.
-        output.lock().set_effort(Effort::Dense);
-        Pace {
+        let mut pace = Pace {
+            // Until it is known better, bytes are dear: most runs end before it is.
+            effort: Effort::Dense,
+            speeds: [0.0; 2],
+            period: LOOK_BYTES,
+            sent: 0,
             begun: Instant::now(),
-            blocked_ns: output.1.load(Ordering::Relaxed),
-            bytes: 0,
-        }
+            blocked_ns: 0,
+            written: 0,
+        };
+        pace.begin(output, Effort::Dense, LOOK_BYTES);
+        pace
+    }
+
+    fn begin(&mut self, output: &Output, effort: Effort, period: u64) {
+        let mut writer = output.lock();
+        writer.set_effort(effort);
+        (self.effort, self.period, self.sent) = (effort, period, 0);
+        (self.begun, self.written) = (Instant::now(), writer.bytes_written());
+        self.blocked_ns = output.1.load(Ordering::Relaxed);
     }
 
     fn sent(&mut self, output: &Output, bytes: u64) {
-        self.bytes += bytes;
-        if self.bytes < PACE_BYTES {
+        self.sent += bytes;
+        let looks = self.sent - bytes < LOOK_BYTES && self.sent >= LOOK_BYTES;
+        if !looks && self.sent < self.period {
             return;
         }
-        let blocked = output.1.load(Ordering::Relaxed) - self.blocked_ns;
-        let passed = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let is_link_slow = blocked > passed / 2;
-        output.lock().set_effort(if is_link_slow {
-            Effort::Dense
-        } else {
-            Effort::Fast
-        });
-        *self = Pace {
-            begun: Instant::now(),
-            blocked_ns: self.blocked_ns + blocked,
-            bytes: 0,
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let blocked_ns = output.1.load(Ordering::Relaxed) - self.blocked_ns;
+        let rate = (output.lock().bytes_written() - self.written) as f64 / seconds;
+        if blocked_ns as f64 > seconds * 5e8 && rate < FAST_LINK_BYTES {
+            self.speeds = [0.0; 2];
+            return self.begin(output, Effort::Dense, LOOK_BYTES);
+        }
+        if self.sent < self.period {
+            return;
+        }
+        let speed = self.sent as f64 / seconds;
+        let (effort, period) = match self.effort {
+            Effort::Dense => (Effort::Fast, TRIAL_BYTES),
+            Effort::Fast => self.choose(0, speed, Effort::Light),
+            Effort::Light => self.choose(1, speed, Effort::Fast),
         };
+        self.begin(output, effort, period);
+    }
+
+    /// What comes after an effort was tried, or was good for long enough.
+    fn choose(&mut self, this: usize, speed: f64, other: Effort) -> (Effort, u64) {
+        self.speeds[this] = speed;
+        if self.period == CHOICE_BYTES {
+            return (other, TRIAL_BYTES);
+        }
+        let is_other_faster = self.speeds[1 - this] > speed;
+        if self.speeds[1 - this] == 0.0 {
+            (other, TRIAL_BYTES)
+        } else if is_other_faster {
+            (other, CHOICE_BYTES)
+        } else {
+            (self.effort, CHOICE_BYTES)
+        }
     }
 }
 

@@ -381,7 +381,7 @@ impl Agent {
         loop {
             match self.frames.recv()? {
                 Frame::Body { bytes, last } => {
-                    incoming.take(&bytes);
+                    incoming.take(bytes);
                     if last {
                         return Ok(incoming.finish());
                     }

@@ -1,13 +1,13 @@
 //! What came and was not looked at yet: between the thread that reads and the driver, limited by bytes.
 //!
-//! The driver stops for a disk now and then. Meanwhile the agent must not wait, so a batch's worth is read ahead; and
+//! The driver has other things to do now and then. Meanwhile the agent must not wait, so some bytes are read ahead; and
 //! most bodies are small, so nobody is woken who is not waiting.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many bytes are read ahead of the driver.
-const BYTES_AHEAD: usize = 8 << 20;
+const BYTES_AHEAD: usize = 4 << 20;
 
 /// What is queued, and who waits.
 struct State<T> {

@@ -69,7 +69,7 @@ impl Session<'_> {
             .iter()
             .map(|seen| seen.place.clone())
             .collect();
-        for change in self.local.manifest(number)? {
+        for change in self.local.lock().manifest(number)? {
             let place = Place {
                 folder: id,
                 unique: change.unique.clone(),

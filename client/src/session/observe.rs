@@ -25,7 +25,7 @@ impl Session<'_> {
         self.set = WorkSet::load(&self.archive)?;
         self.observe_local()?;
         for batch in self.archive.unanswered(Side::Local)? {
-            if let Some(fates) = self.local.fates(batch)? {
+            if let Some(fates) = self.local.lock().fates(batch)? {
                 self.set.learn_fates(batch, fates);
             }
         }
@@ -67,7 +67,7 @@ impl Session<'_> {
     fn observe_local(&mut self) -> Result<(), Failure> {
         let cursor = self.archive.get::<Cursor>("local_cursor")?;
         let known = match cursor {
-            Some(cursor) => self.local.knows(&cursor)?,
+            Some(cursor) => self.local.lock().knows(&cursor)?,
             None => false,
         };
         let since = cursor.filter(|_| known).map_or(0, |cursor| cursor.number);
@@ -75,13 +75,13 @@ impl Session<'_> {
         if is_new_life {
             self.begin_new_life(Side::Local)?;
         }
-        let mut folders = self.local.folders_since(since)?;
+        let mut folders = self.local.lock().folders_since(since)?;
         folders.retain(|folder| known || !folder.gone);
         // The messages of a folder that is gone are told under its number, so it goes after them.
         let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
         self.take_folders(Side::Local, &live);
         let mut changes = Vec::new();
-        self.local.changes_since(since, |change| {
+        self.local.lock().changes_since(since, |change| {
             if known || !change.gone {
                 changes.push(change);
             }

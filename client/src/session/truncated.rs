@@ -55,7 +55,7 @@ impl Session<'_> {
         lines: Vec<Prefix>,
     ) -> Result<Vec<Option<Digest>>, Failure> {
         let (mut remote, mut answers) = (Vec::new(), Vec::new());
-        let bodies = self.local.bodies()?;
+        let bodies = self.local.lock().bodies()?;
         for ((_, side, _), line) in asked.iter().zip(lines) {
             answers.push(match side {
                 Side::Local => {
@@ -65,6 +65,7 @@ impl Session<'_> {
                 Side::Remote => {
                     let located = self
                         .local
+                        .lock()
                         .locate(&[(&line.at, &line.digest)])?
                         .pop()
                         .flatten();

@@ -110,6 +110,6 @@ fn the_frame_of_a_finish_has_its_golden_bytes() {
     writer.message(&Request::Finish).expect("writes");
     writer.finish().expect("ends");
     drop(writer);
-    assert_eq!(hex(&unwrap(&stream)), "0100000001c681339c04");
-    assert!(DOCUMENT.contains("`01000000 01 c681339c 04`"));
+    assert_eq!(hex(&unwrap(&stream)), "0100000001a7e7af5f04");
+    assert!(DOCUMENT.contains("`01000000 01 a7e7af5f 04`"));
 }

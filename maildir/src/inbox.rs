@@ -1,0 +1,311 @@
+//! Bodies that have come and wait in `tmp` for their batch.
+//!
+//! They are written while earlier batches are carried out, so without the root's lock. Therefore `tmp` has a lock of its
+//! own: whoever writes holds it shared, and only who gets it alone may take what lies there for leftovers.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use protocol::bytes::hex;
+use protocol::message::NewBody;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use crate::body::Body;
+use crate::durable::sync_files;
+use crate::hash::hash_open;
+use crate::root::{Root, join, set_mtime, stamp_of};
+use crate::stamp::FileStamp;
+
+/// The beginning of the names of our files in `tmp`.
+pub(crate) const TMP_PREFIX: &str = "maildir-sync-";
+
+/// Writes bodies into `tmp`; may be used beside the replica, from another thread.
+#[derive(Debug)]
+pub struct Inbox {
+    root: Root,
+    /// `tmp`, relative to the root.
+    dir: Vec<u8>,
+    held: Arc<File>,
+    prefix: String,
+    count: u64,
+}
+
+/// A body in `tmp`, complete and with its time; removed when it is dropped without having been used.
+#[derive(Debug)]
+pub struct Written {
+    dir: Arc<File>,
+    name: String,
+    pub(crate) path: Vec<u8>,
+    pub(crate) stamp: FileStamp,
+    pub(crate) is_durable: bool,
+    is_used: bool,
+}
+
+impl Written {
+    /// From here on somebody else sees to the file.
+    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp) {
+        self.is_used = true;
+        (std::mem::take(&mut self.path), self.stamp)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if !self.is_used
+            && let Err(error) = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty())
+        {
+            tracing::debug!("Cannot remove {} from tmp: {error}", self.name); // The next run does.
+        }
+    }
+}
+
+impl Inbox {
+    /// Opens `tmp` of a folder, which is made if it is missing.
+    pub(crate) fn open(root: &Root, dir: Vec<u8>) -> io::Result<Inbox> {
+        let held = Arc::new(open_tmp(root, &dir)?);
+        let random = crate::random::<8>().map_err(io::Error::other)?;
+        Ok(Inbox {
+            root: root.try_clone()?,
+            dir,
+            held,
+            prefix: format!("{TMP_PREFIX}{}", hex(&random)),
+            count: 0,
+        })
+    }
+
+    /// Writes a body whose digest was checked.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write(&mut self, body: &NewBody, bytes: Body) -> io::Result<Written> {
+        let written = match &bytes {
+            Body::Written(_) => Err(io::ErrorKind::InvalidInput.into()), // It is there already.
+            Body::Small(bytes) => self.fill(body, |file| file.write_all(bytes)),
+            // Copied, because a file that is made here has the group that files get here.
+            Body::Large(path) => self.fill(body, |file| {
+                let copied = io::copy(&mut File::open(path)?, file)?;
+                if copied == body.size {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::Interrupted.into())
+                }
+            }),
+        }?;
+        if let Body::Large(path) = &bytes {
+            let _ = std::fs::remove_file(path); // It lies in tmp now; left behind it would only be found again.
+        }
+        Ok(written)
+    }
+
+    /// Copies a message of this replica, whose digest is compared.
+    pub(crate) fn copy(&mut self, body: &NewBody, mut source: File) -> io::Result<Written> {
+        // std copies inside the kernel where it can, which shares blocks on file systems that do.
+        let written = self.fill(body, |file| io::copy(&mut source, file).map(|_| ()))?;
+        let hashed = hash_open(&mut self.root.open_file(&written.path)?)?;
+        if hashed.digest == body.digest {
+            Ok(written)
+        } else {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    }
+
+    fn fill(
+        &mut self,
+        body: &NewBody,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<Written> {
+        let (mut file, mut written) = self.create()?;
+        fill(&mut file)?;
+        set_mtime(&file, body.mtime_ns)?;
+        written.stamp = stamp_of(&file)?;
+        Ok(written)
+    }
+
+    fn create(&mut self) -> io::Result<(File, Written)> {
+        self.count += 1;
+        let name = format!("{}-{}", self.prefix, self.count);
+        let file = match self.create_named(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.held = Arc::new(open_tmp(&self.root, &self.dir)?);
+                self.create_named(&name)
+            }
+            other => other,
+        }?;
+        let written = Written {
+            dir: Arc::clone(&self.held),
+            path: join(&self.dir, &[name.as_bytes()]),
+            name,
+            stamp: FileStamp::default(),
+            is_durable: false,
+            is_used: false,
+        };
+        Ok((file, written))
+    }
+
+    fn create_named(&self, name: &str) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // The umask decides what group and others may do, as with every delivery agent.
+        let file = rustix::fs::openat(&*self.held, name, flags, Mode::from_raw_mode(0o666))?;
+        Ok(file.into())
+    }
+}
+
+/// Makes bodies in `tmp` durable; may be used beside the replica, from another thread.
+#[derive(Debug)]
+pub struct Flusher {
+    pub(crate) root: Root,
+}
+
+impl Flusher {
+    /// Flushes the bodies of a batch; where the disk refuses, they count as not to be had.
+    pub fn flush(&self, bodies: &mut [io::Result<Body>]) {
+        let written = bodies.iter_mut().filter_map(|body| match body {
+            Ok(Body::Written(written)) => Some(written),
+            Ok(Body::Small(_) | Body::Large(_)) | Err(_) => None,
+        });
+        let mut written: Vec<_> = written.collect();
+        match sync_files(&self.root, written.iter().map(|written| &written.path[..])) {
+            Ok(()) => written
+                .iter_mut()
+                .for_each(|written| written.is_durable = true),
+            Err(error) => {
+                for body in bodies.iter_mut().filter(|body| body.is_ok()) {
+                    *body = Err(copy_of(&error));
+                }
+            }
+        }
+    }
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error.kind().into(),
+    }
+}
+
+/// Opens `tmp`, and holds its lock shared as long as it is open.
+fn open_tmp(root: &Root, dir: &[u8]) -> io::Result<File> {
+    let opened = match root.open_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            root.make_dir(dir)?;
+            root.open_dir(dir)
+        }
+        other => other,
+    }?;
+    let held = File::from(opened);
+    if let Err(error) = held.lock_shared() {
+        // Then another run may take our files for leftovers: their messages wait for the run after.
+        tracing::debug!("tmp cannot be locked: {error}");
+    }
+    Ok(held)
+}
+
+/// Nobody writes into `tmp` as long as what is returned is held; `None` where somebody does. Asked under the root's lock.
+pub(crate) fn lock_alone(root: &Root, dir: &[u8]) -> io::Result<Option<File>> {
+    let held = File::from(root.open_dir(dir)?);
+    match held.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(held)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use protocol::message::{At, Source};
+    use protocol::{Digest, FolderName, Info, Op, Outcome, Unique};
+
+    use super::*;
+    use crate::layout::Setting;
+    use crate::{Options, Replica};
+
+    const BYTES: &[u8] = b"Subject: on its way\n\n";
+
+    fn open(root: &Path, state: &str) -> Replica {
+        let options = Options {
+            root: root.join("mail"),
+            state_dir: root.join(state),
+            trash_dir: None,
+            trash_days: 30,
+            client: "test".to_owned(),
+            dry_run: false,
+            checksum: false,
+            expect: None,
+            adopt: false,
+            create: true,
+            layout: Setting::default(),
+        };
+        Replica::open(options).expect("it opens")
+    }
+
+    fn new_body() -> NewBody {
+        NewBody {
+            digest: Digest::of(BYTES),
+            size: BYTES.len() as u64,
+            mtime_ns: 1_000_000_000,
+            source: Source::Body { offset: 0 },
+        }
+    }
+
+    fn in_tmp(root: &Path) -> usize {
+        let names = std::fs::read_dir(root.join("mail/tmp")).expect("tmp is there");
+        names.count()
+    }
+
+    #[test]
+    fn what_one_run_writes_another_takes_for_no_leftover() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut one = open(dir.path(), "one");
+        one.scan().expect("it scans");
+        let mut inbox = one.inbox().expect("tmp opens");
+        let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        let mut bodies = vec![written.map(Body::Written)];
+        one.flusher().expect("it opens").flush(&mut bodies);
+        assert!(matches!(&bodies[..], [Ok(Body::Written(written))] if written.is_durable));
+        assert_eq!(in_tmp(dir.path()), 1);
+        open(dir.path(), "two").scan().expect("it scans");
+        assert_eq!(in_tmp(dir.path()), 1, "it is still there");
+        let op = Op::Create {
+            at: At {
+                folder: FolderName::inbox(),
+                unique: Unique::new(b"1.a.b").expect("a name"),
+                copy: 0,
+            },
+            in_new: true,
+            info: Info::default(),
+            body: new_body(),
+        };
+        let made = Op::MakeFolder {
+            name: FolderName::inbox(),
+        };
+        one.apply(None, &[made], Vec::new()).expect("it is made");
+        let outcomes = one.apply(None, &[op], bodies).expect("it is applied");
+        assert!(
+            matches!(outcomes[..], [Outcome::Done { .. }]),
+            "{outcomes:?}"
+        );
+        let bytes = std::fs::read(dir.path().join("mail/new/1.a.b"));
+        assert_eq!(bytes.expect("it arrived"), BYTES);
+        assert_eq!(in_tmp(dir.path()), 0);
+    }
+
+    #[test]
+    fn what_a_dead_run_left_goes_and_what_nobody_uses_goes_at_once() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let one = open(dir.path(), "one");
+        let mut inbox = one.inbox().expect("tmp opens");
+        let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        drop(written.expect("it is written"));
+        assert_eq!(in_tmp(dir.path()), 0, "nobody used it");
+        let left = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        std::mem::forget(left.expect("it is written").into_file());
+        drop((inbox, one));
+        assert_eq!(in_tmp(dir.path()), 1);
+        open(dir.path(), "two").scan().expect("it scans");
+        assert_eq!(in_tmp(dir.path()), 0, "it was swept away");
+    }
+}
