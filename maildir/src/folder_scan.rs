@@ -1,6 +1,5 @@
 //! Reading one folder: listing, comparing with its rows, hashing what differs.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use protocol::bytes::escape;
@@ -162,34 +161,11 @@ fn compare(
     mut listing: Listing,
     is_settled: bool,
 ) -> Result<()> {
-    let mut rows: BTreeMap<Unique, Vec<FileRow>> = BTreeMap::new();
-    for file in scanner.index.files_of(row.id)? {
-        rows.entry(file.unique.clone()).or_default().push(file);
-    }
-    let mut groups: BTreeMap<Unique, Vec<Found>> = BTreeMap::new();
-    for found in listing.found {
-        groups.entry(found.unique.clone()).or_default().push(found);
-    }
     row.messages = 0;
-    let mut to_hash = Vec::new();
-    for (unique, group) in groups {
-        let known = rows.entry(unique).or_default();
-        for (copy, found) in assign_copies(group, known) {
-            row.messages += 1;
-            let at = known.iter().position(|file| file.copy == copy);
-            let file = at.map(|at| known.swap_remove(at));
-            match file {
-                Some(file) if is_same(&file, &found) && !scanner.checksum => {}
-                file => to_hash.push((copy, found, file)),
-            }
-        }
-    }
+    let Pairing {
+        to_hash, missing, ..
+    } = pair(scanner, row, std::mem::take(&mut listing.found))?;
     hash_and_put(scanner, row, to_hash, &mut listing.problems)?;
-    let missing: Vec<FileRow> = rows
-        .into_values()
-        .flatten()
-        .filter(|file| !file.gone)
-        .collect();
     // What is missing elsewhere may be here, and was not seen.
     if is_settled {
         scanner.unsettled.remove(&row.id);
@@ -203,6 +179,87 @@ fn compare(
     scanner.index.begin()?;
     scanner.index.put_folder(row)?;
     scanner.index.replace_problems(row.id, &listing.problems)
+}
+
+/// The files and the rows of a folder, which come in one order of unique names: a large folder is compared without its
+/// rows being held.
+struct Pairing {
+    checksum: bool,
+    found: std::iter::Peekable<std::vec::IntoIter<Found>>,
+    messages: u64,
+    to_hash: Vec<(u16, Found, Option<FileRow>)>,
+    missing: Vec<FileRow>,
+}
+
+fn pair(scanner: &Scanner, row: &mut FolderRow, mut found: Vec<Found>) -> Result<Pairing> {
+    found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
+    let mut pairing = Pairing {
+        checksum: scanner.checksum,
+        found: found.into_iter().peekable(),
+        messages: 0,
+        to_hash: Vec::new(),
+        missing: Vec::new(),
+    };
+    let mut known: Vec<FileRow> = Vec::new();
+    scanner.index.each_of(row.id, |file| {
+        if known
+            .first()
+            .is_some_and(|first| first.unique != file.unique)
+        {
+            pairing.take(&mut known);
+        }
+        known.push(file);
+        Ok(())
+    })?;
+    pairing.take(&mut known);
+    pairing.take_new(None);
+    row.messages = pairing.messages;
+    Ok(pairing)
+}
+
+impl Pairing {
+    /// Takes the rows of one unique name.
+    fn take(&mut self, known: &mut Vec<FileRow>) {
+        let Some(unique) = known.first().map(|file| file.unique.clone()) else {
+            return;
+        };
+        self.take_new(Some(&unique));
+        let mut group = Vec::new();
+        while let Some(found) = self.found.next_if(|found| found.unique == unique) {
+            group.push(found);
+        }
+        self.pair(group, known);
+        self.missing
+            .extend(known.drain(..).filter(|file| !file.gone));
+    }
+
+    /// Takes the files before a name, or all: none of them has a row.
+    fn take_new(&mut self, before: Option<&Unique>) {
+        while let Some(first) = self
+            .found
+            .next_if(|found| before.is_none_or(|before| found.unique < *before))
+        {
+            let unique = first.unique.clone();
+            let mut group = vec![first];
+            while let Some(found) = self.found.next_if(|found| found.unique == unique) {
+                group.push(found);
+            }
+            self.pair(group, &mut Vec::new());
+        }
+    }
+
+    /// Pairs the files of one unique name with its rows, which are taken out.
+    fn pair(&mut self, group: Vec<Found>, known: &mut Vec<FileRow>) {
+        for (copy, found) in assign_copies(group, known) {
+            self.messages += 1;
+            let at = known.iter().position(|file| file.copy == copy);
+            let file = at.map(|at| known.swap_remove(at));
+            match file {
+                Some(file) if is_same(&file, &found) && !self.checksum => {}
+                file => self.to_hash.push((copy, found, file)),
+            }
+        }
+    }
 }
 
 fn is_same(file: &FileRow, found: &Found) -> bool {

@@ -418,11 +418,20 @@ impl Index {
     /// All rows of a folder, tombstones too, in order of (unique, copy).
     pub(crate) fn files_of(&self, folder: u32) -> Result<Vec<FileRow>> {
         let mut rows = Vec::new();
-        self.each_file("folder = ?1 ORDER BY uniq, copy", [folder], |row| {
+        self.each_of(folder, |row| {
             rows.push(row);
             Ok(())
         })?;
         Ok(rows)
+    }
+
+    /// The same, one after the other.
+    pub(crate) fn each_of(
+        &self,
+        folder: u32,
+        take: impl FnMut(FileRow) -> Result<()>,
+    ) -> Result<()> {
+        self.each_file("folder = ?1 ORDER BY uniq, copy", [folder], take)
     }
 
     pub(crate) fn file_at(
