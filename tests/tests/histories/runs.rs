@@ -33,9 +33,19 @@ impl History {
     fn run(&mut self, client: usize, invocation: Invocation) -> Run {
         self.note(format!("{client}: {invocation}"));
         let before = [self.view(0), self.view(client)];
-        let run = invocation.run();
+        let run = invocation.clone().run();
         self.note_outcome(&run);
         self.after(&before);
+        // Backups that were put back make trees grow over the number from which two of them are not joined unasked.
+        let is_asked = run.code == Some(4) && run.stderr.contains("Run again with --adopt");
+        if is_asked && self.adopting.contains(&client) {
+            assert_eq!(
+                [self.view(0), self.view(client)],
+                before,
+                "it did something"
+            );
+            return self.run(client, invocation.args(&["--adopt"]));
+        }
         run
     }
 
