@@ -49,18 +49,13 @@ pub fn sync_parent(path: &Path) -> Result<()> {
         .context("flush", dir)
 }
 
-/// Makes freshly written files durable: one by one where they are few, else with the whole file system.
-pub(crate) fn sync_files<'p>(
-    root: &Root,
-    paths: impl ExactSizeIterator<Item = &'p [u8]>,
-) -> io::Result<()> {
-    if paths.len() >= SYNCFS_FROM {
+/// Makes freshly written files durable: one by one where they are few and open still, else with the whole file system. A
+/// file that was closed may not tell any more that its bytes could not be written; the file system does.
+pub(crate) fn sync_files(root: &Root, files: &[Option<&File>]) -> io::Result<()> {
+    if files.len() >= SYNCFS_FROM || files.iter().any(Option::is_none) {
         return root.sync_all();
     }
-    for path in paths {
-        root.open_file(path)?.sync_all()?;
-    }
-    Ok(())
+    files.iter().flatten().try_for_each(|file| file.sync_all())
 }
 
 /// Makes the names in these directories durable: those that are held as what they are, the others by path. A directory

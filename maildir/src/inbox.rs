@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::bytes::hex;
@@ -12,7 +13,7 @@ use protocol::message::NewBody;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::body::Body;
-use crate::durable::sync_files;
+use crate::durable::{SYNCFS_FROM, sync_files};
 use crate::hash::hash_open;
 use crate::root::{Root, join, set_mtime, stamp_of};
 use crate::stamp::FileStamp;
@@ -29,6 +30,8 @@ pub struct Inbox {
     held: Arc<File>,
     prefix: String,
     count: u64,
+    /// Shared by the bodies whose files are open still.
+    open: Arc<()>,
 }
 
 /// A body in `tmp`, complete and with its time; removed when it is dropped without having been used.
@@ -40,12 +43,26 @@ pub struct Written {
     pub(crate) stamp: FileStamp,
     pub(crate) is_durable: bool,
     is_used: bool,
+    /// Where it was collected, if it was large: kept until its batch begins, so that nothing of it is sent again.
+    partial: Option<PathBuf>,
+    /// Its file, for flushing, as long as few are open.
+    pub(crate) open: Option<Open>,
+}
+
+/// A file that is kept open, and counted.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) file: File,
+    _counted: Arc<()>,
 }
 
 impl Written {
     /// From here on somebody else sees to the file.
     pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp) {
         self.is_used = true;
+        if let Some(partial) = &self.partial {
+            let _ = std::fs::remove_file(partial); // Left behind it would only be found again.
+        }
         (std::mem::take(&mut self.path), self.stamp)
     }
 }
@@ -71,6 +88,7 @@ impl Inbox {
             held,
             prefix: format!("{TMP_PREFIX}{}", hex(&random)),
             count: 0,
+            open: Arc::new(()),
         })
     }
 
@@ -79,7 +97,7 @@ impl Inbox {
     /// # Errors
     /// The disk's.
     pub fn write(&mut self, body: &NewBody, bytes: Body) -> io::Result<Written> {
-        let written = match &bytes {
+        let mut written = match &bytes {
             Body::Written(_) => Err(io::ErrorKind::InvalidInput.into()), // It is there already.
             Body::Small(bytes) => self.fill(body, |file| file.write_all(bytes)),
             // Copied, because a file that is made here has the group that files get here.
@@ -92,8 +110,8 @@ impl Inbox {
                 }
             }),
         }?;
-        if let Body::Large(path) = &bytes {
-            let _ = std::fs::remove_file(path); // It lies in tmp now; left behind it would only be found again.
+        if let Body::Large(path) = bytes {
+            written.partial = Some(path);
         }
         Ok(written)
     }
@@ -119,6 +137,10 @@ impl Inbox {
         fill(&mut file)?;
         set_mtime(&file, body.mtime_ns)?;
         written.stamp = stamp_of(&file)?;
+        if Arc::strong_count(&self.open) <= SYNCFS_FROM {
+            let _counted = Arc::clone(&self.open);
+            written.open = Some(Open { file, _counted });
+        }
         Ok(written)
     }
 
@@ -139,6 +161,8 @@ impl Inbox {
             stamp: FileStamp::default(),
             is_durable: false,
             is_used: false,
+            partial: None,
+            open: None,
         };
         Ok((file, written))
     }
@@ -166,10 +190,10 @@ impl Flusher {
             Ok(Body::Small(_) | Body::Large(_)) | Err(_) => None,
         });
         let mut written: Vec<_> = written.collect();
-        match sync_files(&self.root, written.iter().map(|written| &written.path[..])) {
+        match flush(&self.root, written.iter().map(|written| &**written)) {
             Ok(()) => written
                 .iter_mut()
-                .for_each(|written| written.is_durable = true),
+                .for_each(|written| (written.is_durable, written.open) = (true, None)),
             Err(error) => {
                 for body in bodies.iter_mut().filter(|body| body.is_ok()) {
                     *body = Err(copy_of(&error));
@@ -177,6 +201,14 @@ impl Flusher {
             }
         }
     }
+}
+
+/// Makes bodies in `tmp` durable.
+pub(crate) fn flush<'w>(root: &Root, written: impl Iterator<Item = &'w Written>) -> io::Result<()> {
+    let files: Vec<Option<&File>> = written
+        .map(|written| written.open.as_ref().map(|open| &open.file))
+        .collect();
+    sync_files(root, &files)
 }
 
 fn copy_of(error: &io::Error) -> io::Error {
@@ -307,5 +339,39 @@ mod tests {
         assert_eq!(in_tmp(dir.path()), 1);
         open(dir.path(), "two").scan().expect("it scans");
         assert_eq!(in_tmp(dir.path()), 0, "it was swept away");
+    }
+
+    #[test]
+    fn a_large_body_stays_where_it_was_collected_until_its_batch_begins() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let one = open(dir.path(), "one");
+        let mut inbox = one.inbox().expect("tmp opens");
+        let partial = dir.path().join("partial");
+        std::fs::write(&partial, BYTES).expect("it is collected");
+        let written = inbox.write(&new_body(), Body::Large(partial.clone()));
+        drop(written.expect("it is written"));
+        assert!(partial.exists(), "nobody used it, so the next run does");
+        let written = inbox.write(&new_body(), Body::Large(partial.clone()));
+        let (tmp, _) = written.expect("it is written").into_file();
+        assert!(!partial.exists());
+        let bytes = std::fs::read(one.path().join(std::str::from_utf8(&tmp).expect("a name")));
+        assert_eq!(bytes.expect("it lies in tmp"), BYTES);
+    }
+
+    #[test]
+    fn few_files_stay_open_for_flushing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let one = open(dir.path(), "one");
+        let mut inbox = one.inbox().expect("tmp opens");
+        let mut write = || {
+            let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+            written.expect("it is written")
+        };
+        let many: Vec<Written> = (0..20).map(|_| write()).collect();
+        let open = |written: &&Written| written.open.is_some();
+        assert_eq!(many.iter().filter(open).count(), SYNCFS_FROM);
+        assert!(write().open.is_none());
+        drop(many);
+        assert!(write().open.is_some(), "those are closed");
     }
 }

@@ -7,9 +7,8 @@ use protocol::{Op, Outcome};
 
 use crate::apply::{Applier, new_body, outcome_of};
 use crate::body::Body;
-use crate::durable::sync_files;
 use crate::folder_scan::path as path_of;
-use crate::inbox::{Inbox, Written};
+use crate::inbox::{Inbox, Written, flush};
 use crate::stamp::FileStamp;
 
 /// What step 1 prepared for an operation.
@@ -29,22 +28,19 @@ impl Applier<'_> {
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> (Vec<Ready>, io::Result<()>) {
-        let (mut ready, mut fresh) = (Vec::with_capacity(ops.len()), Vec::new());
         let mut bodies = bodies.into_iter();
-        for op in ops {
-            ready.push(match self.written(op, &mut bodies) {
-                None => Ready::Plain,
-                Some(Ok(written)) => {
-                    let is_durable = written.is_durable;
-                    let (tmp, stamp) = written.into_file();
-                    fresh.extend((!is_durable).then(|| tmp.clone()));
-                    Ready::Written { tmp, stamp }
-                }
-                Some(Err(error)) => Ready::No(outcome_of(&error)),
-            });
-        }
-        let flushed = sync_files(self.root, fresh.iter().map(Vec::as_slice));
-        (ready, flushed)
+        let prepared: Vec<_> = ops.iter().map(|op| self.written(op, &mut bodies)).collect();
+        let written = prepared.iter().flatten().flatten();
+        let flushed = flush(self.root, written.filter(|written| !written.is_durable));
+        let ready = prepared.into_iter().map(|prepared| match prepared {
+            None => Ready::Plain,
+            Some(Ok(written)) => {
+                let (tmp, stamp) = written.into_file();
+                Ready::Written { tmp, stamp }
+            }
+            Some(Err(error)) => Ready::No(outcome_of(&error)),
+        });
+        (ready.collect(), flushed)
     }
 
     /// The new bytes of an operation in `tmp`, if it has any.

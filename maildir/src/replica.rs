@@ -488,7 +488,7 @@ impl Replica {
     /// # Errors
     /// When no further descriptor is to be had.
     pub fn flusher(&self) -> Result<Flusher> {
-        let root = self.root.try_clone();
+        let root = self.root.reopen();
         let root = root.context("open the Maildir", self.root.path())?;
         Ok(Flusher { root })
     }

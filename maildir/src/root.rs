@@ -57,6 +57,14 @@ impl Root {
         })
     }
 
+    /// The same directory, opened once more: whoever flushes by it hears of every error, whoever else was told.
+    pub(crate) fn reopen(&self) -> io::Result<Root> {
+        Ok(Root {
+            fd: self.open_dir(b"")?,
+            path: self.path.clone(),
+        })
+    }
+
     fn open_beneath(&self, relative: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let relative = if relative.is_empty() { b"." } else { relative };
         let resolve =
