@@ -1,16 +1,20 @@
 //! The replica on this side, and the threads that carry batches out on it: disks are waited for there, while the driver
 //! takes in what comes and asks for more.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Replica};
+use maildir::{Body, Inbox, Incoming, Replica};
+use protocol::message::NewBody;
 use protocol::{BatchId, Op, Outcome};
 
 /// How many batches are under way at once: one is flushed, one is carried out, and one waits. Their bodies lie in `tmp`.
 const BATCHES_AHEAD: usize = 3;
+/// How many bodies may wait, in memory, to be written into `tmp`.
+const BODIES_AHEAD: usize = 16;
 
 /// A replica that two threads use in turns.
 #[derive(Clone)]
@@ -29,6 +33,14 @@ impl Local {
     }
 }
 
+/// What the writing thread gets.
+enum Work {
+    /// Bytes that have come, to be checked and written.
+    Body(NewBody, Incoming),
+    /// A batch, to which so many of the oldest bodies belong.
+    Batch(Job, usize),
+}
+
 /// One batch, with its bodies in order.
 struct Job {
     batch: BatchId,
@@ -36,12 +48,13 @@ struct Job {
     bodies: Vec<io::Result<Body>>,
 }
 
-/// Carries batches out, in the order in which it gets them: one thread makes their bodies durable, the next one does the
-/// rest, so that a batch is flushed while the one before it is carried out.
+/// Carries batches out, in the order in which it gets them: one thread writes bodies into `tmp` as they come, one makes
+/// those of a batch durable, and one does the rest, so that three batches are in work at once.
 pub struct Hand {
-    jobs: Option<SyncSender<Job>>,
+    work: Option<SyncSender<Work>>,
     results: Receiver<maildir::Result<Vec<Outcome>>>,
     under_way: usize,
+    has_failed: bool,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -51,22 +64,25 @@ impl Hand {
     /// # Errors
     /// When no further descriptor is to be had.
     pub fn start(local: &Local) -> maildir::Result<Hand> {
-        let (jobs, to_do) = sync_channel::<Job>(BATCHES_AHEAD);
+        let (work, to_do) = sync_channel(BODIES_AHEAD);
+        let (written, to_flush) = sync_channel::<Job>(BATCHES_AHEAD);
         let (flushed, to_apply) = sync_channel::<Job>(BATCHES_AHEAD);
         let (done, results) = sync_channel(BATCHES_AHEAD);
         let flusher = local.lock().flusher()?;
         let flushing = std::thread::spawn(move || {
-            for mut job in to_do {
+            for mut job in to_flush {
                 flusher.flush(&mut job.bodies);
                 if flushed.send(job).is_err() {
                     return;
                 }
             }
         });
-        let local = local.clone();
+        let replica = local.clone();
+        let writing = std::thread::spawn(move || write_bodies(&replica, to_do, &written));
+        let replica = local.clone();
         let applying = std::thread::spawn(move || {
             for job in to_apply {
-                let result = local.lock().apply(Some(job.batch), &job.ops, job.bodies);
+                let result = replica.lock().apply(Some(job.batch), &job.ops, job.bodies);
                 // After a failure nothing more is begun: the driver hears of it and ends the run.
                 let is_failed = result.is_err();
                 if done.send(result).is_err() || is_failed {
@@ -75,11 +91,18 @@ impl Hand {
             }
         });
         Ok(Hand {
-            jobs: Some(jobs),
+            work: Some(work),
             results,
             under_way: 0,
-            threads: vec![flushing, applying],
+            has_failed: false,
+            threads: vec![writing, flushing, applying],
         })
+    }
+
+    /// Whether a further batch would only wait for the disk.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.under_way + 1 >= BATCHES_AHEAD
     }
 
     /// Whether another batch has to wait for the outcome of an earlier one.
@@ -88,38 +111,200 @@ impl Hand {
         self.under_way == BATCHES_AHEAD
     }
 
-    /// Hands a batch over.
-    pub fn give(&mut self, batch: BatchId, ops: Vec<Op>, bodies: Vec<io::Result<Body>>) {
-        let jobs = self.jobs.as_ref();
-        // A thread that is gone has failed, and its last result tells why.
-        let is_given = jobs.is_some_and(|jobs| jobs.send(Job { batch, ops, bodies }).is_ok());
-        self.under_way += usize::from(is_given);
+    /// Hands over a body that has come; its batch follows, after those of earlier bodies.
+    pub fn bring(&mut self, new: NewBody, incoming: Incoming) {
+        self.send(Work::Body(new, incoming));
+    }
+
+    /// Hands over a batch, to which the `count` oldest bodies belong that no earlier one had.
+    pub fn give(&mut self, batch: BatchId, ops: Vec<Op>, count: usize) {
+        let job = Job {
+            batch,
+            ops,
+            bodies: Vec::new(),
+        };
+        self.under_way += usize::from(self.send(Work::Batch(job, count)));
+    }
+
+    /// Whether somebody took it: after a failure nobody does, and its result has told why.
+    fn send(&self, work: Work) -> bool {
+        let to = self.work.as_ref().filter(|_| !self.has_failed);
+        to.is_some_and(|to| to.send(work).is_ok())
     }
 
     /// The outcome of the oldest batch under way, if it is there; it is waited for if `wait` says so.
     ///
     /// # Errors
-    /// What the replica said.
+    /// What the replica said; after that nothing more is done.
     pub fn take(&mut self, wait: bool) -> maildir::Result<Option<Vec<Outcome>>> {
         let result = match wait {
             _ if self.under_way == 0 => None,
             true => Some(self.results.recv().expect("every batch is answered")),
             false => self.results.try_recv().ok(),
         };
-        self.under_way = match &result {
-            Some(Ok(_)) => self.under_way - 1,
-            Some(Err(_)) => 0, // It does nothing more.
-            None => self.under_way,
-        };
+        match &result {
+            Some(Ok(_)) => self.under_way -= 1,
+            Some(Err(_)) => (self.under_way, self.has_failed) = (0, true),
+            None => {}
+        }
         result.transpose()
     }
 }
 
+/// Writes bodies as they come, and passes batches on with those that are theirs.
+fn write_bodies(local: &Local, work: Receiver<Work>, written: &SyncSender<Job>) {
+    let (mut inbox, mut waiting) = (None, VecDeque::new());
+    for work in work {
+        match work {
+            Work::Body(new, incoming) => {
+                let body = incoming.finish();
+                waiting.push_back(body.and_then(|body| write(local, &mut inbox, &new, body)));
+            }
+            Work::Batch(mut job, count) => {
+                job.bodies = waiting.drain(..count).collect();
+                if written.send(job).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Brings a body into `tmp`, where it waits for its batch.
+fn write(local: &Local, inbox: &mut Option<Inbox>, new: &NewBody, body: Body) -> io::Result<Body> {
+    let inbox = match inbox {
+        Some(inbox) => inbox,
+        none => none.insert(local.lock().inbox().map_err(|error| match error {
+            maildir::Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })?),
+    };
+    inbox.write(new, body).map(Body::Written)
+}
+
 impl Drop for Hand {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.work = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join(); // Had it panicked, its results would have ended, and the run with them.
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use maildir::{MARKER_NAME, Options};
+    use protocol::message::{At, Source};
+    use protocol::{Digest, FolderName, Info, Unique};
+
+    use super::*;
+
+    fn open(dir: &Path) -> Replica {
+        let replica = Replica::open(Options {
+            root: dir.join("mail"),
+            state_dir: dir.join("state"),
+            trash_dir: None,
+            trash_days: 30,
+            client: "test".to_owned(),
+            dry_run: false,
+            checksum: false,
+            expect: None,
+            adopt: false,
+            create: true,
+            layout: maildir::layout::Setting::default(),
+        });
+        let mut replica = replica.expect("it opens");
+        replica.scan().expect("it scans");
+        replica
+    }
+
+    fn make_inbox(replica: &mut Replica) {
+        let inbox = Op::MakeFolder {
+            name: FolderName::inbox(),
+        };
+        let made = replica.apply(None, &[inbox], Vec::new());
+        made.expect("INBOX is made");
+    }
+
+    /// A batch of new messages, whose bytes are their names.
+    fn give(hand: &mut Hand, local: &Local, names: &[&str]) {
+        let mut ops = Vec::new();
+        for name in names {
+            let body = NewBody {
+                digest: Digest::of(name.as_bytes()),
+                size: name.len() as u64,
+                mtime_ns: 1_000_000_000,
+                source: Source::Body { offset: 0 },
+            };
+            let partials = local.lock().partials();
+            let mut incoming = Incoming::begin(&partials, body.digest, body.size, 0);
+            let bytes = if name.starts_with("bad") { "???" } else { name };
+            incoming.take(bytes.as_bytes().to_vec());
+            hand.bring(body.clone(), incoming);
+            ops.push(Op::Create {
+                at: At {
+                    folder: FolderName::inbox(),
+                    unique: Unique::new(name.as_bytes()).expect("a name"),
+                    copy: 0,
+                },
+                in_new: true,
+                info: Info::default(),
+                body,
+            });
+        }
+        let batch = BatchId(maildir::random().expect("random bytes"));
+        hand.give(batch, ops, names.len());
+    }
+
+    fn in_tmp(dir: &Path) -> usize {
+        fs::read_dir(dir.join("mail/tmp")).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn each_batch_gets_its_own_bodies() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut replica = open(dir.path());
+        make_inbox(&mut replica);
+        let local = Local::new(replica);
+        let mut hand = Hand::start(&local).expect("it starts");
+        give(&mut hand, &local, &["1.a", "bad", "2.b"]);
+        give(&mut hand, &local, &["3.c"]);
+        let mut outcomes: Vec<Vec<bool>> = Vec::new();
+        while let Some(some) = hand.take(true).expect("it is applied") {
+            outcomes.push(
+                some.iter()
+                    .map(|one| matches!(one, Outcome::Done { .. }))
+                    .collect(),
+            );
+        }
+        assert_eq!(outcomes, [vec![true, false, true], vec![true]]);
+        for name in ["1.a", "2.b", "3.c"] {
+            let bytes = fs::read(dir.path().join("mail/new").join(name));
+            assert_eq!(bytes.expect("it is there"), name.as_bytes());
+        }
+        assert_eq!(in_tmp(dir.path()), 0);
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_done_and_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        make_inbox(&mut open(dir.path()));
+        let local = Local::new(open(dir.path()));
+        // A run's first batch appends its tag to the marker.
+        let marker = dir.path().join("mail").join(MARKER_NAME);
+        fs::remove_file(&marker).expect("it was there");
+        fs::create_dir(&marker).expect("it can be made");
+        let mut hand = Hand::start(&local).expect("it starts");
+        give(&mut hand, &local, &["1.a"]);
+        give(&mut hand, &local, &["2.b"]);
+        assert!(hand.take(true).is_err());
+        give(&mut hand, &local, &["3.c"]);
+        assert!(matches!(hand.take(true), Ok(None)));
+        drop(hand);
+        assert_eq!(in_tmp(dir.path()), 0);
+        assert!(!dir.path().join("mail/new/1.a").exists());
     }
 }

@@ -127,13 +127,13 @@ pub struct Incoming {
     digest: Digest,
     size: u64,
     received: u64,
-    hasher: blake3::Hasher,
     to: Store,
 }
 
 enum Store {
     Memory(Vec<u8>),
-    File(File, PathBuf),
+    /// It is hashed as it comes.
+    File(File, PathBuf, Box<blake3::Hasher>),
     /// The disk refused; the rest is thrown away so that the stream goes on.
     Nowhere(io::Error),
 }
@@ -142,13 +142,12 @@ impl Incoming {
     /// Begins a body of which `offset` bytes are in the partial file already.
     #[must_use]
     pub fn begin(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
-        let mut hasher = blake3::Hasher::new();
         let to = if size <= SMALL_BYTES_MAX {
             Store::Memory(Vec::new())
         } else {
-            let path = partials.path(&digest);
+            let (path, mut hasher) = (partials.path(&digest), Box::default());
             match partials.open(&path, offset, &mut hasher) {
-                Ok(file) => Store::File(file, path),
+                Ok(file) => Store::File(file, path, hasher),
                 Err(error) => Store::Nowhere(error),
             }
         };
@@ -156,7 +155,6 @@ impl Incoming {
             digest,
             size,
             received: offset,
-            hasher,
             to,
         }
     }
@@ -170,7 +168,6 @@ impl Incoming {
                 "longer than it was announced",
             ));
         }
-        self.hasher.update(&bytes);
         let written = match &mut self.to {
             Store::Memory(memory) if memory.is_empty() => {
                 *memory = bytes; // Most come in one piece.
@@ -180,7 +177,10 @@ impl Incoming {
                 memory.extend_from_slice(&bytes);
                 Ok(())
             }
-            Store::File(file, _) => file.write_all(&bytes),
+            Store::File(file, _, hasher) => {
+                hasher.update(&bytes);
+                file.write_all(&bytes)
+            }
             Store::Nowhere(_) => Ok(()),
         };
         if let Err(error) = written {
@@ -193,17 +193,18 @@ impl Incoming {
     /// # Errors
     /// `InvalidData` when it is not the one that was announced; else what the disk said.
     pub fn finish(self) -> io::Result<Body> {
-        let is_right = self.received == self.size
-            && Digest::new(*self.hasher.finalize().as_bytes()) == self.digest;
+        let is_right = |digest: Digest| self.received == self.size && digest == self.digest;
         match self.to {
             Store::Nowhere(error) => Err(error),
-            Store::File(_, path) if !is_right => {
+            Store::Memory(bytes) if is_right(Digest::of(&bytes)) => Ok(Body::Small(bytes)),
+            Store::Memory(_) => Err(wrong()),
+            Store::File(_, path, hasher) => {
+                if is_right(Digest::new(*hasher.finalize().as_bytes())) {
+                    return Ok(Body::Large(path));
+                }
                 fs::remove_file(path)?; // Resuming would only repeat it.
                 Err(wrong())
             }
-            Store::Memory(_) if !is_right => Err(wrong()),
-            Store::Memory(bytes) => Ok(Body::Small(bytes)),
-            Store::File(_, path) => Ok(Body::Large(path)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod arguments;
+mod pace;
 mod serve;
 
 use std::fs::File;

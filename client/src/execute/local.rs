@@ -1,0 +1,215 @@
+//! What is carried out on this side: bodies that are asked for, taken in, and given to the hand in batches.
+
+use maildir::{Incoming, SMALL_BYTES_MAX};
+use protocol::codec::batches;
+use protocol::message::{At, Fetch, NewBody};
+use protocol::{Op, Request};
+
+use super::{BATCH_OPS, Executor, copies, must_follow, wired};
+use crate::failure::Failure;
+use crate::record::Side;
+
+/// How many bytes of bodies a batch has at most, but for a single larger one; they lie in `tmp`.
+const BATCH_BYTES: u64 = 16 << 20;
+/// By how much a batch grows at most while the disk is busy with earlier ones: flushing costs per batch.
+const GROWTH: usize = 4;
+/// How many bodies are asked for ahead of what has come.
+const FETCHES_AHEAD: usize = 4096;
+/// How many are asked for at once, once so many are under way.
+const FETCHES_STEP: usize = 256;
+
+impl Executor<'_, '_> {
+    pub(super) fn ask_for_bodies(&mut self) {
+        let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
+        if count < self.unasked.len().min(FETCHES_STEP) {
+            return;
+        }
+        let mut lines = Vec::with_capacity(count);
+        for at in self.unasked.drain(..count).collect::<Vec<_>>() {
+            match self.fetch(at) {
+                Some(line) => {
+                    self.awaited.push_back(at);
+                    lines.push(line);
+                }
+                None => {
+                    self.arrived.insert(at, false);
+                }
+            }
+        }
+        // The agent looks all of them up before it sends the first.
+        for lines in lines.chunks(FETCHES_STEP) {
+            for lines in batches(lines.to_vec()) {
+                self.session.link.request(Request::Fetch(lines));
+            }
+        }
+    }
+
+    /// Where the body of a local step lies at the other end, and from which byte on it is wanted.
+    fn fetch(&self, at: usize) -> Option<Fetch> {
+        let step = &self.plan.steps[Side::Local as usize][at];
+        let body = wired(&step.op)?;
+        let place = &self.session.set.all[step.index]
+            .record
+            .remote
+            .as_ref()?
+            .place;
+        let renaming = &self.plan.renaming[Side::Remote as usize];
+        let folders = &self.session.folders;
+        Some(Fetch {
+            at: At {
+                folder: folders.name_then(Side::Remote, place.folder, renaming),
+                unique: place.unique.clone(),
+                copy: place.copy,
+            },
+            digest: body.digest,
+            offset: self.kept_bytes(body),
+        })
+    }
+
+    /// How much of a body an earlier run left here.
+    pub(super) fn kept_bytes(&self, body: &NewBody) -> u64 {
+        if body.size > SMALL_BYTES_MAX {
+            self.partials.length(&body.digest).min(body.size)
+        } else {
+            0
+        }
+    }
+
+    /// Puts local steps into the batch as far as their bodies have come, and applies it when it is full or the last.
+    pub(super) fn gather_local(&mut self) -> Result<(), Failure> {
+        let total = self.plan.steps[Side::Local as usize].len();
+        while self.next_local < total {
+            let at = self.next_local;
+            let index = self.plan.steps[Side::Local as usize][at].index;
+            if self.under_way[Side::Remote as usize].contains(&index) {
+                // Its outcome must come first, and may wait for what is in the batch.
+                return self.apply_local();
+            }
+            let steps = &self.plan.steps[Side::Local as usize];
+            if copies(&steps[at].op)
+                && self
+                    .batch
+                    .iter()
+                    .any(|&before| must_follow(&steps[at], std::slice::from_ref(&steps[before])))
+            {
+                self.apply_local()?;
+            }
+            if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
+                match self.arrived.remove(&at) {
+                    None => break,
+                    Some(false) => {}
+                    Some(true) => {
+                        self.batch_bytes += new.size;
+                        self.batch_bodies += 1;
+                        self.batch.push(at);
+                    }
+                }
+            } else {
+                self.batch.push(at);
+            }
+            self.next_local += 1;
+            if self.is_batch_full() {
+                self.apply_local()?;
+            }
+        }
+        if self.next_local == total {
+            self.apply_local()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// While earlier batches keep the disk busy, a batch may as well grow.
+    fn is_batch_full(&self) -> bool {
+        let growth = if self.hand.is_working() { GROWTH } else { 1 };
+        self.batch.len() >= BATCH_OPS * growth || self.batch_bytes >= BATCH_BYTES * growth as u64
+    }
+
+    pub(super) fn apply_local(&mut self) -> Result<(), Failure> {
+        let steps = std::mem::take(&mut self.batch);
+        let bodies = std::mem::take(&mut self.batch_bodies);
+        self.batch_bytes = 0;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        while self.hand.is_busy() {
+            self.take_one_from_hand(true)?;
+        }
+        let (asked, batch) = self.ask(Side::Local, &steps)?;
+        let ops: Vec<Op> = steps
+            .iter()
+            .map(|&at| self.plan.steps[Side::Local as usize][at].op.clone())
+            .collect();
+        self.hand.give(batch, ops, bodies);
+        self.in_hand.push_back((asked, steps));
+        Ok(())
+    }
+
+    /// Takes in what became of local batches, so far or of all.
+    pub(super) fn take_from_hand(&mut self, wait: bool) -> Result<(), Failure> {
+        while self.take_one_from_hand(wait)? {}
+        Ok(())
+    }
+
+    fn take_one_from_hand(&mut self, wait: bool) -> Result<bool, Failure> {
+        let Some(outcomes) = self.hand.take(wait)? else {
+            return Ok(false);
+        };
+        let Some((asked, steps)) = self.in_hand.pop_front() else {
+            return Ok(false);
+        };
+        self.steps_done(Side::Local, asked, &steps, &outcomes)?;
+        Ok(true)
+    }
+
+    pub(super) fn take_body(&mut self, bytes: Vec<u8>, last: bool) -> Result<(), Failure> {
+        let Some(&at) = self.awaited.front() else {
+            return Err(Failure::internal("A body came that nobody asked for"));
+        };
+        if self.incoming.is_none() {
+            let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
+                return Err(Failure::internal("A body came for a step that needs none"));
+            };
+            let offset = self.kept_bytes(body);
+            self.incoming = Some(Incoming::begin(
+                &self.partials,
+                body.digest,
+                body.size,
+                offset,
+            ));
+        }
+        self.progress.advance(0, bytes.len() as u64);
+        if let Some(incoming) = &mut self.incoming {
+            incoming.take(bytes);
+        }
+        if last && let Some(incoming) = self.incoming.take() {
+            self.awaited.pop_front();
+            if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
+                self.hand.bring(new.clone(), incoming);
+            }
+            self.arrived.insert(at, true);
+            self.has_come(at);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
+        let Some(at) = self.awaited.pop_front() else {
+            return Err(Failure::internal(
+                "A body was refused that nobody asked for",
+            ));
+        };
+        if !why.is_empty() {
+            let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
+            self.problem(name, why);
+        }
+        self.arrived.insert(at, false);
+        self.has_come(at);
+        Ok(())
+    }
+
+    fn has_come(&mut self, at: usize) {
+        let index = self.plan.steps[Side::Local as usize][at].index;
+        self.under_way[Side::Local as usize].remove(&index);
+    }
+}

@@ -1,0 +1,188 @@
+//! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
+
+use protocol::{BatchId, Entry, Info, Op, Outcome};
+
+use super::{Executor, new_body};
+use crate::archive::Asked;
+use crate::failure::Failure;
+use crate::plan::{Kind, Step};
+use crate::record::{Seen, Side, State};
+
+impl Executor<'_, '_> {
+    /// Records what is about to be asked of a side.
+    pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<(i64, BatchId), Failure> {
+        let asked: Vec<Asked> = steps
+            .iter()
+            .map(|&at| {
+                let step = &self.plan.steps[side as usize][at];
+                let work = &self.session.set.all[step.index];
+                let (stored, record) = (work.stored.clone(), work.record.clone());
+                Asked {
+                    side,
+                    stored,
+                    record,
+                    target: step.target.clone(),
+                }
+            })
+            .collect();
+        let batch = BatchId(maildir::random()?);
+        Ok((self.session.archive.ask(side, batch, &asked)?, batch))
+    }
+
+    /// Takes in what became of a batch, and stores what is agreed now, in one transaction.
+    pub(super) fn steps_done(
+        &mut self,
+        side: Side,
+        asked: i64,
+        steps: &[usize],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
+        self.session.archive.begin()?;
+        if side == Side::Remote {
+            for &at in steps {
+                let index = self.plan.steps[Side::Remote as usize][at].index;
+                self.under_way[Side::Remote as usize].remove(&index);
+            }
+        }
+        for (&at, outcome) in steps.iter().zip(outcomes) {
+            self.progress.advance(1, 0);
+            let step = self.plan.steps[side as usize][at].clone();
+            match outcome {
+                Outcome::Done { seq } => self.step_done(side, &step, *seq)?,
+                Outcome::Failed { why } => {
+                    let name = self.describe(&step);
+                    self.problem(name, why);
+                }
+                Outcome::Full { why } => self.stop_adding(why),
+                Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
+            }
+        }
+        self.session.archive.answered(asked)?;
+        Ok(self.session.archive.commit()?)
+    }
+
+    fn step_done(&mut self, side: Side, step: &Step, seq: u64) -> Result<(), Failure> {
+        if !step.is_detour {
+            self.count(side, step);
+            let name = self.describe(step);
+            let place = if side == Side::Local { "here" } else { "there" };
+            tracing::info!("{place}: {:?} {name}", step.kind);
+        }
+        if side == Side::Local && self.session.account.post_hook.is_some() {
+            self.note_changed(step)?;
+        }
+        let set = &mut self.session.set;
+        let before = set.unlink(step.index, side);
+        if let Some(state) = &step.target {
+            let source = set.all[step.index]
+                .record
+                .seen(side.other())
+                .map(|seen| seen.entry.clone());
+            let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
+            set.link(
+                step.index,
+                side,
+                Seen {
+                    place: state.place.clone(),
+                    entry,
+                    seq,
+                    touched: false,
+                },
+            );
+        }
+        if step.forget {
+            set.forget(step.index);
+        }
+        Ok(set.store(&self.session.archive, step.index)?)
+    }
+
+    pub(super) fn describe(&self, step: &Step) -> String {
+        let record = &self.session.set.all[step.index].record;
+        let place = step.target.as_ref().map(|state| &state.place);
+        let seen = record
+            .local
+            .as_ref()
+            .or(record.remote.as_ref())
+            .map(|seen| &seen.place);
+        place.or(seen).map_or_else(String::new, |place| {
+            format!(
+                "{}/{}",
+                self.session.folders.name(place.folder),
+                place.unique
+            )
+        })
+    }
+
+    fn count(&mut self, side: Side, step: &Step) {
+        let tally = &mut self.done.tallies[side as usize];
+        *match step.kind {
+            Kind::New => &mut tally.new,
+            Kind::Copied => &mut tally.copied,
+            Kind::Moved => &mut tally.moved,
+            Kind::Flags => &mut tally.flags,
+            Kind::Replaced => &mut tally.replaced,
+            Kind::Deleted => &mut tally.deleted,
+        } += 1;
+    }
+
+    fn note_changed(&mut self, step: &Step) -> Result<(), Failure> {
+        let at = match &step.op {
+            Op::Create { at, .. } | Op::Retire { at, .. } => at,
+            Op::Update { to, .. } => to,
+            Op::MakeFolder { .. }
+            | Op::RenameFolder { .. }
+            | Op::RemoveFolder { .. }
+            | Op::Confirm { .. } => {
+                return Ok(());
+            }
+        };
+        self.done
+            .changed
+            .extend(self.session.local.lock().file_path(at)?);
+        Ok(())
+    }
+
+    /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
+    pub(super) fn store_end(&mut self) -> Result<(), Failure> {
+        let local = self.session.local.lock().settle()?;
+        let archive = &self.session.archive;
+        archive.begin()?;
+        for index in 0..self.session.set.all.len() {
+            if self.session.set.all[index].is_dirty {
+                self.session.set.store(archive, index)?;
+            }
+        }
+        self.session.folders.save(archive)?;
+        archive.set("local_cursor", &local)?;
+        if let Some(remote) = self.finished {
+            archive.set("remote_cursor", &remote)?;
+        }
+        Ok(archive.commit()?)
+    }
+}
+
+/// What a side holds after an operation, as far as this side needs to know it.
+fn entry_after(op: &Op, before: Option<Entry>, source: Option<Entry>, state: &State) -> Entry {
+    let info = before
+        .as_ref()
+        .or(source.as_ref())
+        .map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
+    let body = new_body(op);
+    let (size, mtime_ns) = match (body, &before) {
+        (Some(body), _) => (body.size, body.mtime_ns),
+        (None, Some(entry)) => (entry.size, entry.mtime_ns),
+        (None, None) => (0, 0),
+    };
+    let damaged = match (body, &before) {
+        (None, Some(entry)) => entry.damaged,
+        (Some(_), _) | (None, None) => source.is_some_and(|source| source.damaged),
+    };
+    Entry {
+        in_new: state.in_new,
+        info,
+        digest: state.digest,
+        size,
+        mtime_ns,
+        damaged,
+    }
+}

@@ -1,0 +1,214 @@
+//! How hard bodies are compressed.
+//!
+//! Bytes are dear on a slow link. On a fast one whoever is slowest decides, link or either processor, and nobody here knows
+//! which that is: so two efforts are tried, and the faster one goes on. Pure: the clock and the output are read by whoever
+//! asks.
+
+use std::time::Duration;
+
+use protocol::frame::Effort;
+
+/// For how many bytes of bodies work is done before it is looked whether the link is slow.
+const LOOK_BYTES: u64 = 2 << 20;
+/// How many bytes tell how fast a lighter effort is, and whether the link is slow after all: more than what is under way
+/// to the client, and more than what it does not take in while its disk is busy for a moment.
+const TRIAL_BYTES: u64 = 16 << 20;
+/// For how many bytes a choice is good.
+const CHOICE_BYTES: u64 = 128 << 20;
+/// From how many compressed bytes a second on hard work saves less on a link than it takes: 200 Mbit/s.
+const FAST_LINK_BYTES: f64 = 25e6;
+
+/// What clock and output said at one moment, since the same beginning.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Reading {
+    /// How long it is since then.
+    pub(crate) elapsed: Duration,
+    /// For how long of that writing has blocked.
+    pub(crate) blocked: Duration,
+    /// How many compressed bytes were written.
+    pub(crate) written: u64,
+}
+
+/// The effort that goes on, and how that is found.
+pub(crate) struct Pace {
+    effort: Effort,
+    /// How many bytes of bodies a second went out with [`Effort::Fast`] and [`Effort::Light`], when it was last tried.
+    speeds: [Option<f64>; 2],
+    /// For how many bytes of bodies the effort is good.
+    period: u64,
+    /// How many of them went out, and when the first one did.
+    sent: u64,
+    begun: Duration,
+    /// How many went out since the link was last looked at, and what was read then.
+    unseen: u64,
+    looked: Reading,
+}
+
+impl Pace {
+    /// Until it is known better, bytes are dear: most runs end before it is.
+    pub(crate) fn new(now: Reading) -> Pace {
+        Pace {
+            effort: Effort::Dense,
+            speeds: [None; 2],
+            period: LOOK_BYTES,
+            sent: 0,
+            begun: now.elapsed,
+            unseen: 0,
+            looked: now,
+        }
+    }
+
+    /// Takes in that so many bytes of bodies went out; tells with which effort it goes on, where that may be another.
+    pub(crate) fn sent(&mut self, bytes: u64, read: impl FnOnce() -> Reading) -> Option<Effort> {
+        self.sent += bytes;
+        self.unseen += bytes;
+        let look = match self.effort {
+            Effort::Dense => LOOK_BYTES,
+            Effort::Fast | Effort::Light => TRIAL_BYTES,
+        };
+        if self.unseen < look {
+            return None;
+        }
+        let now = read();
+        let is_slow = is_slow(&self.looked, &now);
+        (self.unseen, self.looked) = (0, now);
+        let (effort, period) = if is_slow {
+            self.speeds = [None; 2];
+            (Effort::Dense, LOOK_BYTES)
+        } else if self.sent >= self.period {
+            let seconds = (now.elapsed - self.begun).as_secs_f64();
+            self.choose(self.sent as f64 / seconds)
+        } else {
+            return None;
+        };
+        (self.effort, self.period) = (effort, period);
+        (self.sent, self.begun) = (0, now.elapsed);
+        Some(effort)
+    }
+
+    /// What comes after an effort was tried, or was good for long enough; `speed` is what it had.
+    fn choose(&mut self, speed: f64) -> (Effort, u64) {
+        let (this, other) = match self.effort {
+            Effort::Dense => return (Effort::Fast, TRIAL_BYTES),
+            Effort::Fast => (0, Effort::Light),
+            Effort::Light => (1, Effort::Fast),
+        };
+        self.speeds[this] = Some(speed);
+        match self.speeds[1 - this] {
+            _ if self.period == CHOICE_BYTES => (other, TRIAL_BYTES),
+            None => (other, TRIAL_BYTES),
+            Some(others) if others > speed => (other, CHOICE_BYTES),
+            Some(_) => (self.effort, CHOICE_BYTES),
+        }
+    }
+}
+
+/// Whether between two readings the link was what was waited for, and is slow itself.
+fn is_slow(before: &Reading, now: &Reading) -> bool {
+    let elapsed = now.elapsed - before.elapsed;
+    let rate = (now.written - before.written) as f64 / elapsed.as_secs_f64();
+    (now.blocked - before.blocked) * 2 > elapsed && rate < FAST_LINK_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link and two processors: how fast bodies go out with each effort, and whether the link is what holds them up.
+    struct World {
+        now: Reading,
+        mib_a_second: fn(Effort) -> f64,
+        is_link_slow: bool,
+    }
+
+    impl World {
+        /// Sends so many MiB of bodies; returns with which effort each went out.
+        fn send(&mut self, pace: &mut Pace, mib: usize) -> Vec<Effort> {
+            let one = |_| {
+                let effort = pace.effort;
+                let took = Duration::from_secs_f64(1.0 / (self.mib_a_second)(effort));
+                self.now.elapsed += took;
+                self.now.written += 1 << 19; // Half of what it was.
+                if self.is_link_slow {
+                    self.now.blocked += took;
+                }
+                let told = pace.sent(1 << 20, || self.now);
+                assert!(told.is_none_or(|told| told == pace.effort));
+                effort
+            };
+            (0..mib).map(one).collect()
+        }
+    }
+
+    fn count(efforts: &[Effort], effort: Effort) -> usize {
+        efforts.iter().filter(|&&one| one == effort).count()
+    }
+
+    #[test]
+    fn bytes_are_dear_until_it_is_known_better_and_on_a_slow_link() {
+        let mut world = World {
+            now: Reading::default(),
+            mib_a_second: |_| 1.5,
+            is_link_slow: true,
+        };
+        let efforts = world.send(&mut Pace::new(world.now), 500);
+        assert_eq!(count(&efforts, Effort::Dense), 500);
+    }
+
+    #[test]
+    fn on_a_fast_link_the_faster_effort_goes_on() {
+        let fast_wins: fn(Effort) -> f64 =
+            |effort| if effort == Effort::Light { 50.0 } else { 100.0 };
+        let light_wins: fn(Effort) -> f64 = |effort| {
+            if effort == Effort::Light {
+                400.0
+            } else {
+                100.0
+            }
+        };
+        for (mib_a_second, best) in [(fast_wins, Effort::Fast), (light_wins, Effort::Light)] {
+            let mut world = World {
+                now: Reading::default(),
+                mib_a_second,
+                is_link_slow: false,
+            };
+            let efforts = world.send(&mut Pace::new(world.now), 1000);
+            assert_eq!(count(&efforts[..2], Effort::Dense), 2);
+            assert_eq!(count(&efforts, Effort::Dense), 2, "{efforts:?}");
+            assert!(count(&efforts, best) > 800, "{efforts:?}");
+            assert!(
+                count(&efforts[500..], best) < 500,
+                "the other is tried again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_that_becomes_slow_is_noticed_within_a_trial() {
+        let mut world = World {
+            now: Reading::default(),
+            mib_a_second: |_| 100.0,
+            is_link_slow: false,
+        };
+        let mut pace = Pace::new(world.now);
+        world.send(&mut pace, 60);
+        assert_ne!(pace.effort, Effort::Dense);
+        (world.is_link_slow, world.mib_a_second) = (true, |_| 1.5);
+        let efforts = world.send(&mut pace, 100);
+        assert!(count(&efforts, Effort::Dense) >= 84, "{efforts:?}");
+        (world.is_link_slow, world.mib_a_second) = (false, |_| 100.0);
+        let efforts = world.send(&mut pace, 100);
+        assert!(count(&efforts, Effort::Dense) <= 4, "{efforts:?}");
+    }
+
+    #[test]
+    fn a_busy_client_is_no_slow_link() {
+        let mut world = World {
+            now: Reading::default(),
+            mib_a_second: |_| 100.0,
+            is_link_slow: true, // It blocks, but 50 MiB a second go through.
+        };
+        let efforts = world.send(&mut Pace::new(world.now), 100);
+        assert_eq!(count(&efforts, Effort::Dense), 2, "{efforts:?}");
+    }
+}
