@@ -93,6 +93,19 @@ pub struct Asked {
     pub target: Option<State>,
 }
 
+/// The same while it is asked; the order of the fields is the stored format of [`Asked`].
+#[derive(Clone, Copy, Serialize)]
+pub struct Asking<'a> {
+    /// Of whom.
+    pub side: Side,
+    /// Where the record is stored.
+    pub stored: &'a Stored,
+    /// The record.
+    pub record: &'a Record,
+    /// What the message shall be on that side; `None` for gone.
+    pub target: Option<&'a State>,
+}
+
 /// A folder as base and both sides know it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Folder {
@@ -350,7 +363,7 @@ impl Archive {
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn ask(&self, side: Side, batch: BatchId, lines: &[Asked]) -> Result<i64> {
+    pub fn ask(&self, side: Side, batch: BatchId, lines: &[Asking]) -> Result<i64> {
         self.execute(
             "INSERT INTO asked (side, batch, lines) VALUES (?1, ?2, ?3)",
             params![side as u8, batch.0, encode_state(lines)],

@@ -4,7 +4,7 @@
 //! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
 //! which they were asked for; remote ones go out in batches with their bodies behind them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use maildir::{Incoming, Partials};
@@ -61,15 +61,15 @@ pub struct Executor<'s, 'a> {
     batch: Vec<usize>,
     batch_bodies: usize,
     batch_bytes: u64,
-    /// The local steps whose bodies the hand has, or will never get.
-    arrived: HashMap<usize, bool>,
+    /// Of each local step: whether the hand has its body, or will never get it.
+    arrived: Vec<Option<bool>>,
     /// The next remote step that was not sent.
     next_remote: usize,
     in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
     is_finish_sent: bool,
     finished: Option<Cursor>,
     /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
-    under_way: [HashSet<usize>; 2],
+    under_way: [Vec<bool>; 2],
 }
 
 /// What an answer from the agent will be about.
@@ -114,7 +114,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             batch: Vec::new(),
             batch_bodies: 0,
             batch_bytes: 0,
-            arrived: HashMap::new(),
+            arrived: Vec::new(),
             next_remote: 0,
             in_flight: VecDeque::new(),
             is_finish_sent: false,
@@ -151,11 +151,14 @@ impl<'s, 'a> Executor<'s, 'a> {
         let local = std::mem::take(&mut self.plan.before[Side::Local as usize]);
         self.apply_local_folders(local)?;
         for side in Side::BOTH {
-            let wired = self.plan.steps[side as usize]
-                .iter()
-                .filter(|step| wired(&step.op).is_some());
-            self.under_way[side as usize] = wired.map(|step| step.index).collect();
+            let under_way = &mut self.under_way[side as usize];
+            under_way.resize(self.session.set.all.len(), false);
+            for step in &self.plan.steps[side as usize] {
+                under_way[step.index] |= wired(&step.op).is_some();
+            }
         }
+        self.arrived
+            .resize(self.plan.steps[Side::Local as usize].len(), None);
         let (mut messages, mut bytes) = (self.plan.steps[Side::Remote as usize].len() as u64, 0);
         for at in 0..self.plan.steps[Side::Local as usize].len() {
             messages += 1;
@@ -248,6 +251,9 @@ impl<'s, 'a> Executor<'s, 'a> {
             self.send_finish();
             if self.finished.is_some() {
                 return Ok(());
+            }
+            if !self.session.link.has_answer() {
+                self.hand.pass_on();
             }
             match self.session.link.answer()? {
                 Answer::Body(bytes, last) => self.take_body(bytes, last)?,

@@ -127,11 +127,11 @@ impl Link {
             Arc::new(AtomicU64::new(0)),
         );
         let (outbound, to_send) = channel();
-        let (to_read, inbound) = inflow();
+        let (mut to_read, inbound) = inflow();
         let counter = Arc::clone(&sent);
         let writer = std::thread::spawn(move || write_all(writer, &to_send, &counter));
         let counter = Arc::clone(&received);
-        std::thread::spawn(move || read_all(reader, &to_read, &counter));
+        std::thread::spawn(move || read_all(reader, &mut to_read, &counter));
         let mut link = Link {
             outbound,
             inbound,
@@ -160,6 +160,12 @@ impl Link {
     /// Says where bodies are read from.
     pub fn read_from(&self, bodies: Bodies) {
         let _ = self.outbound.send(Outbound::Source(bodies));
+    }
+
+    /// Whether the next answer is there, so that nobody needs to wait for it.
+    #[must_use]
+    pub fn has_answer(&self) -> bool {
+        self.inbound.has_next()
     }
 
     /// The next answer.
@@ -322,7 +328,7 @@ fn write_body<W: Write>(
 
 fn read_all(
     reader: impl Read,
-    inbound: &Feed<Result<Answer, protocol::Error>>,
+    inbound: &mut Feed<Result<Answer, protocol::Error>>,
     counter: &AtomicU64,
 ) {
     let mut reader = FrameReader::new(reader);
@@ -338,7 +344,8 @@ fn read_all(
         };
         counter.store(reader.bytes_read(), Ordering::Relaxed);
         let is_error = answer.is_err();
-        if !inbound.put(answer, bytes) || is_error {
+        let more_follows = reader.is_ahead() && !is_error;
+        if !inbound.put(answer, bytes, more_follows) || is_error {
             return;
         }
     }

@@ -7,14 +7,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Inbox, Incoming, Replica};
+use maildir::{Body, Inbox, Incoming, Replica, SMALL_BYTES_MAX};
 use protocol::message::NewBody;
 use protocol::{BatchId, Op, Outcome};
 
 /// How many batches are under way at once: one is flushed, one is carried out, and one waits. Their bodies lie in `tmp`.
 const BATCHES_AHEAD: usize = 3;
-/// How many bodies may wait, in memory, to be written into `tmp`.
-const BODIES_AHEAD: usize = 16;
+/// From how many bytes on bodies are handed over to be written into `tmp`: most are small, and waking a thread costs as
+/// much as writing some of them.
+const GROUP_BYTES: u64 = 256 << 10;
+/// How many such groups may wait, in memory.
+const GROUPS_AHEAD: usize = 4;
 
 /// A replica that two threads use in turns.
 #[derive(Clone)]
@@ -51,7 +54,10 @@ struct Job {
 /// Carries batches out, in the order in which it gets them: one thread writes bodies into `tmp` as they come, one makes
 /// those of a batch durable, and one does the rest, so that three batches are in work at once.
 pub struct Hand {
-    work: Option<SyncSender<Work>>,
+    work: Option<SyncSender<Vec<Work>>>,
+    /// Bodies that were not handed over yet.
+    group: Vec<Work>,
+    group_bytes: u64,
     results: Receiver<maildir::Result<Vec<Outcome>>>,
     under_way: usize,
     has_failed: bool,
@@ -64,7 +70,7 @@ impl Hand {
     /// # Errors
     /// When no further descriptor is to be had.
     pub fn start(local: &Local) -> maildir::Result<Hand> {
-        let (work, to_do) = sync_channel(BODIES_AHEAD);
+        let (work, to_do) = sync_channel(GROUPS_AHEAD);
         let (written, to_flush) = sync_channel::<Job>(BATCHES_AHEAD);
         let (flushed, to_apply) = sync_channel::<Job>(BATCHES_AHEAD);
         let (done, results) = sync_channel(BATCHES_AHEAD);
@@ -92,6 +98,8 @@ impl Hand {
         });
         Ok(Hand {
             work: Some(work),
+            group: Vec::new(),
+            group_bytes: 0,
             results,
             under_way: 0,
             has_failed: false,
@@ -111,9 +119,14 @@ impl Hand {
         self.under_way == BATCHES_AHEAD
     }
 
-    /// Hands over a body that has come; its batch follows, after those of earlier bodies.
+    /// Hands over a body that has come, at the latest with its batch, or when [`Hand::pass_on`] says so; its batch
+    /// follows, after those of earlier bodies.
     pub fn bring(&mut self, new: NewBody, incoming: Incoming) {
-        self.send(Work::Body(new, incoming));
+        self.group_bytes += new.size.min(SMALL_BYTES_MAX);
+        self.group.push(Work::Body(new, incoming));
+        if self.group_bytes >= GROUP_BYTES {
+            self.pass_on();
+        }
     }
 
     /// Hands over a batch, to which the `count` oldest bodies belong that no earlier one had.
@@ -123,13 +136,17 @@ impl Hand {
             ops,
             bodies: Vec::new(),
         };
-        self.under_way += usize::from(self.send(Work::Batch(job, count)));
+        self.group.push(Work::Batch(job, count));
+        self.under_way += usize::from(self.pass_on());
     }
 
-    /// Whether somebody took it: after a failure nobody does, and its result has told why.
-    fn send(&self, work: Work) -> bool {
+    /// Hands over what has not been yet. Returns whether somebody took it: after a failure nobody does, and its result
+    /// has told why.
+    pub fn pass_on(&mut self) -> bool {
+        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group);
         let to = self.work.as_ref().filter(|_| !self.has_failed);
-        to.is_some_and(|to| to.send(work).is_ok())
+        to.is_some_and(|to| group.is_empty() || to.send(group).is_ok())
     }
 
     /// The outcome of the oldest batch under way, if it is there; it is waited for if `wait` says so.
@@ -152,9 +169,9 @@ impl Hand {
 }
 
 /// Writes bodies as they come, and passes batches on with those that are theirs.
-fn write_bodies(local: &Local, work: Receiver<Work>, written: &SyncSender<Job>) {
+fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<Job>) {
     let (mut inbox, mut waiting) = (None, VecDeque::new());
-    for work in work {
+    for work in work.into_iter().flatten() {
         match work {
             Work::Body(new, incoming) => {
                 let body = incoming.finish();

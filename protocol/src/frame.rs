@@ -308,6 +308,12 @@ impl<R: Read> FrameReader<R> {
         }
     }
 
+    /// Whether the next frame, or its beginning, was read from the stream already.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.start < self.end
+    }
+
     /// How many compressed bytes were taken in so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {

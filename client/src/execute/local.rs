@@ -32,7 +32,7 @@ impl Executor<'_, '_> {
                     lines.push(line);
                 }
                 None => {
-                    self.arrived.insert(at, false);
+                    self.arrived[at] = Some(false);
                 }
             }
         }
@@ -81,7 +81,7 @@ impl Executor<'_, '_> {
         while self.next_local < total {
             let at = self.next_local;
             let index = self.plan.steps[Side::Local as usize][at].index;
-            if self.under_way[Side::Remote as usize].contains(&index) {
+            if self.under_way[Side::Remote as usize][index] {
                 // Its outcome must come first, and may wait for what is in the batch.
                 return self.apply_local();
             }
@@ -95,7 +95,7 @@ impl Executor<'_, '_> {
                 self.apply_local()?;
             }
             if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
-                match self.arrived.remove(&at) {
+                match self.arrived[at].take() {
                     None => break,
                     Some(false) => {}
                     Some(true) => {
@@ -187,7 +187,7 @@ impl Executor<'_, '_> {
             if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
                 self.hand.bring(new.clone(), incoming);
             }
-            self.arrived.insert(at, true);
+            self.arrived[at] = Some(true);
             self.has_come(at);
         }
         Ok(())
@@ -203,13 +203,13 @@ impl Executor<'_, '_> {
             let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
             self.problem(name, why);
         }
-        self.arrived.insert(at, false);
+        self.arrived[at] = Some(false);
         self.has_come(at);
         Ok(())
     }
 
     fn has_come(&mut self, at: usize) {
         let index = self.plan.steps[Side::Local as usize][at].index;
-        self.under_way[Side::Local as usize].remove(&index);
+        self.under_way[Side::Local as usize][index] = false;
     }
 }

@@ -1,27 +1,28 @@
 //! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
 
+use protocol::message::At;
 use protocol::{BatchId, Entry, Info, Op, Outcome};
 
 use super::{Executor, new_body};
-use crate::archive::Asked;
+use crate::archive::Asking;
 use crate::failure::Failure;
 use crate::plan::{Kind, Step};
 use crate::record::{Seen, Side, State};
+use crate::report::Tally;
 
 impl Executor<'_, '_> {
     /// Records what is about to be asked of a side.
     pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<(i64, BatchId), Failure> {
-        let asked: Vec<Asked> = steps
+        let asked: Vec<Asking> = steps
             .iter()
             .map(|&at| {
                 let step = &self.plan.steps[side as usize][at];
                 let work = &self.session.set.all[step.index];
-                let (stored, record) = (work.stored.clone(), work.record.clone());
-                Asked {
+                Asking {
                     side,
-                    stored,
-                    record,
-                    target: step.target.clone(),
+                    stored: &work.stored,
+                    record: &work.record,
+                    target: step.target.as_ref(),
                 }
             })
             .collect();
@@ -41,16 +42,15 @@ impl Executor<'_, '_> {
         if side == Side::Remote {
             for &at in steps {
                 let index = self.plan.steps[Side::Remote as usize][at].index;
-                self.under_way[Side::Remote as usize].remove(&index);
+                self.under_way[Side::Remote as usize][index] = false;
             }
         }
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
-            let step = self.plan.steps[side as usize][at].clone();
             match outcome {
-                Outcome::Done { seq } => self.step_done(side, &step, *seq)?,
+                Outcome::Done { seq } => self.step_done(side, at, *seq)?,
                 Outcome::Failed { why } => {
-                    let name = self.describe(&step);
+                    let name = self.describe(&self.plan.steps[side as usize][at]);
                     self.problem(name, why);
                 }
                 Outcome::Full { why } => self.stop_adding(why),
@@ -61,15 +61,19 @@ impl Executor<'_, '_> {
         Ok(self.session.archive.commit()?)
     }
 
-    fn step_done(&mut self, side: Side, step: &Step, seq: u64) -> Result<(), Failure> {
+    fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
+        let step = &self.plan.steps[side as usize][at];
         if !step.is_detour {
-            self.count(side, step);
-            let name = self.describe(step);
-            let place = if side == Side::Local { "here" } else { "there" };
-            tracing::info!("{place}: {:?} {name}", step.kind);
+            count(&mut self.done.tallies[side as usize], step.kind);
+            if tracing::enabled!(tracing::Level::INFO) {
+                let name = self.describe(step);
+                let place = if side == Side::Local { "here" } else { "there" };
+                tracing::info!("{place}: {:?} {name}", step.kind);
+            }
         }
         if side == Side::Local && self.session.account.post_hook.is_some() {
-            self.note_changed(step)?;
+            let path = named_after(&step.op).map(|at| self.session.local.lock().file_path(at));
+            self.done.changed.extend(path.transpose()?.flatten());
         }
         let set = &mut self.session.set;
         let before = set.unlink(step.index, side);
@@ -113,35 +117,6 @@ impl Executor<'_, '_> {
         })
     }
 
-    fn count(&mut self, side: Side, step: &Step) {
-        let tally = &mut self.done.tallies[side as usize];
-        *match step.kind {
-            Kind::New => &mut tally.new,
-            Kind::Copied => &mut tally.copied,
-            Kind::Moved => &mut tally.moved,
-            Kind::Flags => &mut tally.flags,
-            Kind::Replaced => &mut tally.replaced,
-            Kind::Deleted => &mut tally.deleted,
-        } += 1;
-    }
-
-    fn note_changed(&mut self, step: &Step) -> Result<(), Failure> {
-        let at = match &step.op {
-            Op::Create { at, .. } | Op::Retire { at, .. } => at,
-            Op::Update { to, .. } => to,
-            Op::MakeFolder { .. }
-            | Op::RenameFolder { .. }
-            | Op::RemoveFolder { .. }
-            | Op::Confirm { .. } => {
-                return Ok(());
-            }
-        };
-        self.done
-            .changed
-            .extend(self.session.local.lock().file_path(at)?);
-        Ok(())
-    }
-
     /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
     pub(super) fn store_end(&mut self) -> Result<(), Failure> {
         let local = self.session.local.lock().settle()?;
@@ -158,6 +133,29 @@ impl Executor<'_, '_> {
             archive.set("remote_cursor", &remote)?;
         }
         Ok(archive.commit()?)
+    }
+}
+
+fn count(tally: &mut Tally, kind: Kind) {
+    *match kind {
+        Kind::New => &mut tally.new,
+        Kind::Copied => &mut tally.copied,
+        Kind::Moved => &mut tally.moved,
+        Kind::Flags => &mut tally.flags,
+        Kind::Replaced => &mut tally.replaced,
+        Kind::Deleted => &mut tally.deleted,
+    } += 1;
+}
+
+/// Which message an operation is about, as it is named afterwards.
+fn named_after(op: &Op) -> Option<&At> {
+    match op {
+        Op::Create { at, .. } | Op::Retire { at, .. } => Some(at),
+        Op::Update { to, .. } => Some(to),
+        Op::MakeFolder { .. }
+        | Op::RenameFolder { .. }
+        | Op::RemoveFolder { .. }
+        | Op::Confirm { .. } => None,
     }
 }
 

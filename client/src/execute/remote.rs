@@ -47,7 +47,7 @@ impl Executor<'_, '_> {
             .map_or(0, |batch| batch.len());
         let (mut bytes, mut end) = (0, self.next_remote);
         for step in &steps[self.next_remote..self.next_remote + count] {
-            let is_moving = self.under_way[Side::Local as usize].contains(&step.index);
+            let is_moving = self.under_way[Side::Local as usize][step.index];
             if is_moving
                 || (end > self.next_remote && must_follow(step, &steps[self.next_remote..end]))
             {

@@ -1,17 +1,20 @@
 //! What came and was not looked at yet: between the thread that reads and the driver, limited by bytes.
 //!
-//! The driver has other things to do now and then. Meanwhile the agent must not wait, so some bytes are read ahead; and
-//! most bodies are small, so nobody is woken who is not waiting.
+//! The driver has other things to do now and then. Meanwhile the agent must not wait, so some bytes are read ahead. Most
+//! bodies are small, and waking a thread costs as much as taking in some of them: so what came together is handed over
+//! together, and nobody is woken who is not waiting.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many bytes are read ahead of the driver.
-const BYTES_AHEAD: usize = 4 << 20;
+/// How many bytes are read ahead of the driver, besides what it has taken and as much.
+const BYTES_AHEAD: usize = 2 << 20;
+/// From how many bytes on what came is handed over, though more has come.
+const GROUP_BYTES: usize = 256 << 10;
 
 /// What is queued, and who waits.
 struct State<T> {
-    queue: VecDeque<(T, usize)>,
+    queue: VecDeque<T>,
     bytes: usize,
     /// One of the two ends is gone.
     is_closed: bool,
@@ -38,10 +41,18 @@ impl<T> Shared<T> {
 }
 
 /// The reading thread's end.
-pub(super) struct Feed<T>(Arc<Shared<T>>);
+pub(super) struct Feed<T> {
+    shared: Arc<Shared<T>>,
+    /// What was not handed over yet.
+    group: VecDeque<T>,
+    bytes: usize,
+}
 
 /// The driver's end.
-pub(super) struct Intake<T>(Arc<Shared<T>>);
+pub(super) struct Intake<T> {
+    shared: Arc<Shared<T>>,
+    taken: VecDeque<T>,
+}
 
 /// An empty queue.
 pub(super) fn inflow<T>() -> (Feed<T>, Intake<T>) {
@@ -56,57 +67,114 @@ pub(super) fn inflow<T>() -> (Feed<T>, Intake<T>) {
         came: Condvar::new(),
         left: Condvar::new(),
     });
-    (Feed(Arc::clone(&shared)), Intake(shared))
+    let feed = Feed {
+        shared: Arc::clone(&shared),
+        group: VecDeque::new(),
+        bytes: 0,
+    };
+    let taken = VecDeque::new();
+    (feed, Intake { shared, taken })
 }
 
 impl<T> Feed<T> {
-    /// Adds what came, once there is room; `false` when the driver is gone.
-    pub(super) fn put(&self, item: T, bytes: usize) -> bool {
-        let mut state = self.0.lock();
+    /// Adds what came. Unless more follows without waiting, it is handed over, once there is room; `false` when the
+    /// driver is gone.
+    pub(super) fn put(&mut self, item: T, bytes: usize, more_follows: bool) -> bool {
+        self.group.push_back(item);
+        self.bytes += bytes + size_of::<T>();
+        if more_follows && self.bytes < GROUP_BYTES {
+            return true;
+        }
+        let mut state = self.shared.lock();
         while state.bytes >= BYTES_AHEAD && !state.is_closed {
             state.is_reader_waiting = true;
-            let left = self.0.left.wait(state);
+            let left = self.shared.left.wait(state);
             state = left.unwrap_or_else(PoisonError::into_inner);
         }
         state.is_reader_waiting = false;
-        let bytes = bytes + size_of::<T>();
-        state.bytes += bytes;
-        state.queue.push_back((item, bytes));
+        state.bytes += std::mem::take(&mut self.bytes);
+        state.queue.append(&mut self.group);
         if state.is_driver_waiting {
-            self.0.came.notify_one();
+            self.shared.came.notify_one();
         }
         !state.is_closed
     }
 }
 
 impl<T> Intake<T> {
+    /// Whether the next item is there.
+    pub(super) fn has_next(&self) -> bool {
+        !self.taken.is_empty() || !self.shared.lock().queue.is_empty()
+    }
+
     /// The next item, waited for; `None` when no more will come.
-    pub(super) fn next(&self) -> Option<T> {
-        let mut state = self.0.lock();
+    pub(super) fn next(&mut self) -> Option<T> {
+        if let Some(item) = self.taken.pop_front() {
+            return Some(item);
+        }
+        let mut state = self.shared.lock();
         while state.queue.is_empty() && !state.is_closed {
             state.is_driver_waiting = true;
-            let came = self.0.came.wait(state);
+            let came = self.shared.came.wait(state);
             state = came.unwrap_or_else(PoisonError::into_inner);
         }
         state.is_driver_waiting = false;
-        let (item, bytes) = state.queue.pop_front()?;
-        state.bytes -= bytes;
-        // Half of the room at once, so that the two do not take turns frame by frame.
-        if state.is_reader_waiting && state.bytes < BYTES_AHEAD / 2 {
-            self.0.left.notify_one();
+        state.bytes = 0;
+        std::mem::swap(&mut self.taken, &mut state.queue);
+        if state.is_reader_waiting {
+            self.shared.left.notify_one();
         }
-        Some(item)
+        drop(state);
+        self.taken.pop_front()
     }
 }
 
 impl<T> Drop for Feed<T> {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.close();
     }
 }
 
 impl<T> Drop for Intake<T> {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_is_had_in_order_and_at_once_where_nothing_follows() {
+        let (mut feed, mut intake) = inflow();
+        assert!(feed.put(1, 10, true));
+        assert!(!intake.has_next(), "more follows");
+        assert!(feed.put(2, 10, false));
+        assert!(intake.has_next());
+        assert_eq!((intake.next(), intake.next()), (Some(1), Some(2)));
+        assert!(feed.put(3, GROUP_BYTES, true));
+        assert!(intake.has_next(), "it is much already");
+        drop(feed);
+        assert_eq!((intake.next(), intake.next()), (Some(3), None));
+    }
+
+    #[test]
+    fn the_reader_waits_while_much_is_unread_and_ends_with_the_driver() {
+        let (mut feed, mut intake) = inflow();
+        let reader = std::thread::spawn(move || {
+            let mut count = 0_u64;
+            while feed.put(count, BYTES_AHEAD / 2, false) {
+                count += 1;
+            }
+            count
+        });
+        for number in 0..100 {
+            assert_eq!(intake.next(), Some(number));
+        }
+        let had = 100 + intake.taken.len() as u64;
+        drop(intake);
+        let put = reader.join().expect("it ends");
+        assert!(put <= had + 3, "{put} were put, {had} had been taken");
     }
 }
