@@ -1,0 +1,286 @@
+//! The steps that bring one side to what is wanted, and where each gets its bytes; in no order yet.
+
+use std::collections::{BTreeMap, HashMap};
+
+use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
+use protocol::{Digest, Op};
+
+use super::{Kind, Planner, Step, Want};
+use crate::archive::ArchiveError;
+use crate::filter::Scope;
+use crate::record::{Place, Seen, Side, State};
+
+impl Planner<'_> {
+    /// Where a side will hold which bytes once its messages are where they shall be: copies come after moves. What is
+    /// about to go, or to get other bytes, is no source.
+    pub(super) fn copies(&self, side: Side) -> BTreeMap<Digest, Place> {
+        let mut copies = BTreeMap::new();
+        for (work, want) in self.set.all.iter().zip(&self.wants) {
+            let Some(seen) = work.record.seen(side) else {
+                continue;
+            };
+            let place = match want {
+                Want::Leave => &seen.place,
+                Want::Keep(state) if state.digest == seen.entry.digest => {
+                    if self.is_exiled(side, &seen.place, &state.place) {
+                        continue;
+                    }
+                    &state.place
+                }
+                Want::Keep(_) | Want::Gone => continue,
+            };
+            copies.insert(seen.entry.digest, place.clone());
+        }
+        copies
+    }
+
+    /// The steps that bring one side to what is wanted, in no order yet.
+    pub(super) fn steps(
+        &self,
+        side: Side,
+        copies: &BTreeMap<Digest, Place>,
+    ) -> Result<Vec<Step>, ArchiveError> {
+        let is_first = self.archive.is_empty()?;
+        let mut steps = Vec::new();
+        for (index, want) in self.wants.iter().enumerate() {
+            let work = &self.set.all[index];
+            let seen = work.record.seen(side);
+            let step = match (seen, want) {
+                (_, Want::Leave) | (None, Want::Gone) => None,
+                (Some(seen), Want::Gone) => Some(self.retire(side, index, seen, Reason::Deleted)),
+                (Some(seen), Want::Keep(state))
+                    if self.is_exiled(side, &seen.place, &state.place) =>
+                {
+                    Some(self.retire(side, index, seen, Reason::Excluded))
+                }
+                (Some(seen), Want::Keep(state)) if seen.state() != *state => {
+                    self.update(side, index, seen, state, copies, is_first)?
+                }
+                (Some(_), Want::Keep(_)) => None,
+                (None, Want::Keep(state)) => self.create(side, index, state, copies, is_first)?,
+            };
+            steps.extend(
+                step.filter(|step| self.is_allowed(side, &step.op) && self.can_come(side, step)),
+            );
+        }
+        Ok(steps)
+    }
+
+    /// Bytes that will not lie where they shall be when they are to be copied come over the wire.
+    pub(super) fn settle_sources(
+        &self,
+        side: Side,
+        copies: &BTreeMap<Digest, Place>,
+        steps: &mut [Step],
+    ) {
+        let mut held: HashMap<At, Digest> = self
+            .set
+            .all
+            .iter()
+            .filter_map(|work| work.record.seen(side))
+            .map(|seen| (self.at(side, &seen.place), seen.entry.digest))
+            .collect();
+        for step in steps {
+            let (from, to, body) = match &mut step.op {
+                Op::Create { at, body, .. } => (None, Some(at), Some(body)),
+                Op::Update { at, to, body, .. } => (Some(at), Some(to), body.as_mut()),
+                Op::Retire { at, .. } => (Some(at), None, None),
+                _ => continue,
+            };
+            if let Some(body) = body
+                && let Source::Copy(at) = &body.source
+                && copies.contains_key(&body.digest)
+                && held.get(at) != Some(&body.digest)
+            {
+                body.source = Source::Body { offset: 0 };
+                if step.kind == Kind::Copied {
+                    step.kind = Kind::New;
+                }
+            }
+            if let Some(at) = from {
+                held.remove(at);
+            }
+            if let (Some(at), Some(target)) = (to, &step.target) {
+                held.insert(at.clone(), target.digest);
+            }
+        }
+    }
+
+    /// Whether a message leaves this side for a folder that is excluded here.
+    fn is_exiled(&self, side: Side, from: &Place, to: &Place) -> bool {
+        side == Side::Local
+            && self.folders.scope(self.filter, to.folder) == Scope::Excluded
+            && self.folders.scope(self.filter, from.folder) != Scope::Excluded
+    }
+
+    /// Whether the folder to which a step leads is there or can be made: another one may have its name.
+    fn can_come(&self, side: Side, step: &Step) -> bool {
+        let to = step.to.as_ref();
+        to.is_none_or(|to| self.reachable[side as usize].contains(&to.folder))
+    }
+
+    /// A place as a side knows it once its folders have their names.
+    pub(super) fn at(&self, side: Side, place: &Place) -> At {
+        let folder = self
+            .folders
+            .name_then(side, place.folder, &self.renaming[side as usize]);
+        At {
+            folder,
+            unique: place.unique.clone(),
+            copy: place.copy,
+        }
+    }
+
+    /// Who agreed that a message is taken away; what the guard does not ask about (`consent`) does not count later.
+    fn consent(&self, index: usize, reason: Reason) -> Consent {
+        if self.set.all[index].record.confirmed {
+            Consent::Confirmed
+        } else if self.limits.is_unguarded || reason == Reason::Excluded {
+            Consent::Free
+        } else {
+            Consent::Counts
+        }
+    }
+
+    fn retire(&self, side: Side, index: usize, seen: &Seen, reason: Reason) -> Step {
+        Step {
+            index,
+            op: Op::Retire {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                reason,
+                consent: self.consent(index, reason),
+            },
+            kind: Kind::Deleted,
+            target: None,
+            forget: reason == Reason::Excluded,
+            is_detour: false,
+            from: Some(seen.place.clone()),
+            to: None,
+        }
+    }
+
+    fn update(
+        &self,
+        side: Side,
+        index: usize,
+        seen: &Seen,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Option<Step>, ArchiveError> {
+        let body = if state.digest == seen.entry.digest {
+            None
+        } else {
+            let Some((_, body)) = self.body(side, index, state, copies, is_first)? else {
+                return Ok(None);
+            };
+            Some(body)
+        };
+        let moves = state.place != seen.place;
+        let kind = if body.is_some() {
+            Kind::Replaced
+        } else if moves {
+            Kind::Moved
+        } else {
+            Kind::Flags
+        };
+        Ok(Some(Step {
+            index,
+            op: Op::Update {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                to: self.at(side, &state.place),
+                in_new: state.in_new,
+                flags: state.flags,
+                body,
+                consent: self.consent(index, Reason::Replaced),
+            },
+            kind,
+            target: Some(state.clone()),
+            forget: false,
+            is_detour: false,
+            from: moves.then(|| seen.place.clone()),
+            to: moves.then(|| state.place.clone()),
+        }))
+    }
+
+    fn create(
+        &self,
+        side: Side,
+        index: usize,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Option<Step>, ArchiveError> {
+        if self.folders.scope(self.filter, state.place.folder) != Scope::Included {
+            return Ok(None);
+        }
+        let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
+            return Ok(None);
+        };
+        let kind = if matches!(body.source, Source::Copy(_)) {
+            Kind::Copied
+        } else {
+            Kind::New
+        };
+        Ok(Some(Step {
+            index,
+            op: Op::Create {
+                at: self.at(side, &state.place),
+                in_new: state.in_new,
+                info: source.entry.info.with_flags(state.flags),
+                body,
+            },
+            kind,
+            target: Some(state.clone()),
+            forget: false,
+            is_detour: false,
+            from: None,
+            to: Some(state.place.clone()),
+        }))
+    }
+
+    /// Where a side gets bytes from: its own copy if it has one, else the other side's message.
+    fn body(
+        &self,
+        side: Side,
+        index: usize,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Option<(Seen, NewBody)>, ArchiveError> {
+        let Some(source) = self.set.all[index].record.seen(side.other()) else {
+            return Ok(None);
+        };
+        if source.entry.digest != state.digest {
+            return Ok(None);
+        }
+        let copy = match copies.get(&state.digest) {
+            Some(place) => Some(place.clone()),
+            None if is_first => None,
+            None => self
+                .archive
+                .agreed_with(&state.digest)?
+                .filter(|place| !self.set.is_claimed(place)),
+        };
+        let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| {
+            Source::Copy(self.at(side, &place))
+        });
+        let body = NewBody {
+            digest: state.digest,
+            size: source.entry.size,
+            mtime_ns: source.entry.mtime_ns,
+            source: source_of_bytes,
+        };
+        Ok(Some((source.clone(), body)))
+    }
+}
+
+pub(super) fn expect(seen: &Seen) -> Expect {
+    Expect {
+        in_new: seen.entry.in_new,
+        flags: seen.entry.flags(),
+        digest: seen.entry.digest,
+    }
+}
