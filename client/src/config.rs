@@ -7,7 +7,7 @@ pub mod file;
 mod resolve;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -121,8 +121,13 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// There is no account at all.
-    #[error("No account is configured. Name both sides, as in\n\n  maildir-sync pull {EXAMPLE} ~/Maildir\n\nor write {} with\n\n  [account.home]\n  remote = \"{EXAMPLE}\"\n  local  = \"~/Maildir\"\n", .0.display())]
-    NoAccount(PathBuf),
+    #[error("{}", no_account(.path, .name.as_deref()))]
+    NoAccount {
+        /// Where they would be.
+        path: PathBuf,
+        /// What was typed, escaped.
+        name: Option<String>,
+    },
     /// No account has this name.
     #[error("Unknown account \"{name}\"{hint}")]
     UnknownAccount {
@@ -149,6 +154,22 @@ impl ConfigError {
     fn is_missing_file(&self) -> bool {
         matches!(self, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
+}
+
+fn no_account(path: &Path, name: Option<&str>) -> String {
+    let unknown = name.map(|name| format!("Unknown account \"{name}\": "));
+    let none = if name.is_some() { "no" } else { "No" };
+    let is_bare = |name: &&str| {
+        let mut bytes = name.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    format!(
+        "{}{none} account is configured. Name both sides, as in\n\n  maildir-sync pull {EXAMPLE} ~/Maildir\n\nor write {} with\n\n  \
+         [account.{}]\n  remote = \"{EXAMPLE}\"\n  local  = \"~/Maildir\"\n",
+        unknown.unwrap_or_default(),
+        path.display(),
+        name.filter(is_bare).unwrap_or("home"),
+    )
 }
 
 const EXAMPLE: &str = "me@mail.example.org:Maildir";

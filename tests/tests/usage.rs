@@ -291,6 +291,11 @@ fn without_an_account_an_example_is_shown() {
         let naming = ["No account is configured", "config.toml", "[account.home]"];
         let _ = wrong(&world, world.client().bare(words), 2, &naming);
     }
+    for (name, example) in [("work", "[account.work]"), ("a b", "[account.home]")] {
+        let unknown = format!("Unknown account \"{name}\": no account is configured");
+        let naming = [&*unknown, "config.toml", example];
+        let _ = wrong(&world, world.client().bare(&["sync", name]), 2, &naming);
+    }
 }
 
 /// The agent's own command line.

@@ -76,11 +76,15 @@ fn configured(
         Some(path) => absolute(path, &dirs.current, dirs),
         None => dirs.config.join("config.toml"),
     };
+    let none = |path| {
+        let name = name.map(|name| escape(name.as_encoded_bytes()));
+        ConfigError::NoAccount { path, name }
+    };
     let accounts = match Accounts::read(&path) {
         Ok(accounts) if accounts.names().next().is_some() => accounts,
-        Ok(_) => return Err(ConfigError::NoAccount(path)),
+        Ok(_) => return Err(none(path)),
         Err(error) if error.is_missing_file() && args.places.config.is_none() => {
-            return Err(ConfigError::NoAccount(path));
+            return Err(none(path));
         }
         Err(error) => return Err(error),
     };
