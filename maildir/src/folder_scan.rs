@@ -1,6 +1,7 @@
 //! Reading one folder: listing, comparing with its rows, hashing what differs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::resume_unwind;
 
 use protocol::bytes::escape;
 use protocol::message::Problem;
@@ -10,12 +11,16 @@ use rustix::fs::FileType;
 use crate::error::Result;
 use crate::hash::{Hashed, hash_files};
 use crate::index::{FileRow, FolderRow};
-use crate::root::{join, stamp_in};
+use crate::root::{Listed, join, stamp_in};
 use crate::scan::{Scanner, is_bad_timing, now_ns};
 use crate::stamp::{DirStamp, FileStamp};
 
 /// A folder that moves under every listing is read next time.
 const LISTINGS_MAX: usize = 4;
+/// Threads that stat the files of a large folder: cold disks answer several at once, as when they are hashed.
+const THREADS: usize = 8;
+/// From how many files on threads are worth starting.
+const THREADS_FROM: usize = 2048;
 
 /// One file as it was listed.
 struct Found {
@@ -119,39 +124,68 @@ fn list(scanner: &Scanner, dir: &[u8]) -> std::io::Result<Listing> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        for listed in crate::root::list_fd(fd.try_clone()?)? {
-            if listed.name.starts_with(b".") {
-                continue; // maildir(5): not a message.
-            }
-            let mut problem = |why: String| {
-                listing.problems.push(Problem {
-                    path: escape(&join(&sub, &[&listed.name])),
-                    why,
-                });
-            };
-            if !matches!(listed.kind, FileType::RegularFile | FileType::Unknown) {
-                problem("it is not a regular file".to_owned());
-                continue;
-            }
-            match (
-                name::split(&listed.name),
-                stamp_in(fd.as_fd(), &listed.name),
-            ) {
-                (Ok((unique, info)), Ok(stamp)) => listing.found.push(Found {
-                    unique,
-                    info,
-                    in_new,
-                    stamp,
-                }),
-                (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                    listing.is_calm = false
-                }
-                (_, Err(error)) => problem(error.to_string()),
-                (Err(error), _) => problem(error.to_string()),
-            }
+        let names = crate::root::list_fd(fd.try_clone()?)?;
+        let look = |names: &[Listed]| look_at(fd.as_fd(), &sub, in_new, names);
+        if names.len() < THREADS_FROM {
+            listing.add(look(&names));
+            continue;
         }
+        std::thread::scope(|scope| {
+            let share = names.chunks(names.len().div_ceil(THREADS));
+            let parts: Vec<_> = share
+                .map(|names| scope.spawn(move || look(names)))
+                .collect();
+            for part in parts {
+                listing.add(part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+        });
     }
     Ok(listing)
+}
+
+impl Listing {
+    fn add(&mut self, mut part: Listing) {
+        self.found.append(&mut part.found);
+        self.problems.append(&mut part.problems);
+        self.is_calm &= part.is_calm;
+    }
+}
+
+/// Stats the files that were listed in a folder's `new` or `cur`.
+fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Listing {
+    let mut listing = Listing {
+        is_calm: true,
+        ..Listing::default()
+    };
+    for listed in names {
+        if listed.name.starts_with(b".") {
+            continue; // maildir(5): not a message.
+        }
+        let mut problem = |why: String| {
+            listing.problems.push(Problem {
+                path: escape(&join(sub, &[&listed.name])),
+                why,
+            });
+        };
+        if !matches!(listed.kind, FileType::RegularFile | FileType::Unknown) {
+            problem("it is not a regular file".to_owned());
+            continue;
+        }
+        match (name::split(&listed.name), stamp_in(fd, &listed.name)) {
+            (Ok((unique, info)), Ok(stamp)) => listing.found.push(Found {
+                unique,
+                info,
+                in_new,
+                stamp,
+            }),
+            (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                listing.is_calm = false
+            }
+            (_, Err(error)) => problem(error.to_string()),
+            (Err(error), _) => problem(error.to_string()),
+        }
+    }
+    listing
 }
 
 /// Pairs the files of a listing with the folder's rows; what is left of the rows is missing.
