@@ -50,47 +50,13 @@ fn sync(
     progress.begin(Phase::Scanning, 0, 0);
     let mut session = Session::open(account, direction, verbose)?;
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
-    let limits = Limits {
-        direction,
-        rights: session.welcome.rights,
-        no_delete: account.no_delete,
-        is_unguarded: account.guard == MaxDelete::Percent(100),
-    };
-    let Session {
-        set,
-        folders,
-        archive,
-        deleted_lately,
-        ..
-    } = &mut session;
-    let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
-    let guarded = ask_guard(
-        &mut planner,
-        &Asking {
-            account,
-            archive,
-            folders,
-            deleted_lately: *deleted_lately,
-        },
-    )?;
-    let plan = guarded.plan;
-    summary.conflicts = plan
-        .conflicts
-        .iter()
-        .map(|(index, conflict)| describe(&session, *index, *conflict))
-        .collect();
-    summary.plan = guarded.name;
-    summary.notes.extend(guarded.held);
-    if summary.plan.is_some() {
-        summary.exit = ExitCode::Unsafe;
-    }
+    let plan = make_plan(&mut session, account, direction, summary)?;
     summary.notes.append(&mut session.notes);
+    let problems = std::mem::take(&mut session.problems);
     if account.dry_run {
         preview(&session, &plan, summary);
-        let problems = std::mem::take(&mut session.problems);
         return finish(session, problems, summary);
     }
-    let problems = std::mem::take(&mut session.problems);
     session.store_changed()?;
     let executed = carry_out(&mut session, plan, progress);
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
@@ -116,6 +82,50 @@ fn sync(
         ));
     }
     finish(session, problems.into_iter().chain(more).collect(), summary)
+}
+
+/// Decides what is to be done, and says what the guard holds back.
+fn make_plan(
+    session: &mut Session,
+    account: &Account,
+    direction: Direction,
+    summary: &mut Summary,
+) -> Result<Plan, Failure> {
+    let limits = Limits {
+        direction,
+        rights: session.welcome.rights,
+        no_delete: account.no_delete,
+        is_unguarded: account.guard == MaxDelete::Percent(100),
+    };
+    let Session {
+        set,
+        folders,
+        archive,
+        deleted_lately,
+        ..
+    } = &mut *session;
+    let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
+    let guarded = ask_guard(
+        &mut planner,
+        &Asking {
+            account,
+            archive,
+            folders,
+            deleted_lately: *deleted_lately,
+        },
+    )?;
+    let plan = guarded.plan;
+    summary.conflicts = plan
+        .conflicts
+        .iter()
+        .map(|(index, conflict)| describe(session, *index, *conflict))
+        .collect();
+    summary.plan = guarded.name;
+    summary.notes.extend(guarded.held);
+    if summary.plan.is_some() {
+        summary.exit = ExitCode::Unsafe;
+    }
+    Ok(plan)
 }
 
 /// Carries a plan out. One without anything in it asks nothing: then the agent's list was its last word, what it covers is

@@ -112,21 +112,7 @@ impl Replica {
             .state_dir
             .join("replicas")
             .join(marker.id.to_string());
-        let index_path = state.join("index.db");
-        let index_id = IndexId(random()?);
-        let index = if options.dry_run {
-            Index::in_memory(&index_path, || index_id)?
-        } else {
-            fs::create_dir_all(&state).context("make", &state)?;
-            Index::open(&index_path, || index_id)?
-        };
-        if index
-            .newest_tag()?
-            .is_some_and(|(tag, _)| !marker.lists(tag))
-        {
-            tracing::info!("{path:?} is not the tree that its index knows; the index is made anew");
-            index.reset(IndexId(random()?))?;
-        }
+        let index = open_index(&options, &marker, &state)?;
         // One odd new folder must not make all others be called something else: what was found once, stays.
         let known = index.layout()?;
         let setting = Setting {
@@ -592,6 +578,25 @@ impl Replica {
             .clone()
             .unwrap_or_else(|| self.state.join("trash"))
     }
+}
+
+/// Opens the index of a replica; where it is of another tree it is made anew.
+fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index> {
+    let path = state.join("index.db");
+    let id = IndexId(random()?);
+    let index = if options.dry_run {
+        Index::in_memory(&path, || id)?
+    } else {
+        fs::create_dir_all(state).context("make", state)?;
+        Index::open(&path, || id)?
+    };
+    let newest = index.newest_tag()?;
+    if newest.is_some_and(|(tag, _)| !marker.lists(tag)) {
+        let root = &options.root;
+        tracing::info!("{root:?} is not the tree that its index knows; the index is made anew");
+        index.reset(IndexId(random()?))?;
+    }
+    Ok(index)
 }
 
 fn lock(root: &Path) -> Result<Option<Lock>> {
