@@ -49,6 +49,8 @@ pub struct Executor<'s, 'a> {
     partials: Partials,
     /// Local steps that wait for a body, in the order in which it comes.
     awaited: VecDeque<usize>,
+    /// How many bytes their bodies have.
+    awaited_bytes: u64,
     /// The body that is coming in.
     incoming: Option<Incoming>,
     /// Bodies that are to be asked for.
@@ -106,6 +108,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             done: Done::default(),
             partials,
             awaited: VecDeque::new(),
+            awaited_bytes: 0,
             incoming: None,
             unasked: VecDeque::new(),
             next_local: 0,

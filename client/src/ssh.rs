@@ -26,6 +26,9 @@ const REUSED_TIMEOUT: Duration = Duration::from_secs(10);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a new connection that nobody asked to keep stays if we are killed before our session is open.
 const ORPHAN_SECS: u64 = 10;
+/// How much room the pipe from ssh gets.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 1 << 20;
 
 /// Who logs in where, and how.
 pub(crate) struct Login<'a> {
@@ -129,6 +132,7 @@ fn execute(
 ) -> Result<Channel, String> {
     let (stdin, writer) = std::io::pipe().map_err(|error| error.to_string())?;
     let (reader, stdout) = std::io::pipe().map_err(|error| error.to_string())?;
+    widen(&reader);
     let (said, stderr) = std::io::pipe().map_err(|error| error.to_string())?;
     let (opened, opening) = channel();
     let (ended, ending) = channel();
@@ -161,6 +165,19 @@ fn execute(
         stderr: Tail::collect(said, relay),
         ending,
     })
+}
+
+/// Gives the pipe from ssh as much room as Linux lets everybody have.
+///
+/// ssh keeps what the pipe does not hold in a buffer that it moves about with each read: with 1 MiB, and no more asked for
+/// than there is room for, it took a third less processor time for 360 MB (measured: OpenSSH 9.2, Linux 6.18).
+fn widen(pipe: &PipeReader) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
+        tracing::debug!("The pipe stays as small as it is: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = pipe;
 }
 
 /// The life of a session: opened, told of, and waited for.

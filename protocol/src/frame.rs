@@ -30,8 +30,10 @@ const KIND_MESSAGE: u8 = 1;
 const KIND_BODY_MORE: u8 = 2;
 const KIND_BODY_LAST: u8 = 3;
 
-/// Compressed bytes are handed on and taken in by this many.
-const BUFFER_BYTES: usize = 64 << 10;
+/// Compressed bytes are handed on by this many.
+const OUTPUT_BYTES: usize = 64 << 10;
+/// And taken in by this many at most: who reads a wide pipe reads seldom.
+const INPUT_BYTES: usize = 256 << 10;
 /// A stream that gets longer than this is no short exchange any more, and gets its tables.
 ///
 /// What was said before is not found again after: with 16 KiB, 600 KB of new mail take 1 to 3 % more than one stream
@@ -90,7 +92,7 @@ impl<W: Write> FrameWriter<W> {
         FrameWriter {
             writer,
             encoder,
-            output: Vec::with_capacity(BUFFER_BYTES),
+            output: Vec::with_capacity(OUTPUT_BYTES),
             effort: Effort::default(),
             tuned: None,
             taken_bytes: 0,
@@ -247,7 +249,7 @@ impl<R: Read> FrameReader<R> {
         FrameReader {
             reader,
             decoder,
-            input: vec![0; BUFFER_BYTES].into(),
+            input: vec![0; INPUT_BYTES].into(),
             start: 0,
             end: 0,
             is_open: false,

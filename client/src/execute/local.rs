@@ -15,19 +15,25 @@ const BATCH_BYTES: u64 = 16 << 20;
 const GROWTH: usize = 4;
 /// How many bodies are asked for ahead of what has come.
 const FETCHES_AHEAD: usize = 4096;
-/// How many are asked for at once, once so many are under way.
+/// How many are asked for in one message.
 const FETCHES_STEP: usize = 256;
+/// How many bytes of bodies are asked for ahead, but for a single larger one. They have room in what is read ahead here,
+/// so that they do not wait in ssh, whose buffers cost the more the fuller they are.
+const BYTES_ASKED: u64 = 4 << 20;
 
 impl Executor<'_, '_> {
     pub(super) fn ask_for_bodies(&mut self) {
-        let count = self.unasked.len().min(FETCHES_AHEAD - self.awaited.len());
-        if count < self.unasked.len().min(FETCHES_STEP) {
+        if self.awaited.len() > FETCHES_AHEAD / 2 || self.awaited_bytes > BYTES_ASKED / 2 {
             return;
         }
-        let mut lines = Vec::with_capacity(count);
-        for at in self.unasked.drain(..count).collect::<Vec<_>>() {
+        let mut lines = Vec::new();
+        while self.awaited.len() < FETCHES_AHEAD && self.awaited_bytes < BYTES_ASKED {
+            let Some(at) = self.unasked.pop_front() else {
+                break;
+            };
             match self.fetch(at) {
                 Some(line) => {
+                    self.awaited_bytes += self.coming(at);
                     self.awaited.push_back(at);
                     lines.push(line);
                 }
@@ -64,6 +70,11 @@ impl Executor<'_, '_> {
             digest: body.digest,
             offset: self.kept_bytes(body),
         })
+    }
+
+    /// How many bytes the body of a local step has.
+    fn coming(&self, at: usize) -> u64 {
+        wired(&self.plan.steps[Side::Local as usize][at].op).map_or(0, |body| body.size)
     }
 
     /// How much of a body an earlier run left here.
@@ -209,6 +220,7 @@ impl Executor<'_, '_> {
     }
 
     fn has_come(&mut self, at: usize) {
+        self.awaited_bytes -= self.coming(at);
         let index = self.plan.steps[Side::Local as usize][at].index;
         self.under_way[Side::Local as usize][index] = false;
     }
