@@ -588,3 +588,6 @@ pub(crate) fn target(
         })),
     }
 }
+
+#[cfg(test)]
+mod tests;

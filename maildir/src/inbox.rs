@@ -252,27 +252,9 @@ mod tests {
     use protocol::{Digest, FolderName, Info, Op, Outcome, Unique};
 
     use super::*;
-    use crate::layout::Setting;
-    use crate::{Options, Replica};
+    use crate::replica::open_for_test as open;
 
     const BYTES: &[u8] = b"Subject: on its way\n\n";
-
-    fn open(root: &Path, state: &str) -> Replica {
-        let options = Options {
-            root: root.join("mail"),
-            state_dir: root.join(state),
-            trash_dir: None,
-            trash_days: 30,
-            client: "test".to_owned(),
-            dry_run: false,
-            checksum: false,
-            expect: None,
-            adopt: false,
-            create: true,
-            layout: Setting::default(),
-        };
-        Replica::open(options).expect("it opens")
-    }
 
     fn new_body() -> NewBody {
         NewBody {

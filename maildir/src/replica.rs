@@ -680,3 +680,22 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
         .map_err(|error| Error::Usage(format!("The system gives no random numbers: {error}")))?;
     Ok(bytes)
 }
+
+/// A replica of `mail` in a directory, with its state beside it.
+#[cfg(test)]
+pub(crate) fn open_for_test(root: &Path, state: &str) -> Replica {
+    let options = Options {
+        root: root.join("mail"),
+        state_dir: root.join(state),
+        trash_dir: None,
+        trash_days: 30,
+        client: "test".to_owned(),
+        dry_run: false,
+        checksum: false,
+        expect: None,
+        adopt: false,
+        create: true,
+        layout: Setting::default(),
+    };
+    Replica::open(options).expect("it opens")
+}
