@@ -68,6 +68,13 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
 /// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
 /// those that another message had, the name changed hands. Comes before anybody asks who moved where.
 pub fn part_usurpers(set: &mut WorkSet, side: Side) {
+    if set
+        .all
+        .iter()
+        .all(|work| work.lost[side as usize].is_none())
+    {
+        return; // As in a first sync, which has many messages.
+    }
     // Bytes that turned up and that no message which is gone from its place accounts for.
     let mut fresh: HashMap<Digest, usize> = HashMap::new();
     for seen in &set.loose[side as usize] {
@@ -133,9 +140,13 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
         }
         found
     };
+    let here = single(set, Side::Local);
+    if here.is_empty() {
+        return 0;
+    }
     let mut there = single(set, Side::Remote);
     let mut count = 0;
-    for (digest, here) in single(set, Side::Local) {
+    for (digest, here) in here {
         let there = there.remove(&digest).unwrap_or_default();
         for (local, remote) in pair_off(here, there, &[SAME_PLACE, SAME_FOLDER, SAME_UNIQUE]) {
             let Some(theirs) = set.unlink(remote, Side::Remote) else {

@@ -260,27 +260,31 @@ impl Planner<'_> {
     /// Gives a fresh name to all but one of the messages that want the same place (row 12). The server's occupant
     /// keeps it, so that several clients decide alike.
     fn separate(&mut self) {
-        let mut claims: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-        for (index, want) in self.wants.iter().enumerate() {
-            let place = match want {
-                Want::Keep(state) => Some(&state.place),
-                // What is out of scope stays where it is.
-                Want::Leave => self.set.all[index]
-                    .record
-                    .remote
-                    .as_ref()
-                    .map(|seen| &seen.place),
-                Want::Gone => None,
-            };
-            if let Some(place) = place {
-                claims.entry(place.clone()).or_default().push(index);
+        let claims = self.wants.iter().enumerate();
+        let claims = claims.filter_map(|(index, want)| match want {
+            Want::Keep(state) => Some((index, &state.place)),
+            // What is out of scope stays where it is.
+            Want::Leave => {
+                let remote = self.set.all[index].record.remote.as_ref();
+                remote.map(|seen| (index, &seen.place))
             }
+            Want::Gone => None,
+        });
+        let mut taken = HashSet::with_capacity(self.wants.len());
+        let doubled: HashSet<&Place> = claims
+            .clone()
+            .map(|(_, place)| place)
+            .filter(|place| !taken.insert(*place))
+            .collect();
+        if doubled.is_empty() {
+            return;
         }
-        let taken: HashSet<Place> = claims.keys().cloned().collect();
-        for (place, mut claimants) in claims
-            .into_iter()
-            .filter(|(_, claimants)| claimants.len() > 1)
-        {
+        let mut rivals: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
+        for (index, place) in claims.filter(|(_, place)| doubled.contains(place)) {
+            rivals.entry(place.clone()).or_default().push(index);
+        }
+        let taken: HashSet<Place> = taken.into_iter().cloned().collect();
+        for (place, mut claimants) in rivals {
             claimants.sort_by_key(|&index| {
                 let work = &self.set.all[index];
                 let is_theirs = work

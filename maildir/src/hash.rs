@@ -17,8 +17,10 @@ const THREADS: usize = 8;
 /// From how many files on threads are worth starting.
 const THREADS_FROM: usize = 32;
 const BUFFER_BYTES: usize = 64 * 1024;
-/// How many results may wait to be taken.
-const RESULTS_AHEAD: usize = 256;
+/// How many files a reader takes at once: handing a result over costs as much as hashing a small file.
+const GROUP: usize = 8;
+/// How many groups of results may wait to be taken.
+const GROUPS_AHEAD: usize = 32;
 
 /// What hashing a file told.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +36,11 @@ pub(crate) struct Hashed {
 /// # Errors
 /// The system's; `Interrupted` when the file changed while it was read.
 pub(crate) fn hash_file(root: &Root, path: &[u8]) -> io::Result<Hashed> {
-    let mut file = root.open_file(path)?;
-    hash_open(&mut file)
+    hash_with(&mut root.open_file(path)?, &mut buffer())
+}
+
+fn buffer() -> Box<[u8]> {
+    vec![0; BUFFER_BYTES].into()
 }
 
 /// Hashes an open file from its beginning.
@@ -43,13 +48,15 @@ pub(crate) fn hash_file(root: &Root, path: &[u8]) -> io::Result<Hashed> {
 /// # Errors
 /// Like [`hash_file`].
 pub(crate) fn hash_open(file: &mut File) -> io::Result<Hashed> {
+    hash_with(file, &mut buffer())
+}
+
+fn hash_with(file: &mut File, buffer: &mut [u8]) -> io::Result<Hashed> {
     let before = stamp_of(file)?;
     let mut hasher = blake3::Hasher::new();
-    let mut buffer =
-        vec![0; BUFFER_BYTES.min(usize::try_from(before.size).unwrap_or(BUFFER_BYTES) + 1)];
     let (mut size, mut is_blank) = (0_u64, true);
     loop {
-        match file.read(&mut buffer) {
+        match file.read(buffer) {
             Ok(0) => break,
             Ok(count) => {
                 is_blank = is_blank && buffer[..count].iter().all(|&byte| byte == 0);
@@ -89,21 +96,34 @@ pub(crate) fn hash_files<E>(
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let (sender, results) = sync_channel(RESULTS_AHEAD);
+        let (sender, results) = sync_channel(GROUPS_AHEAD);
         for _ in 0..THREADS {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
+                let mut buffer = buffer();
                 loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(path) = paths.get(at) else { return };
-                    if sender.send((at, hash_file(root, path))).is_err() {
+                    let first = next.fetch_add(GROUP, Ordering::Relaxed);
+                    let group = paths.iter().enumerate().skip(first).take(GROUP);
+                    let hashed: Vec<_> = group
+                        .map(|(at, path)| {
+                            let file = root.open_file(path);
+                            (
+                                at,
+                                file.and_then(|mut file| hash_with(&mut file, &mut buffer)),
+                            )
+                        })
+                        .collect();
+                    if hashed.is_empty() || sender.send(hashed).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        results.iter().try_for_each(|(at, hashed)| take(at, hashed))
+        results
+            .iter()
+            .flatten()
+            .try_for_each(|(at, hashed)| take(at, hashed))
     })
 }
 

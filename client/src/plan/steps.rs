@@ -73,6 +73,10 @@ impl Planner<'_> {
         copies: &BTreeMap<Digest, Place>,
         steps: &mut [Step],
     ) {
+        // A first sync copies nothing, and has as many messages as there are.
+        if copies.is_empty() {
+            return;
+        }
         let mut held: HashMap<At, Digest> = self
             .set
             .all
