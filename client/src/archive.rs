@@ -45,9 +45,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Lock(#[from] maildir::Error),
     /// SQLite failed.
-    #[error(
-        "The archive {path:?} failed: {source}; without it the next run compares everything and deletes nothing"
-    )]
+    #[error("The archive {path:?} failed: {source}; {}", remedy(source))]
     Sqlite {
         /// The database.
         path: PathBuf,
@@ -64,6 +62,15 @@ pub enum ArchiveError {
         /// What is wrong.
         why: String,
     },
+}
+
+/// What helps where SQLite failed.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    if maildir::is_disk_full(error) {
+        "make room and run again, what is done is kept"
+    } else {
+        "without it the next run compares everything and deletes nothing"
+    }
 }
 
 type Result<T> = std::result::Result<T, ArchiveError>;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Inbox, Incoming, Replica, SMALL_BYTES_MAX};
+use maildir::{Body, Inbox, Incoming, QUICK_BYTES_MAX, Replica};
 use protocol::message::NewBody;
 use protocol::{BatchId, Op, Outcome};
 
@@ -122,7 +122,7 @@ impl Hand {
     /// Hands over a body that has come, at the latest with its batch, or when [`Hand::pass_on`] says so; its batch
     /// follows, after those of earlier bodies.
     pub fn bring(&mut self, new: NewBody, incoming: Incoming) {
-        self.group_bytes += new.size.min(SMALL_BYTES_MAX);
+        self.group_bytes += new.size.min(QUICK_BYTES_MAX);
         self.group.push(Work::Body(new, incoming));
         if self.group_bytes >= GROUP_BYTES {
             self.pass_on();

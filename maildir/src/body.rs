@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use protocol::Digest;
 use protocol::bytes::hex;
@@ -17,11 +18,15 @@ use crate::stamp::FileStamp;
 
 /// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// Up to this size a body that comes fast may be kept in memory by whoever gets to store it if the link breaks. In bytes.
+pub const QUICK_BYTES_MAX: u64 = 4 << 20;
+/// What took no longer to come is not worth writing twice.
+const QUICK: Duration = Duration::from_secs(1);
 /// How many bytes of a large body are read and sent at once.
 pub const CHUNK_BYTES: usize = 128 * 1024;
 
 /// How long a body that broke off is kept for the next run.
-const PARTIAL_KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// A complete body, its digest checked.
 #[derive(Debug)]
@@ -128,6 +133,8 @@ pub struct Incoming {
     size: u64,
     received: u64,
     to: Store,
+    /// Until when, and where to, a large body is not stored yet.
+    quick: Option<(Instant, Partials)>,
 }
 
 enum Store {
@@ -156,7 +163,42 @@ impl Incoming {
             size,
             received: offset,
             to,
+            quick: None,
         }
+    }
+
+    /// The same for whoever is still there when the link breaks: a large body is stored when it turns out to be slow, or
+    /// is not to come whole.
+    #[must_use]
+    pub fn begin_quick(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
+        if offset > 0 || !(SMALL_BYTES_MAX + 1..=QUICK_BYTES_MAX).contains(&size) {
+            return Incoming::begin(partials, digest, size, offset);
+        }
+        Incoming {
+            digest,
+            size,
+            received: 0,
+            to: Store::Memory(Vec::new()),
+            quick: Some((Instant::now() + QUICK, partials.clone())),
+        }
+    }
+
+    /// Stores what has come of a large body.
+    fn store(&mut self) {
+        let (Some((_, partials)), Store::Memory(bytes)) = (self.quick.take(), &self.to) else {
+            return;
+        };
+        let (path, mut hasher) = (partials.path(&self.digest), Box::default());
+        let stored = partials
+            .open(&path, 0, &mut hasher)
+            .and_then(|mut file| file.write_all(bytes).map(|()| file));
+        self.to = match stored {
+            Ok(file) => {
+                hasher.update(bytes);
+                Store::File(file, path, hasher)
+            }
+            Err(error) => Store::Nowhere(error),
+        };
     }
 
     /// Takes the next bytes; more than were announced are an error of the peer and dropped.
@@ -186,15 +228,21 @@ impl Incoming {
         if let Err(error) = written {
             self.to = Store::Nowhere(error);
         }
+        let is_whole = self.received >= self.size;
+        if !is_whole && matches!(&self.quick, Some((until, _)) if Instant::now() >= *until) {
+            self.store();
+        }
     }
 
     /// Ends the body.
     ///
     /// # Errors
     /// `InvalidData` when it is not the one that was announced; else what the disk said.
-    pub fn finish(self) -> io::Result<Body> {
-        let is_right = |digest: Digest| self.received == self.size && digest == self.digest;
-        match self.to {
+    pub fn finish(mut self) -> io::Result<Body> {
+        self.quick = None;
+        let (is_whole, due) = (self.received == self.size, self.digest);
+        let is_right = |digest: Digest| is_whole && digest == due;
+        match std::mem::replace(&mut self.to, Store::Memory(Vec::new())) {
             Store::Nowhere(error) => Err(error),
             Store::Memory(bytes) if is_right(Digest::of(&bytes)) => Ok(Body::Small(bytes)),
             Store::Memory(_) => Err(wrong()),
@@ -205,6 +253,14 @@ impl Incoming {
                 fs::remove_file(path)?; // Resuming would only repeat it.
                 Err(wrong())
             }
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.received > 0 {
+            self.store();
         }
     }
 }
@@ -282,5 +338,69 @@ impl Partials {
             }
             hasher.update(&buffer[..count]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF: usize = SMALL_BYTES_MAX as usize;
+
+    /// A body of two halves, and where what breaks off is kept.
+    fn body() -> (tempfile::TempDir, Partials, Vec<u8>, Incoming) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let partials = Partials::new(dir.path().join("partial"));
+        let bytes: Vec<u8> = (0..2 * HALF).map(|at| (at % 251) as u8).collect();
+        let incoming = Incoming::begin_quick(&partials, Digest::of(&bytes), bytes.len() as u64, 0);
+        (dir, partials, bytes, incoming)
+    }
+
+    #[test]
+    fn a_large_body_that_comes_fast_is_stored_nowhere() {
+        let (_dir, partials, bytes, mut incoming) = body();
+        incoming.take(bytes[..HALF].to_vec());
+        incoming.take(bytes[HALF..].to_vec());
+        let body = incoming.finish().expect("it is right");
+        assert!(matches!(body, Body::Small(got) if got == bytes));
+        assert!(partials.list().is_empty());
+    }
+
+    #[test]
+    fn a_large_body_that_breaks_off_is_kept_and_goes_on() {
+        let (_dir, partials, bytes, mut incoming) = body();
+        incoming.take(bytes[..HALF].to_vec());
+        drop(incoming);
+        let digest = Digest::of(&bytes);
+        assert_eq!(partials.list(), [(digest, HALF as u64)]);
+        let mut rest = Incoming::begin_quick(&partials, digest, bytes.len() as u64, HALF as u64);
+        rest.take(bytes[HALF..].to_vec());
+        let Ok(Body::Large(path)) = rest.finish() else {
+            panic!("what was kept is not gone on with");
+        };
+        assert!(fs::read(path).expect("it is there") == bytes);
+    }
+
+    #[test]
+    fn a_large_body_that_is_slow_is_stored_as_it_comes() {
+        let (_dir, partials, bytes, mut incoming) = body();
+        incoming.quick = Some((Instant::now(), partials.clone()));
+        incoming.take(bytes[..HALF].to_vec());
+        incoming.take(bytes[HALF..HALF + 1].to_vec());
+        assert_eq!(partials.length(&Digest::of(&bytes)), HALF as u64 + 1);
+        incoming.take(bytes[HALF + 1..].to_vec());
+        let Ok(Body::Large(path)) = incoming.finish() else {
+            panic!("it is not where it was stored");
+        };
+        assert!(fs::read(path).expect("it is there") == bytes);
+    }
+
+    #[test]
+    fn a_large_body_of_other_bytes_is_not_kept() {
+        let (_dir, partials, mut bytes, mut incoming) = body();
+        bytes[HALF] ^= 1;
+        incoming.take(bytes);
+        assert!(incoming.finish().is_err());
+        assert!(partials.list().is_empty());
     }
 }

@@ -18,7 +18,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The index failed.
-    #[error("The index {path:?} failed: {source}; deleting it costs time, never mail")]
+    #[error("The index {path:?} failed: {source}; {}", if is_disk_full(source) { ROOM } else { "deleting it costs time, never mail" })]
     Index {
         /// The database.
         path: PathBuf,
@@ -37,6 +37,15 @@ pub enum Error {
     /// Another run holds the lock.
     #[error("{0}")]
     Busy(String),
+}
+
+/// What helps where a database finds no room.
+const ROOM: &str = "make room and run again, what is done is kept";
+
+/// Whether a database failed because its disk is full.
+#[must_use]
+pub fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 impl Error {

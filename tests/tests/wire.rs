@@ -184,6 +184,26 @@ fn a_large_message_goes_on_where_it_broke_off() {
     }
 }
 
+/// A large message that comes fast is written once only; what has come of it when the link breaks is kept all the same.
+#[test]
+fn a_large_message_that_came_fast_goes_on_where_it_broke_off() {
+    const BYTES: usize = 4 << 20;
+    let world = World::new();
+    world.local().create();
+    world
+        .server()
+        .store("INBOX", U1, "S", &bulky("large", BYTES));
+    let cut = Cut {
+        from: End::Agent,
+        bytes: BYTES as u64 / 2,
+    };
+    let _ = cut.run(&world, world.client().sync()).exits(75);
+    assert_eq!(partials(&world), 1, "nothing was kept");
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    assert_eq!(partials(&world), 0);
+}
+
 /// What is left of it may be spoilt: then it is sent anew, and never taken for the message.
 #[test]
 fn a_spoilt_part_of_a_large_message_is_sent_again() {

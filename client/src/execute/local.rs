@@ -182,7 +182,7 @@ impl Executor<'_, '_> {
                 return Err(Failure::internal("A body came for a step that needs none"));
             };
             let offset = self.kept_bytes(body);
-            self.incoming = Some(Incoming::begin(
+            self.incoming = Some(Incoming::begin_quick(
                 &self.partials,
                 body.digest,
                 body.size,
