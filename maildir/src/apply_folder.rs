@@ -51,6 +51,7 @@ impl Applier<'_> {
             self.root.make_dir(&join(b"", &parts[..depth]))?;
             self.dirty_dirs.insert(join(b"", &parts[..depth - 1]));
         }
+        // `cur` last: without it there is no folder, so that a kill leaves none that would never be made whole.
         for sub in [&b"tmp"[..], b"new", b"cur"] {
             self.root.make_dir(&join(&dir, &[sub]))?;
         }

@@ -2,8 +2,9 @@
 //! row. The suite takes samples; `-- --ignored` sweeps them all.
 
 use harness::faults::{End, Flip, MUTATING};
-use harness::{Cut, Kill, Snapshot, World};
+use harness::{Cut, Kill, Snapshot, World, body};
 
+use crate::errors::U1;
 use crate::scenario::{assert_recovers, outcome, ready};
 
 /// The scenario with what must come out of it.
@@ -64,6 +65,59 @@ fn a_client_killed_at_every_system_call_recovers() {
 #[ignore = "the full sweep takes long"]
 fn an_agent_killed_at_every_system_call_recovers() {
     sweep(End::Agent, 1, 1);
+}
+
+/// Kills one end at each directory that it makes, syncs, and looks whether every folder is whole on both sides.
+fn kill_while_folders_are_made(world: &World, end: End) {
+    world.save("before");
+    let mut hits = 0;
+    for nth in 1.. {
+        let call = "mkdirat";
+        let kill = Kill { end, call, nth };
+        let (hit, _) = kill.run(world, world.client().sync());
+        if !hit {
+            break;
+        }
+        hits += 1;
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        for tree in [world.server(), world.local()] {
+            for (name, dir) in harness::snapshot::folders(tree) {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                for part in ["cur", "new", "tmp"] {
+                    assert!(dir.join(part).is_dir(), "{kill:?}: {name} lacks {part}");
+                }
+            }
+        }
+        let _ = world.client().sync().run().ok().idle();
+        world.load("before");
+    }
+    assert!(hits >= 4, "only {hits} directories were made");
+}
+
+/// A folder without `new` or `cur` would be taken for whole by the next run, and not be one for mail readers.
+#[test]
+fn a_folder_whose_maker_dies_comes_whole() {
+    for end in [End::Client, End::Agent] {
+        let world = World::new();
+        world.server().deliver("INBOX", U1, &body("one"));
+        let _ = world.client().sync().run().ok();
+        let other = match end {
+            End::Client => world.server(),
+            End::Agent => world.local(),
+        };
+        other.make_folder("Made");
+        other.make_folder("Made/deep");
+        kill_while_folders_are_made(&world, end);
+    }
+}
+
+#[test]
+fn a_first_sync_whose_maker_of_folders_dies_makes_them_whole() {
+    let world = World::new();
+    world.server().deliver("INBOX", U1, &body("one"));
+    world.server().make_folder("Made");
+    kill_while_folders_are_made(&world, End::Client);
 }
 
 /// Cuts the link after `first`, `first + step` … bytes, until the run comes through unharmed.

@@ -126,6 +126,7 @@ pub(crate) fn outcome(world: &World) -> Snapshot {
 
 /// Fails unless a sync now brings both sides to the outcome, and a further one finds nothing to do.
 pub(crate) fn assert_recovers(world: &World, outcome: &Snapshot, after: &str) {
+    println!("after {after}"); // Some of what follows does not know.
     assert_survivors_somewhere(world, after);
     let _ = world.client().sync().run().ok();
     world.assert_same();

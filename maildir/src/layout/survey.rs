@@ -14,8 +14,9 @@ use crate::utf7;
 
 /// Lists the folders of a tree. Symbolic links are never followed; the root itself may be one.
 ///
-/// A directory is a folder if it holds `cur` or `new` as a real directory. That alone tells mail from the directories
-/// that indexers and servers keep beside it: a list of names would hide the folder of the mailing list `dovecot`.
+/// A directory is a folder if it holds `cur` as a real directory, or a `new` in which there is something. That alone tells
+/// mail from the directories that indexers and servers keep beside it: a list of names would hide the folder of the mailing
+/// list `dovecot`. An empty `new` alone is what is left where whoever made a folder died over it: it is made once more.
 #[must_use]
 pub fn discover(root: &Path, layout: &Layout) -> Discovery {
     let survey = match Survey::of(root, layout.style) {
@@ -192,7 +193,7 @@ impl Survey {
     fn walk(&mut self, root: &Path) -> io::Result<()> {
         // walkdir would show a root that is a file as a tree without entries.
         check_root(root)?;
-        let mut linked = BTreeSet::new();
+        let (mut linked, mut with_new) = (BTreeSet::new(), BTreeSet::new());
         let mut walk = WalkDir::new(root)
             .min_depth(1)
             .max_depth(DEPTH_MAX + 1)
@@ -200,7 +201,7 @@ impl Survey {
         while let Some(entry) = walk.next() {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {
-                    if !self.enter(root, &entry) {
+                    if !self.enter(root, &entry, &mut with_new) {
                         walk.skip_current_dir();
                     }
                 }
@@ -220,6 +221,12 @@ impl Survey {
                 }
             }
         }
+        for dir in with_new {
+            let new = root.join(OsStr::from_bytes(&dir)).join("new");
+            if !self.folders.contains(&dir) && !is_empty(&new) {
+                self.folders.insert(dir);
+            }
+        }
         linked.retain(|dir| !self.folders.contains(dir));
         self.misfits
             .extend(linked.into_iter().map(|dir| (dir, LINKED.into())));
@@ -227,10 +234,21 @@ impl Survey {
     }
 
     /// Takes note of a directory; whether there may be folders in it.
-    fn enter(&mut self, root: &Path, entry: &walkdir::DirEntry) -> bool {
+    fn enter(
+        &mut self,
+        root: &Path,
+        entry: &walkdir::DirEntry,
+        with_new: &mut BTreeSet<Vec<u8>>,
+    ) -> bool {
         let name = entry.file_name().as_bytes();
-        if matches!(name, b"cur" | b"new") {
-            self.folders.insert(parent_below(root, entry.path()));
+        match name {
+            b"cur" => {
+                self.folders.insert(parent_below(root, entry.path()));
+            }
+            b"new" => {
+                with_new.insert(parent_below(root, entry.path()));
+            }
+            _ => {}
         }
         if is_reserved(name) || name.starts_with(b".") {
             return false;
@@ -269,8 +287,11 @@ impl Survey {
 fn kind_of(path: &Path) -> io::Result<Kind> {
     let mut is_linked = false;
     for name in ["cur", "new"] {
-        match fs::symlink_metadata(path.join(name)) {
-            Ok(metadata) if metadata.is_dir() => return Ok(Kind::Folder),
+        let path = path.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() && (name == "cur" || !is_empty(&path)) => {
+                return Ok(Kind::Folder);
+            }
             Ok(metadata) => is_linked |= metadata.is_symlink(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -281,6 +302,11 @@ fn kind_of(path: &Path) -> io::Result<Kind> {
     }
     // What vanished since it was listed may have been renamed to where the listing had been: unknown, not without mail.
     fs::symlink_metadata(path).map(|_| Kind::Other)
+}
+
+/// Whether there is nothing in a directory; what cannot be listed may hold mail.
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// A link into nothing may be a folder on a disk that is not mounted; one to a file is somebody's dot-file, and one to

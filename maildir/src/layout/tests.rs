@@ -288,7 +288,7 @@ fn the_encoding_is_found_by_looking() {
     assert_eq!(encoding(&[".Entw&APw-rfe/cur", ".A&B/cur"]), UTF7);
     assert_eq!(encoding(&["Lists/R&-D/cur"]), UTF7);
     assert_eq!(encoding(&[".A&B/cur"]), UTF8);
-    assert_eq!(encoding(&[".Entw\u{fc}rfe/new"]), UTF8);
+    assert_eq!(encoding(&[".Entw\u{fc}rfe/new/1.mx"]), UTF8);
     assert_eq!(
         encoding(&[".A&-B/cur", ".Entw\u{fc}rfe/cur", ".Entw&APw-rfe/cur"]),
         UTF8
@@ -350,7 +350,7 @@ fn folders_of_maildir_plus_plus_are_found() {
         "cur",
         ".b/cur",
         ".b/new",
-        ".NoCur/new",
+        ".NoCur/new/1.mx",
         ".NoTmp/cur",
         ".a..b/cur",
         ".INBOX/cur",
@@ -360,6 +360,7 @@ fn folders_of_maildir_plus_plus_are_found() {
         ".notmuch/xapian",
         ".JustADirectory",
         ".OnlyTmp/tmp",
+        ".Torn/new",
         "plain/cur",
         "cur/x/cur",
         ".CurIsAFile",
@@ -383,7 +384,7 @@ fn nested_folders_are_found() {
     let root = tree(&[
         "INBOX/cur",
         "Lists/debian/cur",
-        "Lists/dev.tools/new",
+        "Lists/dev.tools/new/1.mx",
         "A/cur/deep/cur",
         "A/tmp/x/cur",
     ]);
@@ -392,6 +393,7 @@ fn nested_folders_are_found() {
         "A/.hidden/cur",
         "Empty/Emptier",
         "Only/tmp",
+        "Torn/new",
         "INBOX/Sub/cur",
         "INBOX/Sub/new",
     ] {
@@ -422,7 +424,7 @@ fn links_are_reported_and_never_followed() {
     let root = tree(&[
         "cur",
         ".a/cur",
-        ".Half/new",
+        ".Half/new/1.mx",
         ".Linked",
         "elsewhere/cur",
         "database",
@@ -454,7 +456,7 @@ fn links_are_reported_and_never_followed() {
 
 #[test]
 fn links_in_a_nested_tree_are_reported_and_never_followed() {
-    let root = tree(&["cur", "a/cur", "Half/new", "Linked", "Lists/x/cur"]);
+    let root = tree(&["cur", "a/cur", "Half/new/1.mx", "Linked", "Lists/x/cur"]);
     for (target, name) in [
         ("../a", "Lists/Link"),
         ("..", "Lists/Loop"),
