@@ -38,6 +38,9 @@ CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT N
 const AGREED: &str =
     "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
 
+/// What becomes of an account whose archive is lost.
+const JOINED: &str = "without it the next run compares everything and deletes nothing";
+
 /// Why the archive is of no use to this run.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -45,7 +48,10 @@ pub enum ArchiveError {
     #[error(transparent)]
     Lock(#[from] maildir::Error),
     /// SQLite failed.
-    #[error("The archive {path:?} failed: {source}; {}", remedy(source))]
+    #[error(
+        "The archive {path:?} failed: {source}; {}",
+        maildir::remedy(source, JOINED)
+    )]
     Sqlite {
         /// The database.
         path: PathBuf,
@@ -62,15 +68,6 @@ pub enum ArchiveError {
         /// What is wrong.
         why: String,
     },
-}
-
-/// What helps where SQLite failed.
-fn remedy(error: &rusqlite::Error) -> &'static str {
-    if maildir::is_disk_full(error) {
-        "make room and run again, what is done is kept"
-    } else {
-        "without it the next run compares everything and deletes nothing"
-    }
 }
 
 type Result<T> = std::result::Result<T, ArchiveError>;
@@ -626,4 +623,22 @@ fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
         remote: Some(remote),
         confirmed: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_without_room_says_what_helps() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
+        let archive = Archive::open(dir.path(), local, remote, false).expect("it opens");
+        archive
+            .batch("PRAGMA max_page_count = 1")
+            .expect("it is limited");
+        let full = archive.set("filler", &vec![7_u8; 1 << 20]);
+        let said = full.expect_err("there is no room").to_string();
+        assert!(said.contains("make room"), "{said}");
+    }
 }

@@ -18,7 +18,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The index failed.
-    #[error("The index {path:?} failed: {source}; {}", if is_disk_full(source) { ROOM } else { "deleting it costs time, never mail" })]
+    #[error(
+        "The index {path:?} failed: {source}; {}",
+        remedy(source, "deleting it costs time, never mail")
+    )]
     Index {
         /// The database.
         path: PathBuf,
@@ -39,13 +42,13 @@ pub enum Error {
     Busy(String),
 }
 
-/// What helps where a database finds no room.
-const ROOM: &str = "make room and run again, what is done is kept";
-
-/// Whether a database failed because its disk is full.
+/// What helps where a database failed: room where its disk is full, else what is said of it.
 #[must_use]
-pub fn is_disk_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+pub fn remedy<'a>(error: &rusqlite::Error, otherwise: &'a str) -> &'a str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "make room and run again, what is done is kept",
+        _ => otherwise,
+    }
 }
 
 impl Error {

@@ -36,7 +36,7 @@ pub use body::{
     Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, QUICK_BYTES_MAX,
     SMALL_BYTES_MAX,
 };
-pub use error::{Error, Result, is_disk_full};
+pub use error::{Error, Result, remedy};
 pub use inbox::{Flusher, Inbox, Written};
 pub use index::has_hot_journal;
 pub use lock::Lock;
