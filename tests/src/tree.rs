@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How folders lie on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,6 +124,16 @@ impl Tree {
     #[must_use]
     pub fn has_folder(&self, folder: &str) -> bool {
         self.dir(folder).join("cur").is_dir()
+    }
+
+    /// Waits until a file that was made now could be told from this one by its time, on any kernel.
+    pub fn let_the_clock_tick(&self, folder: &str, unique: &str) {
+        let file = fs::metadata(self.path(folder, unique)).expect("file is there");
+        let changed = Duration::new(file.ctime().cast_unsigned(), file.ctime_nsec() as u32);
+        let later = UNIX_EPOCH + changed + Duration::from_millis(30);
+        while let Ok(left) = later.duration_since(SystemTime::now()) {
+            std::thread::sleep(left);
+        }
     }
 
     /// Delivers as an MTA does: into `tmp`, then into `new`.
