@@ -3,7 +3,7 @@
 //! Only counts and draws; what it says besides is [`crate::report`]'s. Cheap to call for every message, from any
 //! thread: drawing is limited to a few times a second.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,8 @@ impl Progress {
     /// there is none and `when` says always.
     #[must_use]
     pub fn new(when: When, account: &str) -> Progress {
-        let terminal = std::io::stderr().is_terminal();
+        // A terminal on which nothing can be drawn (`TERM=dumb`) is as good as none.
+        let terminal = !ProgressDrawTarget::stderr().is_hidden();
         let shown = match when {
             When::Auto => terminal,
             When::Always => true,

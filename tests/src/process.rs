@@ -1,12 +1,16 @@
 //! Child processes with a deadline: a hang fails a test instead of stopping the suite.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// How long any run may take before it counts as hanging.
 pub const LIMIT: Duration = Duration::from_secs(90);
@@ -54,18 +58,35 @@ pub struct Running {
 }
 
 /// Starts a command with captured output and nothing to read.
-pub fn start(mut command: Command, limit: Duration) -> Running {
+pub fn start(command: Command, limit: Duration) -> Running {
+    let (stderr, to_stderr) = std::io::pipe().expect("a pipe");
+    start_with(command, limit, stderr, to_stderr)
+}
+
+/// The same, its stderr a terminal of its own.
+pub fn start_on_terminal(command: Command, limit: Duration) -> Running {
+    let (terminal, to_stderr) = terminal().expect("a terminal");
+    start_with(command, limit, terminal, to_stderr)
+}
+
+fn start_with(
+    mut command: Command,
+    limit: Duration,
+    stderr: impl Read + Send + 'static,
+    to_stderr: impl Into<Stdio>,
+) -> Running {
     let what = format!("{command:?}");
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(to_stderr)
         .process_group(0);
     let mut child = command
         .spawn()
         .unwrap_or_else(|error| panic!("{what}: {error}"));
+    drop(command); // It holds the other end of stderr.
     let stdout = read_all(child.stdout.take().expect("stdout is piped"));
-    let stderr = read_all(child.stderr.take().expect("stderr is piped"));
+    let stderr = read_all(stderr);
     Running {
         what,
         pid: pid_of(&child),
@@ -156,6 +177,18 @@ pub fn must(program: &str, args: &[&std::ffi::OsStr]) {
     assert_eq!(done.code, Some(0), "{program} {args:?}: {}", done.stderr);
 }
 
+/// A terminal: where what is drawn on it can be read, and itself.
+fn terminal() -> std::io::Result<(File, File)> {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let theirs = File::options()
+        .write(true)
+        .open(OsStr::from_bytes(name.to_bytes()))?;
+    Ok((ours.into(), theirs))
+}
+
 fn read_all(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -189,6 +222,12 @@ mod tests {
             (done.code, &*done.stdout, &*done.stderr),
             (Some(7), &b"out\n"[..], "err\n")
         );
+    }
+
+    #[test]
+    fn a_terminal_is_one() {
+        let done = start_on_terminal(shell("test -t 2 && echo err >&2"), LIMIT).wait();
+        assert_eq!((done.code, &*done.stderr), (Some(0), "err\r\n"));
     }
 
     #[test]

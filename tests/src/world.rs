@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{LIMIT, Running, must, start};
+use crate::process::{LIMIT, Running, must, start, start_on_terminal};
 use crate::run::Run;
 use crate::snapshot::assert_same;
 use crate::tree::{Layout, Tree};
@@ -410,6 +410,12 @@ impl Invocation {
     pub fn start(self) -> Running {
         let limit = self.limit;
         start(self.command(), limit)
+    }
+
+    /// Runs it to its end, its stderr a terminal.
+    pub fn run_on_terminal(self) -> Run {
+        let (what, limit) = (self.to_string(), self.limit);
+        Run::of(what, start_on_terminal(self.command(), limit).wait())
     }
 
     /// Runs it to its end.

@@ -71,6 +71,37 @@ fn a_dry_run_tells_what_a_run_then_does() {
 }
 
 #[test]
+fn on_a_terminal_the_progress_is_drawn_and_taken_away_again() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let run = world.client().pull().env("TERM", "xterm").run_on_terminal();
+    let run = run.ok();
+    assert_eq!(run.here("new"), 1);
+    for phase in ["scanning", "comparing", "transferring 0 of 1 messages"] {
+        assert!(run.stderr.contains(phase), "{phase}: {:?}", run.stderr);
+    }
+    let left = run.stderr.rsplit("\x1b[2K").next();
+    assert_eq!(left, Some(""), "the line is erased: {:?}", run.stderr);
+    for words in [&["--progress", "never"][..], &["-q"]] {
+        let quiet = world.client().pull().env("TERM", "xterm").args(words);
+        assert_eq!(quiet.run_on_terminal().ok().stderr, "", "{words:?}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_drawn_the_progress_is_lines_if_it_is_asked_for() {
+    let world = World::new();
+    let pull = || world.client().pull().env("TERM", "dumb");
+    assert_eq!(pull().run().ok().stderr, "", "no terminal");
+    assert_eq!(pull().run_on_terminal().ok().stderr, "", "a dumb one");
+    let always = || pull().args(&["--progress", "always"]);
+    for run in [always().run().ok(), always().run_on_terminal().ok()] {
+        assert!(run.stderr.contains(": scanning"), "{:?}", run.stderr);
+        assert!(!run.stderr.contains('\x1b'), "{:?}", run.stderr);
+    }
+}
+
+#[test]
 fn several_accounts_run_one_after_the_other_whatever_becomes_of_each() {
     let world = waiting();
     let agent = agent_command(&world.server_state());
