@@ -6,12 +6,12 @@
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
+use maildir::{Bodies, Located};
 use protocol::codec::decode;
-use protocol::frame::{Frame, FrameReader, FrameWriter};
+use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
 use protocol::message::{Hello, Refusal, Welcome};
 use protocol::{BatchId, Op, Request, Response};
@@ -21,7 +21,9 @@ use crate::exit_code::ExitCode;
 use crate::transport::{ConnectError, ConnectOptions, Connection, Peer, connect};
 
 mod inflow;
+mod outflow;
 use inflow::{Feed, Intake, inflow};
+use outflow::Outflow;
 
 /// Why the other end is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -247,82 +249,11 @@ pub fn unexpected(response: &Response) -> LinkError {
     ))
 }
 
-fn write_all(writer: Box<dyn Write + Send>, outbound: &Receiver<Outbound>, counter: &AtomicU64) {
-    let mut writer = FrameWriter::new(writer);
-    let word = counter.load(Ordering::Relaxed);
-    let mut source = None;
-    if let Err(error) = write_until_closed(&mut writer, outbound, &mut source, &mut |count| {
-        counter.store(word + count, Ordering::Relaxed);
-    }) {
+fn write_all(pipe: Box<dyn Write + Send>, outbound: &Receiver<Outbound>, counter: &AtomicU64) {
+    let mut outflow = Outflow::new(pipe, counter);
+    if let Err(error) = outflow.write_until_closed(outbound) {
         // The reader learns of a lost connection too, and knows more of why.
         tracing::debug!("Cannot write to the agent: {error}");
-    }
-}
-
-fn write_until_closed<W: Write>(
-    writer: &mut FrameWriter<W>,
-    outbound: &Receiver<Outbound>,
-    source: &mut Option<Bodies>,
-    count: &mut dyn FnMut(u64),
-) -> protocol::Result<()> {
-    loop {
-        let next = match outbound.try_recv() {
-            Ok(next) => next,
-            Err(TryRecvError::Empty) => {
-                writer.flush()?;
-                count(writer.bytes_written());
-                match outbound.recv() {
-                    Ok(next) => next,
-                    Err(_) => break,
-                }
-            }
-            Err(TryRecvError::Disconnected) => break,
-        };
-        match next {
-            Outbound::Request(request) => writer.message(&request)?,
-            Outbound::Source(bodies) => *source = Some(bodies),
-            Outbound::Apply(batch, ops, bodies) => {
-                writer.message(&Request::Apply { batch, ops })?;
-                for (located, offset) in bodies {
-                    write_body(writer, source.as_ref(), located.as_ref(), offset)?;
-                    count(writer.bytes_written());
-                }
-            }
-        }
-    }
-    writer.finish()?;
-    count(writer.bytes_written());
-    Ok(())
-}
-
-/// Sends a body; one that is not to be had is sent empty, which the agent sees by its digest.
-fn write_body<W: Write>(
-    writer: &mut FrameWriter<W>,
-    source: Option<&Bodies>,
-    located: Option<&Located>,
-    offset: u64,
-) -> protocol::Result<()> {
-    let opened = source
-        .zip(located)
-        .map(|(source, located)| source.open(located, offset));
-    match opened {
-        Some(Ok(Outgoing::Small(bytes))) => writer.body_chunk(&bytes, true),
-        Some(Ok(Outgoing::Large(file, left))) => {
-            let mut file = file.take(left);
-            let mut buffer = vec![0; CHUNK_BYTES];
-            loop {
-                let read = file.read(&mut buffer).unwrap_or(0);
-                writer.body_chunk(&buffer[..read], read == 0)?;
-                if read == 0 {
-                    return Ok(());
-                }
-            }
-        }
-        Some(Err(error)) => {
-            tracing::info!("A message is not to be had now: {error}");
-            writer.body_chunk(&[], true)
-        }
-        None => writer.body_chunk(&[], true),
     }
 }
 

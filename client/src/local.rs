@@ -209,7 +209,7 @@ impl Drop for Hand {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::path::Path;
 
@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    fn open(dir: &Path) -> Replica {
+    pub(crate) fn open(dir: &Path) -> Replica {
         let replica = Replica::open(Options {
             root: dir.join("mail"),
             state_dir: dir.join("state"),

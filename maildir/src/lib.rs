@@ -29,6 +29,7 @@ mod replica;
 mod root;
 mod scan;
 mod stamp;
+mod timed;
 mod trash;
 mod utf7;
 
@@ -43,4 +44,5 @@ pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use replica::{Options, Replica, random};
 pub use scan::Scan;
+pub use timed::Timed;
 pub use trash::LOG_NAME;

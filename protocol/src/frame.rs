@@ -154,6 +154,12 @@ impl<W: Write> FrameWriter<W> {
         Ok(self.writer.flush()?)
     }
 
+    /// What the stream is written to.
+    #[must_use]
+    pub fn get_ref(&self) -> &W {
+        &self.writer
+    }
+
     /// How many compressed bytes were handed on so far.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {

@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod identity;
 pub mod message;
 pub mod name;
+pub mod pace;
 
 pub use digest::Digest;
 pub use entry::{Change, Entry, FolderChange};

@@ -1,17 +1,17 @@
 //! How hard bodies are compressed.
 //!
 //! Bytes are dear on a slow link. On a fast one whoever is slowest decides, link or either processor, and nobody here knows
-//! which that is: so work is light there, harder work is tried now and then, and goes on where it is clearly faster. Pure:
-//! the clock and the output are read by whoever asks.
+//! which that is: so work is light there, harder work is tried now and then, and goes on where it is clearly faster.
+//! Pure: the clock and the output are read by whoever asks.
 
-use std::time::Duration;
+use core::time::Duration;
 
-use protocol::frame::Effort;
+use crate::frame::Effort;
 
 /// For how many bytes of bodies work is done before it is looked whether the link is slow.
 const LOOK_BYTES: u64 = 2 << 20;
 /// How many bytes tell how fast a lighter effort is, and whether the link is slow after all: more than what is under way
-/// to the client, and more than what it does not take in while its disk is busy for a moment.
+/// to the other end, and more than what that does not take in while its disk is busy for a moment.
 const TRIAL_BYTES: u64 = 16 << 20;
 /// By how much harder work must be faster to go on: where both are alike the processor has others to serve, and what is
 /// measured scatters by a third.
@@ -23,17 +23,17 @@ const FAST_LINK_BYTES: f64 = 25e6;
 
 /// What clock and output said at one moment, since the same beginning.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// How long it is since then.
-    pub(crate) elapsed: Duration,
+    pub elapsed: Duration,
     /// For how long of that writing has blocked.
-    pub(crate) blocked: Duration,
+    pub blocked: Duration,
     /// How many compressed bytes were written.
-    pub(crate) written: u64,
+    pub written: u64,
 }
 
 /// The effort that goes on, and how that is found.
-pub(crate) struct Pace {
+pub struct Pace {
     effort: Effort,
     /// How many bytes of bodies a second went out with what was last chosen on a fast link.
     speed: f64,
@@ -49,7 +49,8 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// Until it is known better, bytes are dear: most runs end before it is.
-    pub(crate) fn new(now: Reading) -> Pace {
+    #[must_use]
+    pub fn new(now: Reading) -> Pace {
         Pace {
             effort: Effort::Dense,
             speed: 0.0,
@@ -62,7 +63,7 @@ impl Pace {
     }
 
     /// Takes in that so many bytes of bodies went out; tells with which effort it goes on, where that may be another.
-    pub(crate) fn sent(&mut self, bytes: u64, read: impl FnOnce() -> Reading) -> Option<Effort> {
+    pub fn sent(&mut self, bytes: u64, read: impl FnOnce() -> Reading) -> Option<Effort> {
         self.sent += bytes;
         self.unseen += bytes;
         let look = match self.effort {

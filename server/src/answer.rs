@@ -1,40 +1,19 @@
 //! The agent's output: one stream that the worker and the sender of bodies share.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::Read;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing};
+use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Timed};
 use protocol::Response;
 use protocol::frame::FrameWriter;
-
-use crate::pace::{Pace, Reading};
+use protocol::pace::{Pace, Reading};
 
 /// The shared output; locked for one frame at a time, so that answers pass a large body between its chunks.
 #[derive(Clone)]
-pub(crate) struct Output(Arc<Mutex<FrameWriter<Timed>>>, Arc<AtomicU64>);
-
-/// A pipe, and for how many nanoseconds writing to it has blocked: that tells whether the link or the processor is slow.
-pub(crate) struct Timed(File, Arc<AtomicU64>);
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let begun = Instant::now();
-        let written = self.0.write(bytes);
-        self.1.fetch_add(
-            u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
-        written
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
-}
+pub(crate) struct Output(Arc<Mutex<FrameWriter<Timed<File>>>>);
 
 /// A body that the client asked for.
 pub(crate) enum Wanted {
@@ -46,26 +25,20 @@ pub(crate) enum Wanted {
 
 impl Output {
     pub(crate) fn new(file: File) -> Output {
-        let blocked = Arc::new(AtomicU64::new(0));
-        Output(
-            Arc::new(Mutex::new(FrameWriter::new(Timed(
-                file,
-                Arc::clone(&blocked),
-            )))),
-            blocked,
-        )
+        Output(Arc::new(Mutex::new(FrameWriter::new(Timed::new(file)))))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<Timed>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<Timed<File>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long sending has blocked so far, and how much went out.
     fn read(&self, begun: Instant) -> Reading {
+        let output = self.lock();
         Reading {
             elapsed: begun.elapsed(),
-            blocked: Duration::from_nanos(self.1.load(Ordering::Relaxed)),
-            written: self.lock().bytes_written(),
+            blocked: output.get_ref().blocked(),
+            written: output.bytes_written(),
         }
     }
 

@@ -5,7 +5,6 @@
 
 mod answer;
 mod arguments;
-mod pace;
 mod serve;
 
 use std::fs::File;

@@ -122,10 +122,11 @@ fn every_effort_is_read_in_one_stream() {
     let mut stream = Vec::new();
     let mut writer = FrameWriter::new(&mut stream);
     let bodies: Vec<_> = (1..8).map(|step| noise(step * 100_000)).collect();
-    for (body, effort) in bodies
-        .iter()
-        .zip([Effort::Dense, Effort::Fast].into_iter().cycle())
-    {
+    for (body, effort) in bodies.iter().zip(
+        [Effort::Dense, Effort::Fast, Effort::Light]
+            .into_iter()
+            .cycle(),
+    ) {
         writer.set_effort(effort);
         writer.body_chunk(body, true).expect("writes");
     }

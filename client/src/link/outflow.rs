@@ -1,0 +1,193 @@
+//! What goes to the agent: requests as they are, batches with their bodies behind them.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Timed};
+use protocol::Request;
+use protocol::frame::{Effort, FrameWriter};
+use protocol::pace::{Pace, Reading};
+
+use super::Outbound;
+
+/// The writing half of the connection.
+pub(super) struct Outflow<'a> {
+    writer: FrameWriter<Timed<Box<dyn Write + Send>>>,
+    /// How many bytes went out, those before the stream included.
+    counter: &'a AtomicU64,
+    before: u64,
+    source: Option<Bodies>,
+    begun: Instant,
+    /// How bodies are compressed, from the first one on.
+    pace: Option<Pace>,
+}
+
+impl Outflow<'_> {
+    /// Begins the stream.
+    pub(super) fn new(pipe: Box<dyn Write + Send>, counter: &AtomicU64) -> Outflow<'_> {
+        let mut writer = FrameWriter::new(Timed::new(pipe));
+        // Long lists of what is wanted are digests for the most part: hard work would save 2 % of them.
+        writer.set_effort(Effort::Fast);
+        Outflow {
+            writer,
+            counter,
+            before: counter.load(Ordering::Relaxed),
+            source: None,
+            begun: Instant::now(),
+            pace: None,
+        }
+    }
+
+    /// Writes what comes, until nothing more can come; flushes whenever nothing is there.
+    pub(super) fn write_until_closed(
+        &mut self,
+        outbound: &Receiver<Outbound>,
+    ) -> protocol::Result<()> {
+        loop {
+            let next = match outbound.try_recv() {
+                Ok(next) => next,
+                Err(TryRecvError::Empty) => {
+                    self.writer.flush()?;
+                    self.count();
+                    match outbound.recv() {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
+                Err(TryRecvError::Disconnected) => break,
+            };
+            match next {
+                Outbound::Request(request) => self.writer.message(&request)?,
+                Outbound::Source(bodies) => self.source = Some(bodies),
+                Outbound::Apply(batch, ops, bodies) => {
+                    self.writer.message(&Request::Apply { batch, ops })?;
+                    for (located, offset) in bodies {
+                        self.write_body(located.as_ref(), offset)?;
+                        self.count();
+                    }
+                }
+            }
+        }
+        self.writer.finish()?;
+        self.count();
+        Ok(())
+    }
+
+    fn count(&self) {
+        let written = self.writer.bytes_written();
+        self.counter.store(self.before + written, Ordering::Relaxed);
+    }
+
+    /// How long sending has blocked so far, and how much went out.
+    fn read(&self) -> Reading {
+        Reading {
+            elapsed: self.begun.elapsed(),
+            blocked: self.writer.get_ref().blocked(),
+            written: self.writer.bytes_written(),
+        }
+    }
+
+    /// Sends a body; one that is not to be had is sent empty, which the agent sees by its digest.
+    fn write_body(&mut self, located: Option<&Located>, offset: u64) -> protocol::Result<()> {
+        if self.pace.is_none() {
+            self.pace = Some(Pace::new(self.read()));
+            self.writer.set_effort(Effort::Dense);
+        }
+        let source = self.source.as_ref().zip(located);
+        let bytes = match source.map(|(source, located)| source.open(located, offset)) {
+            Some(Ok(Outgoing::Small(bytes))) => {
+                self.writer.body_chunk(&bytes, true)?;
+                bytes.len() as u64
+            }
+            Some(Ok(Outgoing::Large(file, left))) => {
+                let mut file = file.take(left);
+                let mut buffer = vec![0; CHUNK_BYTES];
+                loop {
+                    let read = file.read(&mut buffer).unwrap_or(0);
+                    self.writer.body_chunk(&buffer[..read], read == 0)?;
+                    if read == 0 {
+                        break left;
+                    }
+                }
+            }
+            Some(Err(error)) => {
+                tracing::info!("A message is not to be had now: {error}");
+                self.writer.body_chunk(&[], true)?;
+                0
+            }
+            None => {
+                self.writer.body_chunk(&[], true)?;
+                0
+            }
+        };
+        let now = self.read();
+        let told = self.pace.as_mut().and_then(|pace| pace.sent(bytes, || now));
+        if let Some(effort) = told {
+            self.writer.set_effort(effort);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::channel;
+
+    use protocol::message::At;
+    use protocol::{Digest, FolderName, Unique};
+
+    use super::*;
+
+    /// Hex digits: hard work halves them, light work finds nothing in them.
+    fn digits(seed: u64, length: usize) -> Vec<u8> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes());
+        let mut noise = vec![0; length / 2];
+        hasher.finalize_xof().fill(&mut noise);
+        protocol::bytes::hex(&noise).into_bytes()
+    }
+
+    #[test]
+    fn where_nothing_blocks_bodies_go_out_with_little_work() {
+        const LENGTH: usize = 500_000;
+        let dir = tempfile::tempdir().expect("temp dir");
+        drop(crate::local::tests::open(dir.path()));
+        let cur = dir.path().join("mail/cur");
+        fs::create_dir_all(&cur).expect("INBOX is made");
+        let mut places = Vec::new();
+        for number in 0..20 {
+            let (name, bytes) = (format!("{number}.a.b"), digits(number, LENGTH));
+            fs::write(cur.join(&name), &bytes).expect("it is written");
+            let at = At {
+                folder: FolderName::inbox(),
+                unique: Unique::new(name.as_bytes()).expect("a name"),
+                copy: 0,
+            };
+            places.push((at, Digest::of(&bytes)));
+        }
+        let replica = crate::local::tests::open(dir.path());
+        let wanted: Vec<_> = places.iter().map(|(at, digest)| (at, digest)).collect();
+        let located = replica.locate(&wanted).expect("the index answers");
+        assert!(located.iter().all(Option::is_some));
+        let bodies = located.into_iter().map(|located| (located, 0)).collect();
+        let (sender, outbound) = channel();
+        for next in [
+            Outbound::Source(replica.bodies().expect("it opens")),
+            Outbound::Apply(None, Vec::new(), bodies),
+        ] {
+            sender.send(next).expect("it is taken");
+        }
+        drop(sender);
+        let counter = AtomicU64::new(7);
+        let mut outflow = Outflow::new(Box::new(std::io::sink()), &counter);
+        outflow
+            .write_until_closed(&outbound)
+            .expect("it is written");
+        let (sent, all) = (counter.load(Ordering::Relaxed), 20 * LENGTH as u64);
+        assert!(sent > all * 3 / 4, "{sent} of {all} bytes");
+        assert!(sent < all, "the first ones were compressed");
+    }
+}
