@@ -8,8 +8,12 @@ use core::time::Duration;
 
 use crate::frame::Effort;
 
-/// For how many bytes of bodies work is done before it is looked whether the link is slow.
-const LOOK_BYTES: u64 = 2 << 20;
+/// For how many bytes of bodies work is done before it is looked whether the link is slow: more than a client asks for
+/// ahead (4 MiB), which goes out in one burst wherever the link is slower than the processor.
+const LOOK_BYTES: u64 = 6 << 20;
+/// How many compressed bytes tell nothing at first: ssh takes up to 2 MiB (its channel's window) as fast as they come,
+/// however slow the link is.
+const FILL_BYTES: u64 = 3 << 20;
 /// How many bytes tell how fast a lighter effort is, and whether the link is slow after all: more than what is under way
 /// to the other end, and more than what that does not take in while its disk is busy for a moment.
 const TRIAL_BYTES: u64 = 16 << 20;
@@ -26,8 +30,9 @@ const FAST_LINK_BYTES: f64 = 25e6;
 pub struct Reading {
     /// How long it is since then.
     pub elapsed: Duration,
-    /// For how long of that writing has blocked.
-    pub blocked: Duration,
+    /// For how long of that there was nothing to do: writing blocked, or nothing more was asked for, because what was had
+    /// not come.
+    pub waited: Duration,
     /// How many compressed bytes were written.
     pub written: u64,
 }
@@ -45,6 +50,8 @@ pub struct Pace {
     /// How many went out since the link was last looked at, and what was read then.
     unseen: u64,
     looked: Reading,
+    /// How many compressed bytes must have been written before anything is told by how fast that goes.
+    filled: u64,
 }
 
 impl Pace {
@@ -59,6 +66,7 @@ impl Pace {
             begun: now.elapsed,
             unseen: 0,
             looked: now,
+            filled: now.written + FILL_BYTES,
         }
     }
 
@@ -76,7 +84,7 @@ impl Pace {
         let now = read();
         let is_slow = is_slow(&self.looked, &now);
         (self.unseen, self.looked) = (0, now);
-        let (effort, period) = if is_slow {
+        let (effort, period) = if is_slow || now.written < self.filled {
             (Effort::Dense, LOOK_BYTES)
         } else if self.sent >= self.period {
             let seconds = (now.elapsed - self.begun).as_secs_f64();
@@ -104,22 +112,28 @@ impl Pace {
     }
 }
 
-/// Whether between two readings the link was what was waited for, and is slow itself.
+/// Whether between two readings the other end or the link was what was waited for, and little went out: then hard work here
+/// delays nobody.
 fn is_slow(before: &Reading, now: &Reading) -> bool {
     let elapsed = now.elapsed - before.elapsed;
     let rate = (now.written - before.written) as f64 / elapsed.as_secs_f64();
-    (now.blocked - before.blocked) * 2 > elapsed && rate < FAST_LINK_BYTES
+    (now.waited - before.waited) * 2 > elapsed && rate < FAST_LINK_BYTES
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// How many MiB of bodies it takes at least until a link counts as fast.
+    const FIRST: usize = (FILL_BYTES >> 18) as usize;
+
     /// A link and two processors: how fast bodies go out with each effort, and whether the link is what holds them up.
     struct World {
         now: Reading,
         mib_a_second: fn(Effort) -> f64,
         is_link_slow: bool,
+        /// How many compressed bytes ssh takes at once.
+        room: u64,
     }
 
     impl World {
@@ -127,11 +141,16 @@ mod tests {
         fn send(&mut self, pace: &mut Pace, mib: usize) -> Vec<Effort> {
             let one = |_| {
                 let effort = pace.effort;
-                let took = Duration::from_secs_f64(1.0 / (self.mib_a_second)(effort));
+                self.now.written += 1 << 18; // A quarter of what it was.
+                let is_taken_at_once = self.now.written <= self.room;
+                let speed = match is_taken_at_once {
+                    true => 500.0,
+                    false => (self.mib_a_second)(effort),
+                };
+                let took = Duration::from_secs_f64(1.0 / speed);
                 self.now.elapsed += took;
-                self.now.written += 1 << 19; // Half of what it was.
-                if self.is_link_slow {
-                    self.now.blocked += took;
+                if self.is_link_slow && !is_taken_at_once {
+                    self.now.waited += took;
                 }
                 let told = pace.sent(1 << 20, || self.now);
                 assert!(told.is_none_or(|told| told == pace.effort));
@@ -151,6 +170,7 @@ mod tests {
             now: Reading::default(),
             mib_a_second: |_| 1.5,
             is_link_slow: true,
+            room: 2 << 20,
         };
         let efforts = world.send(&mut Pace::new(world.now), 500);
         assert_eq!(count(&efforts, Effort::Dense), 500);
@@ -170,10 +190,10 @@ mod tests {
                 now: Reading::default(),
                 mib_a_second,
                 is_link_slow: false,
+                room: 0,
             };
             let efforts = world.send(&mut Pace::new(world.now), 1000);
-            assert_eq!(count(&efforts[..2], Effort::Dense), 2);
-            assert_eq!(count(&efforts, Effort::Dense), 2, "{efforts:?}");
+            assert_eq!(count(&efforts, Effort::Dense), FIRST, "{efforts:?}");
             assert!(count(&efforts, best) > 700, "{efforts:?}");
             assert!(
                 count(&efforts[500..], best) < 500,
@@ -188,6 +208,7 @@ mod tests {
             now: Reading::default(),
             mib_a_second: |_| 100.0,
             is_link_slow: false,
+            room: 2 << 20,
         };
         let mut pace = Pace::new(world.now);
         world.send(&mut pace, 60);
@@ -197,7 +218,7 @@ mod tests {
         assert!(count(&efforts, Effort::Dense) >= 84, "{efforts:?}");
         (world.is_link_slow, world.mib_a_second) = (false, |_| 100.0);
         let efforts = world.send(&mut pace, 100);
-        assert!(count(&efforts, Effort::Dense) <= 4, "{efforts:?}");
+        assert!(count(&efforts, Effort::Dense) <= FIRST, "{efforts:?}");
     }
 
     #[test]
@@ -206,8 +227,9 @@ mod tests {
             now: Reading::default(),
             mib_a_second: |_| 100.0,
             is_link_slow: true, // It blocks, but 50 MiB a second go through.
+            room: 0,
         };
         let efforts = world.send(&mut Pace::new(world.now), 100);
-        assert_eq!(count(&efforts, Effort::Dense), 2, "{efforts:?}");
+        assert_eq!(count(&efforts, Effort::Dense), FIRST, "{efforts:?}");
     }
 }

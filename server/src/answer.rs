@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Timed};
 use protocol::Response;
@@ -32,12 +32,12 @@ impl Output {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long sending has blocked so far, and how much went out.
-    fn read(&self, begun: Instant) -> Reading {
+    /// How long it is since the beginning, how much of that was spent waiting, for the pipe too, and what went out.
+    fn read(&self, begun: Instant, waited: Duration) -> Reading {
         let output = self.lock();
         Reading {
             elapsed: begun.elapsed(),
-            blocked: output.get_ref().blocked(),
+            waited: waited + output.get_ref().blocked(),
             written: output.bytes_written(),
         }
     }
@@ -56,8 +56,8 @@ pub(crate) fn send_bodies(
     bodies: &Bodies,
     wanted: &Receiver<Wanted>,
 ) -> protocol::Result<()> {
-    let begun = Instant::now();
-    let mut pace = Pace::new(output.read(begun));
+    let (begun, mut waited) = (Instant::now(), Duration::ZERO);
+    let mut pace = Pace::new(output.read(begun, waited));
     loop {
         let next = match wanted.try_recv() {
             Ok(next) => next,
@@ -65,14 +65,16 @@ pub(crate) fn send_bodies(
             Err(TryRecvError::Empty) => {
                 // The client waits for what was sent so far.
                 output.lock().flush()?;
-                match wanted.recv() {
-                    Ok(next) => next,
-                    Err(_) => return Ok(()),
-                }
+                let idle = Instant::now();
+                let Ok(next) = wanted.recv() else {
+                    return Ok(());
+                };
+                waited += idle.elapsed();
+                next
             }
         };
         let size = send_body(output, bodies, &next)?;
-        if let Some(effort) = pace.sent(size, || output.read(begun)) {
+        if let Some(effort) = pace.sent(size, || output.read(begun, waited)) {
             output.lock().set_effort(effort);
         }
     }

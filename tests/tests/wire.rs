@@ -2,7 +2,8 @@
 
 use harness::faults::{End, flights};
 use harness::snapshot::everything;
-use harness::{Cut, Run, Snapshot, World, body, bulky};
+use harness::world::{agent_command, wrap_program};
+use harness::{Cut, Rng, Run, Snapshot, World, body, bulky};
 
 use crate::errors::{U1, U2};
 use crate::first_sync::{fill, name};
@@ -31,6 +32,41 @@ fn a_run_with_nothing_to_do_takes_no_flight_of_its_own() {
         assert_eq!(count, NOTHING_TO_DO, "{command}");
     }
     let _ = world.client().sync().run().ok().idle();
+}
+
+/// Digits, which hard work makes less than half of, and light work not a byte shorter.
+fn digits(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = Rng::new(seed).bytes(length);
+    bytes.iter_mut().for_each(|byte| *byte = b'0' + *byte % 10);
+    bytes
+}
+
+/// ssh takes the first megabytes as fast as they come, and when little is left of what is asked for ahead, the sender waits
+/// for its peer and not for the pipe: neither makes a slow link a fast one.
+#[test]
+fn on_a_slow_link_bodies_are_compressed_hard_to_the_end() {
+    const LENGTH: usize = 800_000;
+    const COUNT: usize = 20;
+    for (command, rate) in [("pull", "--rate-down"), ("push", "--rate-up")] {
+        let world = World::new();
+        let from = match command {
+            "pull" => world.server(),
+            _ => world.local(),
+        };
+        from.create();
+        for number in 0..COUNT {
+            from.store("INBOX", &name(number), "S", &digits(number as u64, LENGTH));
+        }
+        let wrap = format!(
+            "{} {rate} 4000000 -- {}",
+            wrap_program().display(),
+            agent_command(&world.server_state())
+        );
+        let run = world.client().pair(command).through(&wrap).run().ok();
+        let (bytes, all) = (run.bytes(), (COUNT * LENGTH) as u64);
+        assert!(bytes < all / 2, "{command}: {bytes} of {all} bytes");
+        world.assert_same();
+    }
 }
 
 /// What a mail reader does to a tree, and how many flights the next run may take.

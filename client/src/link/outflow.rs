@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Timed};
 use protocol::Request;
@@ -20,6 +20,8 @@ pub(super) struct Outflow<'a> {
     before: u64,
     source: Option<Bodies>,
     begun: Instant,
+    /// For how long there was nothing to send.
+    waited: Duration,
     /// How bodies are compressed, from the first one on.
     pace: Option<Pace>,
 }
@@ -36,6 +38,7 @@ impl Outflow<'_> {
             before: counter.load(Ordering::Relaxed),
             source: None,
             begun: Instant::now(),
+            waited: Duration::ZERO,
             pace: None,
         }
     }
@@ -51,10 +54,10 @@ impl Outflow<'_> {
                 Err(TryRecvError::Empty) => {
                     self.writer.flush()?;
                     self.count();
-                    match outbound.recv() {
-                        Ok(next) => next,
-                        Err(_) => break,
-                    }
+                    let idle = Instant::now();
+                    let Ok(next) = outbound.recv() else { break };
+                    self.waited += idle.elapsed();
+                    next
                 }
                 Err(TryRecvError::Disconnected) => break,
             };
@@ -80,11 +83,11 @@ impl Outflow<'_> {
         self.counter.store(self.before + written, Ordering::Relaxed);
     }
 
-    /// How long sending has blocked so far, and how much went out.
+    /// How long it is since the beginning, how much of that was spent waiting, for the pipe too, and what went out.
     fn read(&self) -> Reading {
         Reading {
             elapsed: self.begun.elapsed(),
-            blocked: self.writer.get_ref().blocked(),
+            waited: self.waited + self.writer.get_ref().blocked(),
             written: self.writer.bytes_written(),
         }
     }
@@ -152,13 +155,14 @@ mod tests {
 
     #[test]
     fn where_nothing_blocks_bodies_go_out_with_little_work() {
-        const LENGTH: usize = 500_000;
+        const LENGTH: usize = 1_000_000;
+        const COUNT: u64 = 50;
         let dir = tempfile::tempdir().expect("temp dir");
         drop(crate::local::tests::open(dir.path()));
         let cur = dir.path().join("mail/cur");
         fs::create_dir_all(&cur).expect("INBOX is made");
         let mut places = Vec::new();
-        for number in 0..20 {
+        for number in 0..COUNT {
             let (name, bytes) = (format!("{number}.a.b"), digits(number, LENGTH));
             fs::write(cur.join(&name), &bytes).expect("it is written");
             let at = At {
@@ -186,7 +190,7 @@ mod tests {
         outflow
             .write_until_closed(&outbound)
             .expect("it is written");
-        let (sent, all) = (counter.load(Ordering::Relaxed), 20 * LENGTH as u64);
+        let (sent, all) = (counter.load(Ordering::Relaxed), COUNT * LENGTH as u64);
         assert!(sent > all * 3 / 4, "{sent} of {all} bytes");
         assert!(sent < all, "the first ones were compressed");
     }

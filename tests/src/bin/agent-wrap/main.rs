@@ -1,8 +1,9 @@
 //! Stands between client and agent: prints noise first, cuts the link after so many bytes, spoils one byte, stops in the
-//! middle until told to go on, makes the way long and counts flights, and holds a lock as long as the agent lives.
+//! middle until told to go on, lets only so much through in a second, makes the way long and counts flights, and holds a
+//! lock as long as the agent lives.
 //!
 //! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--flip-up N | --flip-down N]
-//! [--stop-after N FIFO_REACHED FIFO_GO] [--flights FILE] -- PROGRAM ARG…`
+//! [--rate-up N] [--rate-down N] [--stop-after N FIFO_REACHED FIFO_GO] [--flights FILE] -- PROGRAM ARG…`
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write, stdin, stdout};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 /// What the command line asked for.
@@ -37,7 +39,13 @@ struct Link {
     flip: Option<u64>,
     /// After so many bytes everything waits: two fifos tell that it does, and when it may go on.
     stop: Option<(u64, String, String)>,
+    /// How many bytes go through in a second.
+    rate: Option<u64>,
 }
+
+/// How much a slow link holds of what has not gone through, in buffers: as much as ssh does.
+const HELD_BYTES: usize = 2 << 20;
+const BUFFER_BYTES: usize = 8192;
 
 fn main() {
     let wishes = parse();
@@ -86,6 +94,8 @@ fn parse() -> Wishes {
             "--down" => wishes.down.bytes_max = Some(number(words.next())),
             "--flip-up" => wishes.up.flip = Some(number(words.next())),
             "--flip-down" => wishes.down.flip = Some(number(words.next())),
+            "--rate-up" => wishes.up.rate = Some(number(words.next())),
+            "--rate-down" => wishes.down.rate = Some(number(words.next())),
             "--stop-after" => {
                 let bytes = number(words.next());
                 wishes.down.stop = Some((
@@ -124,12 +134,18 @@ fn print_noise(noise: &str) {
 
 impl Link {
     fn is_plain(&self) -> bool {
-        self.bytes_max.is_none() && self.flip.is_none() && self.stop.is_none()
+        self.bytes_max.is_none()
+            && self.flip.is_none()
+            && self.stop.is_none()
+            && self.rate.is_none()
     }
 
     /// Copies until the end or a fault.
-    fn forward(mut self, mut from: impl Read, to: &mut impl Write) {
-        let mut buffer = [0; 8192];
+    fn forward(mut self, mut from: impl Read + Send + 'static, to: &mut impl Write) {
+        if let Some(rate) = self.rate {
+            return crawl(from, to, rate);
+        }
+        let mut buffer = [0; BUFFER_BYTES];
         let mut done = 0;
         loop {
             let border = self
@@ -175,6 +191,28 @@ impl Link {
                 std::thread::sleep(Duration::from_secs(3));
                 die();
             });
+        }
+    }
+}
+
+/// Copies as slowly as the link is, to the end.
+fn crawl(mut from: impl Read + Send + 'static, to: &mut impl Write, rate: u64) {
+    let (sender, held) = sync_channel::<Vec<u8>>(HELD_BYTES / BUFFER_BYTES);
+    std::thread::spawn(move || {
+        loop {
+            let mut bytes = vec![0; BUFFER_BYTES];
+            let count = from.read(&mut bytes).unwrap_or(0);
+            bytes.truncate(count);
+            if count == 0 || sender.send(bytes).is_err() {
+                return;
+            }
+        }
+    });
+    for bytes in held {
+        // What is late because nothing came is not made up for.
+        std::thread::sleep(Duration::from_secs_f64(bytes.len() as f64 / rate as f64));
+        if to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
+            return;
         }
     }
 }
