@@ -30,7 +30,8 @@ impl Outflow<'_> {
     /// Begins the stream.
     pub(super) fn new(pipe: Box<dyn Write + Send>, counter: &AtomicU64) -> Outflow<'_> {
         let mut writer = FrameWriter::new(Timed::new(pipe));
-        // Long lists of what is wanted are digests for the most part: hard work would save 2 % of them.
+        // Lists of what is wanted are digests for the most part: hard work makes them no shorter (800 took 40,071 bytes
+        // with it and 39,963 without).
         writer.set_effort(Effort::Fast);
         Outflow {
             writer,
