@@ -116,12 +116,10 @@ impl Outflow<'_> {
                     }
                 }
             }
-            Some(Err(error)) => {
-                tracing::info!("A message is not to be had now: {error}");
-                self.writer.body_chunk(&[], true)?;
-                0
-            }
-            None => {
+            missing => {
+                if let Some(Err(error)) = missing {
+                    tracing::info!("A message is not to be had now: {error}");
+                }
                 self.writer.body_chunk(&[], true)?;
                 0
             }
