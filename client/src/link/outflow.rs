@@ -136,33 +136,36 @@ impl Outflow<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::mpsc::channel;
+    use std::path::Path;
+    use std::sync::mpsc::sync_channel;
 
+    use maildir::Replica;
     use protocol::message::At;
     use protocol::{Digest, FolderName, Unique};
 
+    use super::super::Sending;
     use super::*;
 
-    /// Hex digits: hard work halves them, light work finds nothing in them.
-    fn digits(seed: u64, length: usize) -> Vec<u8> {
+    /// Four letters in no order: hard work makes a quarter of them, light work more than half.
+    fn letters(seed: u64, length: usize) -> Vec<u8> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
-        let mut noise = vec![0; length / 2];
+        let mut noise = vec![0; length];
         hasher.finalize_xof().fill(&mut noise);
-        protocol::bytes::hex(&noise).into_bytes()
+        let letter = |byte: u8| b"acgt"[usize::from(byte % 4)];
+        noise.into_iter().map(letter).collect()
     }
 
-    #[test]
-    fn where_nothing_blocks_bodies_go_out_with_little_work() {
-        const LENGTH: usize = 1_000_000;
-        const COUNT: u64 = 50;
-        let dir = tempfile::tempdir().expect("temp dir");
-        drop(crate::local::tests::open(dir.path()));
-        let cur = dir.path().join("mail/cur");
+    const LENGTH: usize = 1_000_000;
+
+    /// A replica with so many messages of letters, and what sends them.
+    fn messages(dir: &Path, count: u64) -> (Replica, Vec<Sending>) {
+        drop(crate::local::tests::open(dir));
+        let cur = dir.join("mail/cur");
         fs::create_dir_all(&cur).expect("INBOX is made");
         let mut places = Vec::new();
-        for number in 0..COUNT {
-            let (name, bytes) = (format!("{number}.a.b"), digits(number, LENGTH));
+        for number in 0..count {
+            let (name, bytes) = (format!("{number}.a.b"), letters(number, LENGTH));
             fs::write(cur.join(&name), &bytes).expect("it is written");
             let at = At {
                 folder: FolderName::inbox(),
@@ -171,26 +174,51 @@ mod tests {
             };
             places.push((at, Digest::of(&bytes)));
         }
-        let replica = crate::local::tests::open(dir.path());
+        let replica = crate::local::tests::open(dir);
         let wanted: Vec<_> = places.iter().map(|(at, digest)| (at, digest)).collect();
         let located = replica.locate(&wanted).expect("the index answers");
         assert!(located.iter().all(Option::is_some));
-        let bodies = located.into_iter().map(|located| (located, 0)).collect();
-        let (sender, outbound) = channel();
-        for next in [
-            Outbound::Source(replica.bodies().expect("it opens")),
-            Outbound::Apply(None, Vec::new(), bodies),
-        ] {
-            sender.send(next).expect("it is taken");
-        }
-        drop(sender);
+        let sendings = located.into_iter().map(|located| (located, 0)).collect();
+        (replica, sendings)
+    }
+
+    /// Sends batches over a pipe that never blocks, each after a pause; returns how many bytes went out.
+    fn send(replica: &Replica, batches: Vec<Vec<Sending>>, pause: Duration) -> u64 {
+        let (sender, outbound) = sync_channel(0);
+        let source = replica.bodies().expect("it opens");
+        let driver = std::thread::spawn(move || {
+            let send = |next| sender.send(next).expect("it is taken");
+            send(Outbound::Source(source));
+            for batch in batches {
+                std::thread::sleep(pause);
+                send(Outbound::Apply(None, Vec::new(), batch));
+            }
+        });
         let counter = AtomicU64::new(7);
         let mut outflow = Outflow::new(Box::new(std::io::sink()), &counter);
-        outflow
-            .write_until_closed(&outbound)
-            .expect("it is written");
-        let (sent, all) = (counter.load(Ordering::Relaxed), COUNT * LENGTH as u64);
-        assert!(sent > all * 3 / 4, "{sent} of {all} bytes");
-        assert!(sent < all, "the first ones were compressed");
+        let written = outflow.write_until_closed(&outbound);
+        written.expect("it is written");
+        driver.join().expect("all was sent");
+        counter.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn where_nothing_blocks_bodies_go_out_with_little_work() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (replica, sendings) = messages(dir.path(), 50);
+        let sent = send(&replica, vec![sendings], Duration::ZERO);
+        let all = 50 * LENGTH as u64;
+        assert!(sent > all * 4 / 10, "{sent} of {all} bytes");
+        assert!(sent < all * 9 / 10, "the first ones were compressed");
+    }
+
+    #[test]
+    fn where_the_driver_waits_for_its_peer_hard_work_delays_nobody() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (replica, sendings) = messages(dir.path(), 28);
+        let batches = sendings.chunks(7).map(<[Sending]>::to_vec).collect();
+        let sent = send(&replica, batches, Duration::from_millis(500));
+        let all = 28 * LENGTH as u64;
+        assert!(sent < all * 4 / 10, "{sent} of {all} bytes");
     }
 }
