@@ -21,12 +21,13 @@ use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
-use crate::folder_scan::{path as path_of, subdir};
+use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
 use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::layout::Layout;
+use crate::listing::subdir;
 use crate::notes::{Note, Notes};
 use crate::prepare::Ready;
 use crate::root::{Root, join, split_path};

@@ -96,7 +96,7 @@ impl Bodies {
     /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan (C22).
     fn find_renamed(&self, located: &Located) -> io::Result<File> {
         for in_new in [true, false] {
-            let sub = crate::root::join(&located.dir, &[crate::folder_scan::subdir(in_new)]);
+            let sub = crate::root::join(&located.dir, &[crate::listing::subdir(in_new)]);
             let listed = match self.root.list(&sub) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,

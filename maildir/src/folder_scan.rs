@@ -1,48 +1,15 @@
-//! Reading one folder: listing, comparing with its rows, hashing what differs.
-
-use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::resume_unwind;
+//! Comparing the listing of a folder with its rows, and hashing what differs.
 
 use protocol::bytes::escape;
 use protocol::message::Problem;
-use protocol::{Entry, Info, Unique, name};
-use rustix::fs::FileType;
+use protocol::{Entry, Unique};
 
 use crate::error::Result;
 use crate::hash::{Hashed, hash_files};
-use crate::index::{FileRow, FolderRow};
-use crate::root::{Listed, join, stamp_in};
+use crate::index::{FileRow, FolderRow, Known};
+use crate::listing::{Found, Listing, subdir};
+use crate::root::join;
 use crate::scan::{Scanner, is_bad_timing, now_ns};
-use crate::stamp::{DirStamp, FileStamp};
-
-/// A folder that moves under every listing is read next time.
-const LISTINGS_MAX: usize = 4;
-/// Threads that stat the files of a large folder: cold disks answer several at once, as when they are hashed.
-const THREADS: usize = 8;
-/// From how many files on threads are worth starting.
-const THREADS_FROM: usize = 2048;
-
-/// One file as it was listed.
-struct Found {
-    unique: Unique,
-    info: Info,
-    in_new: bool,
-    stamp: FileStamp,
-}
-
-/// One listing of a folder.
-#[derive(Default)]
-struct Listing {
-    found: Vec<Found>,
-    problems: Vec<Problem>,
-    /// Whether no file went away between being listed and being stat-ed.
-    is_calm: bool,
-}
-
-/// The subdirectory of a message.
-pub(crate) fn subdir(in_new: bool) -> &'static [u8] {
-    if in_new { b"new" } else { b"cur" }
-}
 
 /// The path of a message's file.
 pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
@@ -50,57 +17,8 @@ pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
     join(dir, &[subdir(row.entry.in_new), &name])
 }
 
-/// Reads a folder if its stamps moved, and brings its rows up to date, but for those that are gone.
-pub(crate) fn read_folder(scanner: &mut Scanner, row: &mut FolderRow) -> Result<()> {
-    let (Ok(new), Ok(cur)) = (
-        stamp(scanner, &row.dir, true),
-        stamp(scanner, &row.dir, false),
-    ) else {
-        return unreadable(scanner, row, "its directories cannot be looked at");
-    };
-    if !row.dirty && !scanner.checksum && (row.cur, row.new) == (cur, new) {
-        return Ok(());
-    }
-    let mut stamps = (new, cur);
-    for attempt in 1.. {
-        let begun_ns = now_ns();
-        let listing = match list(scanner, &row.dir) {
-            Ok(listing) => listing,
-            Err(error) => return unreadable(scanner, row, &error.to_string()),
-        };
-        let (Ok(new), Ok(cur)) = (
-            stamp(scanner, &row.dir, true),
-            stamp(scanner, &row.dir, false),
-        ) else {
-            return unreadable(scanner, row, "its directories cannot be looked at");
-        };
-        let is_settled = listing.is_calm && stamps == (new, cur);
-        stamps = (new, cur);
-        if is_settled || attempt == LISTINGS_MAX {
-            let newest = new
-                .mtime_ns
-                .max(new.ctime_ns)
-                .max(cur.mtime_ns)
-                .max(cur.ctime_ns);
-            scanner.has_moved |= (row.cur, row.new) != (cur, new);
-            (row.cur, row.new) = (cur, new);
-            row.dirty = !is_settled || newest > begun_ns - scanner.grain_ns;
-            return compare(scanner, row, listing, is_settled);
-        }
-    }
-    Ok(())
-}
-
-/// The stamp of `new` or `cur`; a subdirectory that is not there has the empty stamp.
-fn stamp(scanner: &Scanner, dir: &[u8], in_new: bool) -> std::io::Result<DirStamp> {
-    match scanner.root.dir_stamp(&join(dir, &[subdir(in_new)])) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DirStamp::default()),
-        other => other,
-    }
-}
-
 /// A folder that cannot be read is unknown, not empty (C11).
-fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<()> {
+pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<()> {
     scanner.complete = false;
     row.dirty = true;
     scanner.missing.remove(&row.id);
@@ -113,88 +31,16 @@ fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<(
     scanner.index.replace_problems(row.id, &[problem])
 }
 
-fn list(scanner: &Scanner, dir: &[u8]) -> std::io::Result<Listing> {
-    let mut listing = Listing {
-        is_calm: true,
-        ..Listing::default()
-    };
-    for in_new in [true, false] {
-        let sub = join(dir, &[subdir(in_new)]);
-        let fd = match scanner.root.open_dir(&sub) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other?,
-        };
-        let names = crate::root::list_fd(fd.try_clone()?)?;
-        let look = |names: &[Listed]| look_at(fd.as_fd(), &sub, in_new, names);
-        if names.len() < THREADS_FROM {
-            listing.add(look(&names));
-            continue;
-        }
-        std::thread::scope(|scope| {
-            let share = names.chunks(names.len().div_ceil(THREADS));
-            let parts: Vec<_> = share
-                .map(|names| scope.spawn(move || look(names)))
-                .collect();
-            for part in parts {
-                listing.add(part.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-        });
-    }
-    Ok(listing)
-}
-
-impl Listing {
-    fn add(&mut self, mut part: Listing) {
-        self.found.append(&mut part.found);
-        self.problems.append(&mut part.problems);
-        self.is_calm &= part.is_calm;
-    }
-}
-
-/// Stats the files that were listed in a folder's `new` or `cur`.
-fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Listing {
-    let mut listing = Listing {
-        is_calm: true,
-        ..Listing::default()
-    };
-    for listed in names {
-        if listed.name.starts_with(b".") {
-            continue; // maildir(5): not a message.
-        }
-        let mut problem = |why: String| {
-            listing.problems.push(Problem {
-                path: escape(&join(sub, &[&listed.name])),
-                why,
-            });
-        };
-        if !matches!(listed.kind, FileType::RegularFile | FileType::Unknown) {
-            problem("it is not a regular file".to_owned());
-            continue;
-        }
-        match (name::split(&listed.name), stamp_in(fd, &listed.name)) {
-            (Ok((unique, info)), Ok(stamp)) => listing.found.push(Found {
-                unique,
-                info,
-                in_new,
-                stamp,
-            }),
-            (_, Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                listing.is_calm = false
-            }
-            (_, Err(error)) => problem(error.to_string()),
-            (Err(error), _) => problem(error.to_string()),
-        }
-    }
-    listing
-}
-
-/// Pairs the files of a listing with the folder's rows; what is left of the rows is missing.
-fn compare(
+/// Brings the rows of a folder up to its listing, but for those that are gone: what is left of them is missing.
+pub(crate) fn compare(
     scanner: &mut Scanner,
     row: &mut FolderRow,
     mut listing: Listing,
-    is_settled: bool,
 ) -> Result<()> {
+    let (is_settled, stamps) = (listing.is_settled, listing.stamps);
+    scanner.has_moved |= (row.cur, row.new) != (stamps.cur, stamps.new);
+    (row.cur, row.new) = (stamps.cur, stamps.new);
+    row.dirty = !is_settled || stamps.newest_ns() > listing.begun_ns - scanner.grain_ns;
     row.messages = 0;
     let Pairing {
         to_hash, missing, ..
@@ -216,70 +62,96 @@ fn compare(
 }
 
 /// The files and the rows of a folder, which come in one order of unique names: a large folder is compared without its
-/// rows being held.
+/// rows being held, and without those being decoded whose file is as it was.
 struct Pairing {
     checksum: bool,
-    found: std::iter::Peekable<std::vec::IntoIter<Found>>,
+    found: std::vec::IntoIter<Found>,
     messages: u64,
     to_hash: Vec<(u16, Found, Option<FileRow>)>,
+    /// The rows of one unique name.
+    known: Vec<FileRow>,
     missing: Vec<FileRow>,
 }
 
 fn pair(scanner: &Scanner, row: &mut FolderRow, mut found: Vec<Found>) -> Result<Pairing> {
-    found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
+    found.sort_by(|a, b| a.unique.cmp(&b.unique));
     let mut pairing = Pairing {
         checksum: scanner.checksum,
-        found: found.into_iter().peekable(),
+        found: found.into_iter(),
         messages: 0,
         to_hash: Vec::new(),
+        known: Vec::new(),
         missing: Vec::new(),
     };
-    let mut known: Vec<FileRow> = Vec::new();
-    scanner.index.each_of(row.id, |file| {
-        if known
-            .first()
-            .is_some_and(|first| first.unique != file.unique)
-        {
-            pairing.take(&mut known);
-        }
-        known.push(file);
-        Ok(())
-    })?;
-    pairing.take(&mut known);
+    scanner.index.each_of(row.id, |known| pairing.meet(known))?;
+    pairing.take_known();
     pairing.take_new(None);
     row.messages = pairing.messages;
     Ok(pairing)
 }
 
 impl Pairing {
-    /// Takes the rows of one unique name.
-    fn take(&mut self, known: &mut Vec<FileRow>) {
+    /// Takes a row; those of one unique name follow each other.
+    fn meet(&mut self, known: &Known) -> rusqlite::Result<()> {
+        let unique = known.unique()?;
+        if self
+            .known
+            .first()
+            .is_some_and(|first| first.unique.as_bytes() != unique)
+        {
+            self.take_known();
+        }
+        self.take_new(Some(unique));
+        if !self.is_as_it_was(known)? {
+            self.known.push(known.row()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the next file is what a row says, and the only one of its unique name; then it is taken.
+    fn is_as_it_was(&mut self, known: &Known) -> rusqlite::Result<bool> {
+        let [next, rest @ ..] = self.found.as_slice() else {
+            return Ok(false);
+        };
+        let is_only = self.known.is_empty()
+            && next.unique.as_bytes() == known.unique()?
+            && rest.first().is_none_or(|other| other.unique != next.unique);
+        if self.checksum || !is_only || !known.is_at(next.in_new, &next.info, &next.stamp)? {
+            return Ok(false);
+        }
+        self.found.next();
+        self.messages += 1;
+        Ok(true)
+    }
+
+    /// Takes the rows of one unique name together with its files.
+    fn take_known(&mut self) {
+        let mut known = std::mem::take(&mut self.known);
         let Some(unique) = known.first().map(|file| file.unique.clone()) else {
             return;
         };
-        self.take_new(Some(&unique));
-        let mut group = Vec::new();
-        while let Some(found) = self.found.next_if(|found| found.unique == unique) {
-            group.push(found);
-        }
-        self.pair(group, known);
+        let group = self.next_group(&unique);
+        self.pair(group, &mut known);
         self.missing
-            .extend(known.drain(..).filter(|file| !file.gone));
+            .extend(known.into_iter().filter(|file| !file.gone));
     }
 
     /// Takes the files before a name, or all: none of them has a row.
-    fn take_new(&mut self, before: Option<&Unique>) {
-        while let Some(first) = self
-            .found
-            .next_if(|found| before.is_none_or(|before| found.unique < *before))
+    fn take_new(&mut self, before: Option<&[u8]>) {
+        while let Some(first) = self.found.as_slice().first()
+            && before.is_none_or(|before| first.unique.as_bytes() < before)
         {
             let unique = first.unique.clone();
-            let mut group = vec![first];
-            while let Some(found) = self.found.next_if(|found| found.unique == unique) {
-                group.push(found);
-            }
+            let group = self.next_group(&unique);
             self.pair(group, &mut Vec::new());
         }
+    }
+
+    /// The next files, as far as they have this unique name.
+    fn next_group(&mut self, unique: &Unique) -> Vec<Found> {
+        let all = self.found.as_slice().iter();
+        let count = all.take_while(|found| found.unique == *unique).count();
+        self.found.by_ref().take(count).collect()
     }
 
     /// Pairs the files of one unique name with its rows, which are taken out.

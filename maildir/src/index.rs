@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use protocol::codec::{decode_state, encode_state};
-use protocol::entry::{Change, FolderChange};
 use protocol::message::{Fate, Problem};
-use protocol::{BatchId, Digest, Entry, FolderName, IndexId, Info, Tag, Unique};
+use protocol::{BatchId, IndexId, Tag};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Error, Result};
 use crate::layout::{Encoding, Layout, Setting, Style};
-use crate::stamp::{DirStamp, FileStamp};
+
+mod rows;
+pub(crate) use rows::{FileRow, FolderRow, Known};
 
 /// The version of the schema below, in SQLite's `user_version`.
 const SCHEMA_VERSION: i64 = 1;
@@ -50,42 +51,6 @@ CREATE TABLE deletions (at INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
 CREATE INDEX problem_folders ON problems (folder);
 ";
-
-const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, confirmed, in_new, info, digest, size, mtime, ctime, ino, damaged";
-const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_mtime, cur_ctime, new_ino, new_mtime, new_ctime, dirty, gone, seq, \
-     messages";
-
-/// One place of a message: what was last seen there.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct FileRow {
-    pub(crate) seq: u64,
-    pub(crate) born: u64,
-    pub(crate) folder: u32,
-    pub(crate) unique: Unique,
-    pub(crate) copy: u16,
-    pub(crate) gone: bool,
-    pub(crate) confirmed: bool,
-    pub(crate) entry: Entry,
-    pub(crate) stamp: FileStamp,
-}
-
-/// One folder: where it lies and what its directories looked like when they were last read.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct FolderRow {
-    pub(crate) id: u32,
-    pub(crate) name: FolderName,
-    pub(crate) dir: Vec<u8>,
-    pub(crate) ino: u64,
-    pub(crate) birth: i64,
-    pub(crate) cur: DirStamp,
-    pub(crate) new: DirStamp,
-    /// The stamps prove nothing: read again at the next chance.
-    pub(crate) dirty: bool,
-    pub(crate) gone: bool,
-    pub(crate) seq: u64,
-    /// How many live messages it held when it was last read.
-    pub(crate) messages: u64,
-}
 
 /// An open index.
 pub(crate) struct Index {
@@ -338,161 +303,6 @@ impl Index {
         self.commit()
     }
 
-    // Folders.
-
-    pub(crate) fn folders(&self) -> Result<Vec<FolderRow>> {
-        let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders ORDER BY id");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let rows = self.wrap(statement.query_map([], folder_row))?;
-        rows.map(|row| self.wrap(row)).collect()
-    }
-
-    /// Writes a folder; one without an id gets one, which is returned.
-    pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
-        let sql = "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-        let id = (row.id != 0).then_some(row.id);
-        self.execute(
-            sql,
-            params![
-                id,
-                row.name.as_bytes(),
-                row.dir,
-                row.ino.cast_signed(),
-                row.birth,
-                row.cur.ino.cast_signed(),
-                row.cur.mtime_ns,
-                row.cur.ctime_ns,
-                row.new.ino.cast_signed(),
-                row.new.mtime_ns,
-                row.new.ctime_ns,
-                row.dirty,
-                row.gone,
-                row.seq.cast_signed(),
-                row.messages.cast_signed()
-            ],
-        )?;
-        Ok(id.unwrap_or_else(|| {
-            u32::try_from(self.db.last_insert_rowid()).expect("fewer than 2^32 folders")
-        }))
-    }
-
-    /// Makes every folder be read again and every file be hashed again, for a disk whose inodes mean something else.
-    pub(crate) fn distrust_stamps(&self) -> Result<()> {
-        self.batch("UPDATE folders SET dirty = 1; UPDATE files SET ctime = 0 WHERE NOT gone")
-    }
-
-    pub(crate) fn folders_since(&self, number: u64) -> Result<Vec<FolderChange>> {
-        let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders WHERE seq > ?1 ORDER BY seq");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let rows = self.wrap(statement.query_map([number.cast_signed()], |row| {
-            let row = folder_row(row)?;
-            Ok(FolderChange {
-                seq: row.seq,
-                id: row.id,
-                name: row.name,
-                gone: row.gone,
-            })
-        }))?;
-        rows.map(|row| self.wrap(row)).collect()
-    }
-
-    // Files.
-
-    /// Calls `take` for each row that the condition finds.
-    pub(crate) fn each_file(
-        &self,
-        condition: &str,
-        values: impl rusqlite::Params,
-        mut take: impl FnMut(FileRow) -> Result<()>,
-    ) -> Result<()> {
-        let mut statement = self.wrap(self.db.prepare_cached(&format!(
-            "SELECT {FILE_COLUMNS} FROM files WHERE {condition}"
-        )))?;
-        let mut rows = self.wrap(statement.query(values))?;
-        while let Some(row) = self.wrap(rows.next())? {
-            take(self.wrap(file_row(row))?)?;
-        }
-        Ok(())
-    }
-
-    /// All rows of a folder, tombstones too, in order of (unique, copy).
-    pub(crate) fn files_of(&self, folder: u32) -> Result<Vec<FileRow>> {
-        let mut rows = Vec::new();
-        self.each_of(folder, |row| {
-            rows.push(row);
-            Ok(())
-        })?;
-        Ok(rows)
-    }
-
-    /// The same, one after the other.
-    pub(crate) fn each_of(
-        &self,
-        folder: u32,
-        take: impl FnMut(FileRow) -> Result<()>,
-    ) -> Result<()> {
-        self.each_file("folder = ?1 ORDER BY uniq, copy", [folder], take)
-    }
-
-    pub(crate) fn file_at(
-        &self,
-        folder: u32,
-        unique: &Unique,
-        copy: u16,
-    ) -> Result<Option<FileRow>> {
-        let mut found = None;
-        let values = params![folder, unique.as_bytes(), copy];
-        self.each_file("folder = ?1 AND uniq = ?2 AND copy = ?3", values, |row| {
-            found = Some(row);
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// Writes a row under its number, in the place of whatever stood at its place.
-    pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO files VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-        let entry = &row.entry;
-        self.execute(
-            sql,
-            params![
-                row.seq.cast_signed(),
-                row.born.cast_signed(),
-                row.folder,
-                row.unique.as_bytes(),
-                row.copy,
-                row.gone,
-                row.confirmed,
-                entry.in_new,
-                entry.info.as_bytes(),
-                entry.digest.as_bytes(),
-                entry.size.cast_signed(),
-                entry.mtime_ns,
-                row.stamp.ctime_ns,
-                row.stamp.ino.cast_signed(),
-                entry.damaged,
-                !row.gone && entry.flags().contains(b'D')
-            ],
-        )
-    }
-
-    pub(crate) fn changes_since(
-        &self,
-        number: u64,
-        mut take: impl FnMut(Change) -> Result<()>,
-    ) -> Result<()> {
-        self.each_file("seq > ?1 ORDER BY seq", [number.cast_signed()], |row| {
-            take(row.into_change())
-        })
-    }
-
-    /// How many live messages the folders held when they were last read.
-    pub(crate) fn messages(&self) -> Result<u64> {
-        let sql = "SELECT coalesce(sum(messages), 0) FROM folders WHERE NOT gone";
-        self.wrap(self.db.query_row(sql, [], |row| get_u64(row, 0)))
-    }
-
     // Problems of the folders that were read; those of the tree itself are found anew in every scan.
 
     pub(crate) fn replace_problems(&self, folder: u32, problems: &[Problem]) -> Result<()> {
@@ -580,83 +390,6 @@ impl Index {
 #[must_use]
 pub fn has_hot_journal(path: &Path) -> bool {
     std::fs::metadata(path.with_extension("db-journal")).is_ok_and(|metadata| metadata.len() > 0)
-}
-
-impl FileRow {
-    pub(crate) fn into_change(self) -> Change {
-        let FileRow {
-            seq,
-            born,
-            folder,
-            unique,
-            copy,
-            gone,
-            confirmed,
-            entry,
-            ..
-        } = self;
-        Change {
-            seq,
-            born,
-            folder,
-            unique,
-            copy,
-            gone,
-            confirmed,
-            entry,
-        }
-    }
-}
-
-fn file_row(row: &SqlRow) -> rusqlite::Result<FileRow> {
-    let entry = Entry {
-        in_new: row.get(7)?,
-        info: Info::new(row.get_ref(8)?.as_blob()?).map_err(|error| broken(8, error))?,
-        digest: Digest::new(row.get(9)?),
-        size: get_u64(row, 10)?,
-        mtime_ns: row.get(11)?,
-        damaged: row.get(14)?,
-    };
-    let stamp = FileStamp {
-        ino: get_u64(row, 13)?,
-        size: entry.size,
-        mtime_ns: entry.mtime_ns,
-        ctime_ns: row.get(12)?,
-    };
-    Ok(FileRow {
-        seq: get_u64(row, 0)?,
-        born: get_u64(row, 1)?,
-        folder: row.get(2)?,
-        unique: Unique::new(row.get_ref(3)?.as_blob()?).map_err(|error| broken(3, error))?,
-        copy: row.get(4)?,
-        gone: row.get(5)?,
-        confirmed: row.get(6)?,
-        entry,
-        stamp,
-    })
-}
-
-fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
-    let stamp = |at: usize| -> rusqlite::Result<DirStamp> {
-        Ok(DirStamp {
-            ino: get_u64(row, at)?,
-            mtime_ns: row.get(at + 1)?,
-            ctime_ns: row.get(at + 2)?,
-        })
-    };
-    Ok(FolderRow {
-        id: row.get(0)?,
-        name: FolderName::new(row.get_ref(1)?.as_blob()?).map_err(|error| broken(1, error))?,
-        dir: row.get(2)?,
-        ino: get_u64(row, 3)?,
-        birth: row.get(4)?,
-        cur: stamp(5)?,
-        new: stamp(8)?,
-        dirty: row.get(11)?,
-        gone: row.get(12)?,
-        seq: get_u64(row, 13)?,
-        messages: get_u64(row, 14)?,
-    })
 }
 
 /// SQLite's integers are signed; numbers and inodes are stored as the same 64 bits.

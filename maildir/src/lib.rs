@@ -19,6 +19,7 @@ mod held;
 mod inbox;
 mod index;
 pub mod layout;
+mod listing;
 mod lock;
 mod marker;
 mod notes;

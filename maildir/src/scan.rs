@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::folder_scan;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::{self, Discovery, Layout};
+use crate::listing::{self, Listing, Wanted};
 use crate::root::Root;
 
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
@@ -150,13 +151,42 @@ impl<'a> Scanner<'a> {
             });
         }
         self.match_folders(&discovery)?;
+        self.read_folders(|_| true)
+    }
+
+    /// Reads those of the chosen folders whose stamps moved.
+    fn read_folders(&mut self, is_chosen: impl Fn(&FolderRow) -> bool) -> Result<()> {
+        let mut wanted = Vec::new();
         for at in 0..self.folders.len() {
-            if !self.folders[at].gone && !self.vanished.contains(&self.folders[at].id) {
-                let mut row = self.folders[at].clone();
-                folder_scan::read_folder(self, &mut row)?;
-                self.folders[at] = row;
+            let row = &self.folders[at];
+            if row.gone || self.vanished.contains(&row.id) || !is_chosen(row) {
+                continue;
+            }
+            match listing::stamps(self.root, &row.dir) {
+                Ok(stamps)
+                    if !row.dirty
+                        && !self.checksum
+                        && (row.cur, row.new) == (stamps.cur, stamps.new) => {}
+                Ok(stamps) => wanted.push(Wanted {
+                    at,
+                    dir: row.dir.clone(),
+                    stamps,
+                }),
+                Err(error) => self.take_listing(at, Err(error))?,
             }
         }
+        listing::read_folders(self.root, &wanted, |wanted, listing| {
+            self.take_listing(wanted.at, listing)
+        })
+    }
+
+    fn take_listing(&mut self, at: usize, listing: io::Result<Listing>) -> Result<()> {
+        let mut row = self.folders[at].clone();
+        match listing {
+            Ok(listing) => folder_scan::compare(self, &mut row, listing)?,
+            Err(error) => folder_scan::unreadable(self, &mut row, &error.to_string())?,
+        }
+        self.folders[at] = row;
         Ok(())
     }
 
@@ -313,17 +343,10 @@ impl<'a> Scanner<'a> {
             })?;
         }
         *spot_from = last.unwrap_or(0);
-        for at in 0..self.folders.len() {
-            if suspects.contains(&self.folders[at].id)
-                && !self.vanished.contains(&self.folders[at].id)
-            {
-                let mut row = self.folders[at].clone();
-                row.dirty = true;
-                folder_scan::read_folder(self, &mut row)?;
-                self.folders[at] = row;
-            }
+        for row in &mut self.folders {
+            row.dirty |= suspects.contains(&row.id);
         }
-        Ok(())
+        self.read_folders(|row| suspects.contains(&row.id))
     }
 
     /// Turns what is missing into tombstones. Only here does a message become gone.

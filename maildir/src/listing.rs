@@ -1,0 +1,225 @@
+//! What lies in `new` and `cur` of folders: listed and stat-ed, several folders and many files at a time. Knows no rows.
+//!
+//! A listing reads `new` before `cur`, because mail readers move files that way, and is made again if a stamp moved
+//! meanwhile: readdir may miss a file that is renamed under it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+
+use protocol::bytes::escape;
+use protocol::message::Problem;
+use protocol::{Info, Unique, name};
+use rustix::fs::FileType;
+
+use crate::root::{Listed, Root, join, list_fd, stamp_in};
+use crate::scan::now_ns;
+use crate::stamp::{DirStamp, FileStamp};
+
+/// A folder that moves under every listing is read next time.
+const LISTINGS_MAX: usize = 4;
+/// Threads that stat the files of a large folder: cold disks answer several at once, as when they are hashed.
+const THREADS: usize = 8;
+/// From how many files on threads are worth starting.
+const THREADS_FROM: usize = 2048;
+/// How many folders are read at once. Their listings lie in memory until they are taken.
+const FOLDERS: usize = 4;
+
+/// One file as it was listed.
+pub(crate) struct Found {
+    pub(crate) unique: Unique,
+    pub(crate) info: Info,
+    pub(crate) in_new: bool,
+    pub(crate) stamp: FileStamp,
+}
+
+/// What the directories of a folder look like; one that is not there has the empty stamp.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    pub(crate) new: DirStamp,
+    pub(crate) cur: DirStamp,
+}
+
+/// The files of a folder.
+pub(crate) struct Listing {
+    pub(crate) found: Vec<Found>,
+    pub(crate) problems: Vec<Problem>,
+    /// What the directories looked like at its end.
+    pub(crate) stamps: Stamps,
+    /// Whether nothing moved while it was made.
+    pub(crate) is_settled: bool,
+    /// When it was begun, on the clock that stamps files.
+    pub(crate) begun_ns: i64,
+}
+
+/// A folder to be read.
+pub(crate) struct Wanted {
+    /// What it is to whoever wants it.
+    pub(crate) at: usize,
+    pub(crate) dir: Vec<u8>,
+    /// What its directories looked like just now.
+    pub(crate) stamps: Stamps,
+}
+
+/// The subdirectory of a message.
+pub(crate) fn subdir(in_new: bool) -> &'static [u8] {
+    if in_new { b"new" } else { b"cur" }
+}
+
+/// What the directories of a folder look like now.
+pub(crate) fn stamps(root: &Root, dir: &[u8]) -> io::Result<Stamps> {
+    let stamp = |in_new| match root.dir_stamp(&join(dir, &[subdir(in_new)])) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DirStamp::default()),
+        other => other,
+    };
+    let (new, cur) = (stamp(true)?, stamp(false)?);
+    Ok(Stamps { new, cur })
+}
+
+impl Stamps {
+    /// The newest time in them.
+    pub(crate) fn newest_ns(&self) -> i64 {
+        let newest = |stamp: &DirStamp| stamp.mtime_ns.max(stamp.ctime_ns);
+        newest(&self.new).max(newest(&self.cur))
+    }
+}
+
+/// Reads folders and hands over each listing, in any order, while others are read.
+///
+/// # Errors
+/// What `take` says; then the rest is left.
+pub(crate) fn read_folders<E>(
+    root: &Root,
+    wanted: &[Wanted],
+    mut take: impl FnMut(&Wanted, io::Result<Listing>) -> Result<(), E>,
+) -> Result<(), E> {
+    if let [wanted] = wanted {
+        return take(wanted, read(root, wanted));
+    }
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (sender, results) = sync_channel(0);
+        for _ in 0..FOLDERS.min(wanted.len()) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sender.send((wanted, read(root, wanted))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        results
+            .into_iter()
+            .try_for_each(|(wanted, listing)| take(wanted, listing))
+    })
+}
+
+fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
+    let mut before = wanted.stamps;
+    for _ in 1..LISTINGS_MAX {
+        let listing = list(root, &wanted.dir, before)?;
+        if listing.is_settled {
+            return Ok(listing);
+        }
+        before = listing.stamps;
+    }
+    list(root, &wanted.dir, before)
+}
+
+/// Lists a folder once; `before` is what its directories looked like before.
+fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
+    let begun_ns = now_ns();
+    let mut part = Part::new();
+    for in_new in [true, false] {
+        let sub = join(dir, &[subdir(in_new)]);
+        let fd = match root.open_dir(&sub) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let names = list_fd(fd.try_clone()?)?;
+        let look = |names: &[Listed]| look_at(fd.as_fd(), &sub, in_new, names);
+        if names.len() < THREADS_FROM {
+            part.add(look(&names));
+            continue;
+        }
+        std::thread::scope(|scope| {
+            let share = names.chunks(names.len().div_ceil(THREADS));
+            let parts: Vec<_> = share
+                .map(|names| scope.spawn(move || look(names)))
+                .collect();
+            for one in parts {
+                part.add(one.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+        });
+    }
+    let stamps = stamps(root, dir)?;
+    Ok(Listing {
+        found: part.found,
+        problems: part.problems,
+        stamps,
+        is_settled: part.is_calm && stamps == before,
+        begun_ns,
+    })
+}
+
+/// Some of a folder's files.
+struct Part {
+    found: Vec<Found>,
+    problems: Vec<Problem>,
+    /// Whether no file went away between being listed and being stat-ed.
+    is_calm: bool,
+}
+
+impl Part {
+    fn new() -> Part {
+        Part {
+            found: Vec::new(),
+            problems: Vec::new(),
+            is_calm: true,
+        }
+    }
+
+    fn add(&mut self, mut part: Part) {
+        self.found.append(&mut part.found);
+        self.problems.append(&mut part.problems);
+        self.is_calm &= part.is_calm;
+    }
+}
+
+/// Stats files that were listed in a folder's `new` or `cur`; they are in order of their unique names then.
+fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
+    let mut part = Part::new();
+    for listed in names {
+        if listed.name.starts_with(b".") {
+            continue; // maildir(5): not a message.
+        }
+        let mut problem = |why: String| {
+            part.problems.push(Problem {
+                path: escape(&join(sub, &[&listed.name])),
+                why,
+            });
+        };
+        if !matches!(listed.kind, FileType::RegularFile | FileType::Unknown) {
+            problem("it is not a regular file".to_owned());
+            continue;
+        }
+        match (name::split(&listed.name), stamp_in(fd, &listed.name)) {
+            (Ok((unique, info)), Ok(stamp)) => part.found.push(Found {
+                unique,
+                info,
+                in_new,
+                stamp,
+            }),
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => part.is_calm = false,
+            (_, Err(error)) => problem(error.to_string()),
+            (Err(error), _) => problem(error.to_string()),
+        }
+    }
+    // Here, because each share has a thread; a sort of the whole then only merges.
+    part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
+    part
+}
