@@ -23,6 +23,7 @@ mod listing;
 mod lock;
 mod marker;
 mod notes;
+mod pairing;
 mod pending;
 mod prepare;
 mod recover;

@@ -1,0 +1,335 @@
+//! Which file of a folder is which row: most are as they were, some changed, some are new, some rows are missing.
+//!
+//! Files and rows come in one order of unique names, so that a large folder is compared without its rows being held, and
+//! without those being decoded whose file is as it was.
+
+use protocol::Unique;
+
+use crate::error::Result;
+use crate::index::{FileRow, Index, Known};
+use crate::listing::Found;
+
+/// What the files of a folder are to its rows.
+#[derive(Default)]
+pub(crate) struct Pairing {
+    /// How many messages the folder holds.
+    pub(crate) messages: u64,
+    /// Files that are not what their row says, with their copy numbers and rows; those without a row are new.
+    pub(crate) to_hash: Vec<(u16, Found, Option<FileRow>)>,
+    /// Live rows without a file.
+    pub(crate) missing: Vec<FileRow>,
+}
+
+/// A pairing that is being made.
+struct Pairs {
+    checksum: bool,
+    /// The files that were not met yet.
+    found: std::vec::IntoIter<Found>,
+    /// The rows of one unique name.
+    known: Vec<FileRow>,
+    pairing: Pairing,
+}
+
+/// Pairs the files of a folder with its rows; with `checksum` all are to be hashed.
+pub(crate) fn pair(
+    index: &Index,
+    folder: u32,
+    mut found: Vec<Found>,
+    checksum: bool,
+) -> Result<Pairing> {
+    found.sort_by(|a, b| a.unique.cmp(&b.unique));
+    let mut pairs = Pairs {
+        checksum,
+        found: found.into_iter(),
+        known: Vec::new(),
+        pairing: Pairing::default(),
+    };
+    index.each_of(folder, |known| pairs.meet(known))?;
+    pairs.take_known();
+    pairs.take_new(None);
+    Ok(pairs.pairing)
+}
+
+impl Pairs {
+    /// Takes a row; those of one unique name follow each other.
+    fn meet(&mut self, known: &Known) -> rusqlite::Result<()> {
+        let unique = known.unique()?;
+        if self
+            .known
+            .first()
+            .is_some_and(|first| first.unique.as_bytes() != unique)
+        {
+            self.take_known();
+        }
+        self.take_new(Some(unique));
+        if !self.is_as_it_was(known)? {
+            self.known.push(known.row()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the next file is what a row says, and the only one of its unique name; then it is taken.
+    fn is_as_it_was(&mut self, known: &Known) -> rusqlite::Result<bool> {
+        let [next, rest @ ..] = self.found.as_slice() else {
+            return Ok(false);
+        };
+        let is_only = self.known.is_empty()
+            && next.unique.as_bytes() == known.unique()?
+            && rest.first().is_none_or(|other| other.unique != next.unique);
+        if self.checksum || !is_only || !known.is_at(next.in_new, &next.info, &next.stamp)? {
+            return Ok(false);
+        }
+        self.found.next();
+        self.pairing.messages += 1;
+        Ok(true)
+    }
+
+    /// Takes the rows of one unique name together with its files.
+    fn take_known(&mut self) {
+        let mut known = std::mem::take(&mut self.known);
+        let Some(unique) = known.first().map(|file| file.unique.clone()) else {
+            return;
+        };
+        let group = self.next_group(&unique);
+        self.pair(group, &mut known);
+        self.pairing
+            .missing
+            .extend(known.into_iter().filter(|file| !file.gone));
+    }
+
+    /// Takes the files before a name, or all: none of them has a row.
+    fn take_new(&mut self, before: Option<&[u8]>) {
+        while let Some(first) = self.found.as_slice().first()
+            && before.is_none_or(|before| first.unique.as_bytes() < before)
+        {
+            let unique = first.unique.clone();
+            let group = self.next_group(&unique);
+            self.pair(group, &mut Vec::new());
+        }
+    }
+
+    /// The next files, as far as they have this unique name.
+    fn next_group(&mut self, unique: &Unique) -> Vec<Found> {
+        let all = self.found.as_slice().iter();
+        let count = all.take_while(|found| found.unique == *unique).count();
+        self.found.by_ref().take(count).collect()
+    }
+
+    /// Pairs the files of one unique name with its rows, which are taken out.
+    fn pair(&mut self, group: Vec<Found>, known: &mut Vec<FileRow>) {
+        for (copy, found) in assign_copies(group, known) {
+            self.pairing.messages += 1;
+            let at = known.iter().position(|file| file.copy == copy);
+            let file = at.map(|at| known.swap_remove(at));
+            match file {
+                Some(file) if is_same(&file, &found) && !self.checksum => {}
+                file => self.pairing.to_hash.push((copy, found, file)),
+            }
+        }
+    }
+}
+
+fn is_same(file: &FileRow, found: &Found) -> bool {
+    !file.gone
+        && file.stamp == found.stamp
+        && file.entry.in_new == found.in_new
+        && file.entry.info == found.info
+}
+
+/// By what a file continues a row.
+type Rule = fn(&FileRow, &Found) -> bool;
+
+/// Gives each file of one unique name its copy number: the one of the row that it continues, else the lowest free one.
+///
+/// Two names of one inode are one message: readdir saw it twice while it was renamed, or a hard link (C1).
+fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> {
+    if group.len() == 1 && known.iter().filter(|file| !file.gone).count() <= 1 {
+        let copy = known
+            .iter()
+            .find(|file| !file.gone)
+            .map_or(0, |file| file.copy);
+        return group.pop().map(|found| (copy, found)).into_iter().collect();
+    }
+    group.sort_by(|a, b| (a.in_new, &a.info).cmp(&(b.in_new, &b.info)));
+    let mut inodes = std::collections::BTreeSet::new();
+    group.retain(|found| inodes.insert(found.stamp.ino));
+    let mut taken = std::collections::BTreeSet::new();
+    let mut copies = vec![None; group.len()];
+    let same_inode: Rule = |file, found| file.stamp.ino == found.stamp.ino;
+    let same_name: Rule =
+        |file, found| (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info);
+    let rules: [Rule; 3] = [same_inode, same_name, |_, _| true];
+    for rule in rules {
+        for (found, copy) in group
+            .iter()
+            .zip(&mut copies)
+            .filter(|(_, copy)| copy.is_none())
+        {
+            let row = known
+                .iter()
+                .find(|file| !file.gone && !taken.contains(&file.copy) && rule(file, found));
+            *copy = row.map(|file| file.copy).filter(|copy| taken.insert(*copy));
+        }
+    }
+    let numbered = group.into_iter().zip(copies).map(|(found, copy)| {
+        let free = || {
+            (0..u16::MAX)
+                .find(|copy| !taken.contains(copy))
+                .unwrap_or(u16::MAX)
+        };
+        let copy = copy.unwrap_or_else(free);
+        taken.insert(copy);
+        (copy, found)
+    });
+    numbered.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use protocol::{Digest, Entry, IndexId, Info};
+
+    use super::*;
+    use crate::stamp::FileStamp;
+
+    const FOLDER: u32 = 7;
+
+    fn stamp(ino: u64, is_edited: bool) -> FileStamp {
+        FileStamp {
+            ino,
+            size: 10 + u64::from(is_edited),
+            mtime_ns: 5,
+            ctime_ns: 6,
+        }
+    }
+
+    fn info(is_seen: bool) -> Info {
+        Info::new(if is_seen { b":2,S" } else { b":2," }).expect("an info")
+    }
+
+    fn unique(name: u8) -> Unique {
+        Unique::new(&[name]).expect("a name")
+    }
+
+    /// Files of few names, inodes and states; no directory holds one name twice.
+    fn files() -> impl Strategy<Value = Vec<(u8, bool, bool, u64, bool)>> {
+        let one = (
+            b'a'..b'e',
+            any::<bool>(),
+            any::<bool>(),
+            1..4_u64,
+            any::<bool>(),
+        );
+        prop::collection::vec(one, 0..8).prop_map(|mut files| {
+            files.sort_unstable();
+            files.dedup_by_key(|file| (file.0, file.1, file.2));
+            files
+        })
+    }
+
+    /// Rows of as few; each place has one.
+    fn rows() -> impl Strategy<Value = Vec<FileRow>> {
+        let one = (b'a'..b'e', 0..3_u16, any::<[bool; 4]>(), 1..4_u64);
+        type One = (u8, u16, [bool; 4], u64);
+        prop::collection::vec(one, 0..8).prop_map(|mut rows| {
+            rows.sort_unstable();
+            rows.dedup_by_key(|row| (row.0, row.1));
+            let row =
+                |(at, (name, copy, [gone, in_new, is_seen, is_edited], ino)): (usize, One)| {
+                    let stamp = stamp(ino, is_edited);
+                    FileRow {
+                        seq: at as u64 + 1,
+                        born: 1,
+                        folder: FOLDER,
+                        unique: unique(name),
+                        copy,
+                        gone,
+                        confirmed: false,
+                        entry: Entry {
+                            in_new,
+                            info: info(is_seen),
+                            digest: Digest::of(b"bytes"),
+                            size: stamp.size,
+                            mtime_ns: stamp.mtime_ns,
+                            damaged: false,
+                        },
+                        stamp,
+                    }
+                };
+            rows.into_iter().enumerate().map(row).collect()
+        })
+    }
+
+    fn found(files: &[(u8, bool, bool, u64, bool)]) -> Vec<Found> {
+        let one = |&(name, in_new, is_seen, ino, is_edited): &_| Found {
+            unique: unique(name),
+            info: info(is_seen),
+            in_new,
+            stamp: stamp(ino, is_edited),
+        };
+        files.iter().map(one).collect()
+    }
+
+    /// The same by unique name, where every row is looked at in full.
+    fn slowly(files: Vec<Found>, rows: &[FileRow], checksum: bool) -> Pairing {
+        let mut pairs = Pairs {
+            checksum,
+            found: Vec::new().into_iter(),
+            known: Vec::new(),
+            pairing: Pairing::default(),
+        };
+        let mut groups: std::collections::BTreeMap<Unique, Vec<Found>> = Default::default();
+        for row in rows {
+            groups.entry(row.unique.clone()).or_default();
+        }
+        for file in files {
+            groups.entry(file.unique.clone()).or_default().push(file);
+        }
+        for (unique, group) in groups {
+            let mut known = rows.to_vec();
+            known.retain(|row| row.unique == unique);
+            pairs.pair(group, &mut known);
+            known.retain(|row| !row.gone);
+            pairs.pairing.missing.append(&mut known);
+        }
+        pairs.pairing
+    }
+
+    /// What is told of a pairing, as text, in one order.
+    fn told(pairing: &Pairing) -> (u64, Vec<String>, Vec<String>) {
+        let hashed = pairing.to_hash.iter().map(|(copy, found, row)| {
+            let Found {
+                unique,
+                info,
+                in_new,
+                stamp,
+            } = found;
+            let row = row.as_ref().map(|row| row.seq);
+            format!("{unique:?} {info:?} {in_new} {stamp:?} is copy {copy} of {row:?}")
+        });
+        let missing = pairing
+            .missing
+            .iter()
+            .map(|row| format!("{} is missing", row.seq));
+        let (mut hashed, mut missing): (Vec<_>, Vec<_>) = (hashed.collect(), missing.collect());
+        hashed.sort();
+        missing.sort();
+        (pairing.messages, hashed, missing)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn rows_that_are_not_decoded_change_nothing(files in files(), rows in rows(), checksum: bool) {
+            let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+            for row in &rows {
+                index.put_file(row).expect("it is written");
+            }
+            let quickly = pair(&index, FOLDER, found(&files), checksum).expect("it is paired");
+            prop_assert_eq!(told(&quickly), told(&slowly(found(&files), &rows, checksum)));
+        }
+    }
+}
