@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use maildir::Lock;
 use protocol::codec::{decode_state, encode_state};
-use protocol::{BatchId, Digest, Entry, Flags, FolderName, Info, ReplicaId, Unique};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use protocol::{BatchId, Digest, FolderName, ReplicaId};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
+use crate::record::{Fid, Place, Record, Side, State};
+
+mod agreed;
 
 const SCHEMA_VERSION: i64 = 1;
 /// How long a second run waits for the first before it gives up (exit 75).
@@ -34,9 +36,6 @@ CREATE TABLE pending (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE asked (id INTEGER PRIMARY KEY, side INTEGER NOT NULL, batch BLOB NOT NULL, lines BLOB NOT NULL);
 CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
 ";
-
-const AGREED: &str =
-    "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
 
 /// What becomes of an account whose archive is lost.
 const JOINED: &str = "without it the next run compares everything and deletes nothing";
@@ -384,60 +383,6 @@ impl Archive {
             .map(|_| ())
     }
 
-    /// The agreed record at a place.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_at(&self, place: &Place) -> Result<Option<Record>> {
-        let sql =
-            format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let values = params![place.folder.0, place.unique.as_bytes(), place.copy];
-        self.wrap(statement.query_row(values, agreed_record).optional())
-    }
-
-    /// All agreed records of a folder, in order of (unique, copy).
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_in(&self, folder: Fid) -> Result<Vec<Record>> {
-        let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 ORDER BY uniq, copy");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let rows = self.wrap(statement.query_map([folder.0], agreed_record))?;
-        rows.map(|row| self.wrap(row)).collect()
-    }
-
-    /// An agreed message with these bytes. Makes the index for it when it is first asked.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_with(&self, digest: &Digest) -> Result<Option<Place>> {
-        self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
-        let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1 LIMIT 1");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let record = self.wrap(
-            statement
-                .query_row([digest.as_bytes()], agreed_record)
-                .optional(),
-        )?;
-        Ok(record
-            .and_then(|record| record.local)
-            .map(|seen| seen.place))
-    }
-
-    /// How many messages are agreed.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_count(&self) -> Result<u64> {
-        let count: i64 = self.wrap(self.db.query_row(
-            "SELECT count(*) FROM agreed",
-            [],
-            |row| row.get(0),
-        ))?;
-        Ok(count.cast_unsigned())
-    }
-
     /// Whether nothing is agreed yet.
     ///
     /// # Errors
@@ -445,31 +390,6 @@ impl Archive {
     pub fn is_empty(&self) -> Result<bool> {
         let sql = "SELECT NOT EXISTS (SELECT 1 FROM agreed) AND NOT EXISTS (SELECT 1 FROM pending)";
         self.wrap(self.db.query_row(sql, [], |row| row.get(0)))
-    }
-
-    /// Drops what is agreed on a folder: it is excluded.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn forget_folder(&self, folder: Fid) -> Result<()> {
-        self.execute("DELETE FROM agreed WHERE folder = ?1", [folder.0])
-            .map(|_| ())
-    }
-
-    /// Makes a side's numbers unknown: its journal began a new life.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn distrust_numbers(&self, side: Side) -> Result<()> {
-        let column = match side {
-            Side::Local => "local_seq",
-            Side::Remote => "remote_seq",
-        };
-        self.execute(
-            &format!("UPDATE agreed SET {column} = ?1"),
-            [SEQ_UNKNOWN.cast_signed()],
-        )
-        .map(|_| ())
     }
 
     /// Stores a record where it belongs now; returns where that is.
@@ -508,27 +428,6 @@ impl Archive {
         }
         self.execute("INSERT INTO pending (record) VALUES (?1)", [bytes])?;
         Ok(Stored::Pending(self.db.last_insert_rowid()))
-    }
-
-    fn put_agreed(&self, place: &Place, record: &Record) -> Result<()> {
-        let (Some(local), Some(remote)) = (&record.local, &record.remote) else {
-            return Ok(());
-        };
-        let sql = "INSERT OR REPLACE INTO agreed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let entry = &local.entry;
-        let values = params![
-            place.folder.0,
-            place.unique.as_bytes(),
-            place.copy,
-            entry.in_new,
-            entry.flags().bits().cast_signed(),
-            entry.digest.as_bytes(),
-            entry.size.cast_signed(),
-            entry.mtime_ns,
-            local.seq.cast_signed(),
-            remote.seq.cast_signed()
-        ];
-        self.execute(sql, values).map(|_| ())
     }
 
     // Plans that wait for a person.
@@ -572,57 +471,6 @@ pub fn now_secs() -> u64 {
 
 fn fid(id: i64) -> Fid {
     Fid(u32::try_from(id).unwrap_or(u32::MAX))
-}
-
-/// The record of a row: base and both sides alike.
-fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
-    let unique = Unique::new(row.get_ref(1)?.as_blob()?).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, Box::new(error))
-    })?;
-    let place = Place {
-        folder: Fid(row.get(0)?),
-        unique,
-        copy: row.get(2)?,
-    };
-    let flags = Flags::from_bits(row.get::<_, i64>(4)?.cast_unsigned());
-    let in_new = row.get(3)?;
-    let digest = Digest::new(row.get(5)?);
-    let size = row.get::<_, i64>(6)?.cast_unsigned();
-    // Which other bytes the info has on a side is that side's business; flags are all that was agreed.
-    let info = if flags.is_empty() {
-        Info::default()
-    } else {
-        Info::of(flags)
-    };
-    let entry = Entry {
-        in_new,
-        info,
-        digest,
-        size,
-        mtime_ns: row.get(7)?,
-        damaged: size == 0,
-    };
-    let seen = |seq: i64| Seen {
-        place: place.clone(),
-        entry: entry.clone(),
-        seq: seq.cast_unsigned(),
-        touched: false,
-    };
-    let (local, remote) = (seen(row.get(8)?), seen(row.get(9)?));
-    let base = Base {
-        place: Some(place.clone()),
-        in_new: Some(in_new),
-        flags,
-        open: Flags::EMPTY,
-        digest,
-        size,
-    };
-    Ok(Record {
-        base: Some(base),
-        local: Some(local),
-        remote: Some(remote),
-        confirmed: false,
-    })
 }
 
 #[cfg(test)]

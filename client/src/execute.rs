@@ -298,24 +298,14 @@ fn must_follow(step: &Step, before: &[Step]) -> bool {
 }
 
 fn copies(op: &Op) -> bool {
-    new_body(op).is_some_and(|body| matches!(body.source, Source::Copy(_)))
+    op.new_body()
+        .is_some_and(|body| matches!(body.source, Source::Copy(_)))
 }
 
 /// The new bytes of an operation that come over the wire.
 fn wired(op: &Op) -> Option<&NewBody> {
-    new_body(op).filter(|body| matches!(body.source, Source::Body { .. }))
-}
-
-fn new_body(op: &Op) -> Option<&NewBody> {
-    match op {
-        Op::Create { body, .. } => Some(body),
-        Op::Update { body, .. } => body.as_ref(),
-        Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Retire { .. }
-        | Op::Confirm { .. } => None,
-    }
+    op.new_body()
+        .filter(|body| matches!(body.source, Source::Body { .. }))
 }
 
 fn batches_of(ops: Vec<(Fid, Op)>) -> Vec<Vec<(Fid, Op)>> {

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use protocol::message::{At, Consent, Expect, Fate, NewBody, Reason};
+use protocol::message::{At, Consent, Expect, NewBody};
 use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
@@ -29,6 +29,7 @@ use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::layout::Layout;
 use crate::listing::subdir;
 use crate::notes::{Note, Notes};
+use crate::op::{counted, fates_of, folders_of, is_trashing};
 use crate::prepare::Ready;
 use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
@@ -478,71 +479,6 @@ impl Applier<'_> {
     }
 }
 
-pub(crate) fn new_body(op: &Op) -> Option<&NewBody> {
-    match op {
-        Op::Create { body, .. } => Some(body),
-        Op::Update { body, .. } => body.as_ref(),
-        Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Retire { .. }
-        | Op::Confirm { .. } => None,
-    }
-}
-
-/// The folders that an operation names.
-fn folders_of(op: &Op) -> impl Iterator<Item = &FolderName> {
-    let (one, other) = match op {
-        Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
-        Op::RenameFolder { from, to } => (from, Some(to)),
-        Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (&at.folder, None),
-        Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
-    };
-    std::iter::once(one).chain(other)
-}
-
-/// What an operation takes away, and why.
-pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
-    match op {
-        Op::Retire { at, reason, .. } => Some((at, *reason)),
-        Op::Update {
-            at, body: Some(_), ..
-        } => Some((at, Reason::Replaced)),
-        Op::Update { .. }
-        | Op::Create { .. }
-        | Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Confirm { .. } => None,
-    }
-}
-
-/// Whether an operation takes away what counts for the guard.
-pub(crate) fn counts(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Retire {
-            consent: Consent::Counts,
-            ..
-        } | Op::Update {
-            body: Some(_),
-            consent: Consent::Counts,
-            ..
-        }
-    )
-}
-
-/// How much of what was carried out counts for the guard.
-fn counted(ops: &[Op], outcomes: &[Outcome]) -> u64 {
-    let all = ops.iter().zip(outcomes);
-    all.filter(|(op, outcome)| counts(op) && matches!(outcome, Outcome::Done { .. }))
-        .count() as u64
-}
-
-pub(crate) fn is_trashing(op: &Op) -> bool {
-    trashed(op).is_some() || matches!(op, Op::RemoveFolder { .. })
-}
-
 pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileStamp) -> Entry {
     let damaged = body.size == 0;
     Entry {
@@ -553,17 +489,6 @@ pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileSta
         mtime_ns: stamp.mtime_ns,
         damaged,
     }
-}
-
-/// What the replica remembers of a batch.
-fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
-    let fate = |outcome: &Outcome| match outcome {
-        Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
-        Outcome::Stale | Outcome::Denied | Outcome::Failed { .. } | Outcome::Full { .. } => {
-            Fate::No
-        }
-    };
-    outcomes.iter().map(fate).collect()
 }
 
 /// The info that a message gets with new flags.

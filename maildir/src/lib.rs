@@ -23,6 +23,7 @@ mod listing;
 mod lock;
 mod marker;
 mod notes;
+mod op;
 mod pairing;
 mod pending;
 mod prepare;

@@ -4,10 +4,11 @@ use protocol::message::{At, Reason};
 use protocol::{BatchId, Digest, Entry, Op, Unique};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::{Applier, counts, entry_of, info_after, is_trashing, target, trashed};
+use crate::apply::{Applier, entry_of, info_after, target};
 use crate::error::{Context, Result};
 use crate::folder_scan::path as path_of;
 use crate::notes::{Notes, NotesKey};
+use crate::op::{counts, is_trashing, trashed};
 use crate::prepare::Ready;
 use crate::trash::Label;
 

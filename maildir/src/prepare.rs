@@ -5,7 +5,7 @@ use std::io;
 use protocol::message::{At, NewBody, Source};
 use protocol::{Op, Outcome};
 
-use crate::apply::{Applier, new_body, outcome_of};
+use crate::apply::{Applier, outcome_of};
 use crate::body::Body;
 use crate::folder_scan::path as path_of;
 use crate::inbox::{Inbox, Written, flush};
@@ -49,7 +49,7 @@ impl Applier<'_> {
         op: &Op,
         bodies: &mut dyn Iterator<Item = io::Result<Body>>,
     ) -> Option<io::Result<Written>> {
-        let body = new_body(op)?;
+        let body = op.new_body()?;
         Some(match &body.source {
             Source::Body { .. } => match bodies.next() {
                 Some(Ok(Body::Written(written))) => Ok(written),

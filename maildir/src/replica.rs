@@ -28,6 +28,9 @@ use crate::root::{Root, join};
 use crate::scan::{Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
+mod place;
+use place::{check_is_maildir, check_trash_is_outside, prepare_root, unsafe_root};
+
 /// How long a run waits for another one that scans or applies a batch.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -602,72 +605,6 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
 fn lock(root: &Path) -> Result<Option<Lock>> {
     let busy = format!("Another run is busy in {root:?}; try again later");
     Lock::take_dir(root, LOCK_PATIENCE, &busy)
-}
-
-/// Makes the root, which it tells, or says what is wrong with it.
-fn prepare_root(options: &Options) -> Result<bool> {
-    let path = &options.root;
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(false),
-        Ok(_) => Err(Error::Root(format!(
-            "{path:?} is not a directory; name the Maildir itself"
-        ))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if options.expect.is_some() && !options.adopt {
-                return Err(unsafe_root(path, "is missing"));
-            }
-            if !options.create {
-                return Err(Error::Root(format!(
-                    "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
-                )));
-            }
-            fs::create_dir_all(path).context("make", path)?;
-            Ok(true)
-        }
-        Err(error) => Err(error).context("open", path),
-    }
-}
-
-/// What was taken away must not be found in the tree again, as mail in a folder called trash.
-fn check_trash_is_outside(options: &Options) -> Result<()> {
-    let trash = options.trash_dir.as_ref().unwrap_or(&options.state_dir);
-    let is_inside = |root: &Path| {
-        let real = trash.ancestors().find_map(|path| path.canonicalize().ok());
-        real.is_some_and(|real| real.starts_with(root))
-    };
-    if options
-        .root
-        .canonicalize()
-        .is_ok_and(|root| is_inside(&root))
-    {
-        return Err(Error::Usage(format!(
-            "The trash {trash:?} would lie in the Maildir {:?}; name a place outside of it",
-            options.root
-        )));
-    }
-    Ok(())
-}
-
-fn unsafe_root(path: &Path, what: &str) -> Error {
-    Error::Unsafe(format!(
-        "The Maildir {path:?} {what} although it was synced before, so it may be unmounted, emptied or another one; nothing was done. \
-         Put it back, or run again with --adopt to take it as it is (nothing is deleted then)"
-    ))
-}
-
-/// A root without a marker must be empty or look like a Maildir, so that nobody's home directory becomes one.
-fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
-    let discovery = crate::layout::discover(path, layout);
-    if !discovery.folders.is_empty() {
-        return Ok(());
-    }
-    let mut names = fs::read_dir(path).context("list", path)?;
-    if names.any(|name| name.is_ok_and(|name| name.file_name() != "lost+found")) {
-        return Err(Error::Root(format!(
-            "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
-        )));
-    }
-    Ok(())
 }
 
 /// Random bytes for names.

@@ -250,6 +250,22 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The bytes that it brings along, from wherever they come.
+    #[must_use]
+    pub fn new_body(&self) -> Option<&NewBody> {
+        match self {
+            Op::Create { body, .. } => Some(body),
+            Op::Update { body, .. } => body.as_ref(),
+            Op::MakeFolder { .. }
+            | Op::RenameFolder { .. }
+            | Op::RemoveFolder { .. }
+            | Op::Retire { .. }
+            | Op::Confirm { .. } => None,
+        }
+    }
+}
+
 /// Who agreed that a message is deleted or replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Consent {

@@ -406,15 +406,7 @@ impl Agent {
 
 /// The body that an operation brings along, and the offset from which it is sent.
 fn incoming(op: &Op) -> Option<(&NewBody, u64)> {
-    let body = match op {
-        Op::Create { body, .. } => Some(body),
-        Op::Update { body, .. } => body.as_ref(),
-        Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Retire { .. }
-        | Op::Confirm { .. } => None,
-    }?;
+    let body = op.new_body()?;
     match body.source {
         Source::Body { offset } => Some((body, offset)),
         Source::Copy(_) => None,

@@ -3,7 +3,7 @@
 use protocol::message::At;
 use protocol::{BatchId, Entry, Info, Op, Outcome};
 
-use super::{Executor, new_body};
+use super::Executor;
 use crate::archive::Asking;
 use crate::failure::Failure;
 use crate::plan::{Kind, Step};
@@ -165,7 +165,7 @@ fn entry_after(op: &Op, before: Option<Entry>, source: Option<Entry>, state: &St
         .as_ref()
         .or(source.as_ref())
         .map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
-    let body = new_body(op);
+    let body = op.new_body();
     let (size, mtime_ns) = match (body, &before) {
         (Some(body), _) => (body.size, body.mtime_ns),
         (None, Some(entry)) => (entry.size, entry.mtime_ns),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::message::Source;
+use protocol::message::{Reason, Source};
 use protocol::{Digest, Info};
 
 use super::*;
@@ -42,7 +42,7 @@ impl Fixture {
 
     /// Carries one operation out, with a body where it wants one.
     fn apply(&mut self, op: Op) -> Outcome {
-        let bodies = new_body(&op).map(|_| Ok(Body::Small(NEW.to_vec())));
+        let bodies = op.new_body().map(|_| Ok(Body::Small(NEW.to_vec())));
         let done = self
             .replica
             .apply(None, &[op], bodies.into_iter().collect());

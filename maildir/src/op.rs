@@ -1,0 +1,69 @@
+//! What an operation is about: which folders, what it takes away, whether that counts for the guard.
+
+use protocol::message::{At, Consent, Fate, Reason};
+use protocol::{FolderName, Op, Outcome};
+
+/// The folders that an operation names.
+pub(crate) fn folders_of(op: &Op) -> impl Iterator<Item = &FolderName> {
+    let (one, other) = match op {
+        Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
+        Op::RenameFolder { from, to } => (from, Some(to)),
+        Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (&at.folder, None),
+        Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
+    };
+    std::iter::once(one).chain(other)
+}
+
+/// What an operation takes away, and why.
+pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
+    match op {
+        Op::Retire { at, reason, .. } => Some((at, *reason)),
+        Op::Update {
+            at, body: Some(_), ..
+        } => Some((at, Reason::Replaced)),
+        Op::Update { .. }
+        | Op::Create { .. }
+        | Op::MakeFolder { .. }
+        | Op::RenameFolder { .. }
+        | Op::RemoveFolder { .. }
+        | Op::Confirm { .. } => None,
+    }
+}
+
+/// Whether an operation takes away what counts for the guard.
+pub(crate) fn counts(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Retire {
+            consent: Consent::Counts,
+            ..
+        } | Op::Update {
+            body: Some(_),
+            consent: Consent::Counts,
+            ..
+        }
+    )
+}
+
+/// How much of what was carried out counts for the guard.
+pub(crate) fn counted(ops: &[Op], outcomes: &[Outcome]) -> u64 {
+    let all = ops.iter().zip(outcomes);
+    all.filter(|(op, outcome)| counts(op) && matches!(outcome, Outcome::Done { .. }))
+        .count() as u64
+}
+
+/// Whether an operation takes anything away.
+pub(crate) fn is_trashing(op: &Op) -> bool {
+    trashed(op).is_some() || matches!(op, Op::RemoveFolder { .. })
+}
+
+/// What the replica remembers of a batch.
+pub(crate) fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
+    let fate = |outcome: &Outcome| match outcome {
+        Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
+        Outcome::Stale | Outcome::Denied | Outcome::Failed { .. } | Outcome::Full { .. } => {
+            Fate::No
+        }
+    };
+    outcomes.iter().map(fate).collect()
+}
