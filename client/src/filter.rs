@@ -86,6 +86,14 @@ impl Filter {
         }
     }
 
+    /// The typed patterns that match none of the folders: mostly slips.
+    #[must_use]
+    pub fn unmatched(&self, folders: &[&[u8]]) -> Vec<String> {
+        let is_unmatched = |rule: &&Rule| !folders.iter().any(|folder| rule.matches(folder));
+        let unmatched = self.typed.iter().filter(is_unmatched);
+        unmatched.map(Rule::as_typed).collect()
+    }
+
     /// Whether every folder is included.
     #[must_use]
     pub fn is_everything(&self) -> bool {
@@ -135,6 +143,17 @@ impl Rule {
             pattern: pattern.to_owned(),
             glob: glob.compile_matcher(),
         })
+    }
+
+    fn as_typed(&self) -> String {
+        let option = match self.verdict {
+            Verdict::Select => "--folder",
+            Verdict::Exclude => "--exclude",
+        };
+        format!(
+            "{option} {}",
+            protocol::bytes::escape(self.pattern.as_bytes())
+        )
     }
 
     /// Whether the pattern matches the folder or one that it lies in.
@@ -247,6 +266,14 @@ mod tests {
                 "{configured:?} {typed:?} {folder}"
             );
         }
+    }
+
+    #[test]
+    fn typed_patterns_that_match_nothing_are_found() {
+        let filter = Filter::new(&patterns("-Gone"), &patterns("+Lists -Lst +INBOX -[x]"));
+        let folders: [&[u8]; 2] = [b"INBOX", b"Lists/debian"];
+        let unmatched = filter.expect("valid patterns").unmatched(&folders);
+        assert_eq!(unmatched, ["--exclude Lst", "--exclude [x]"]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn sync(
 ) -> Result<(), Failure> {
     progress.begin(Phase::Scanning, 0, 0);
     let mut session = Session::open(account, direction, verbose)?;
+    summary.notes.extend(unmatched(account, &session));
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let plan = make_plan(&mut session, account, direction, summary)?;
     summary.notes.append(&mut session.notes);
@@ -82,6 +83,20 @@ fn sync(
         ));
     }
     finish(session, problems.into_iter().chain(more).collect(), summary)
+}
+
+/// Says which typed patterns match no folder of either side.
+fn unmatched(account: &Account, session: &Session) -> Option<String> {
+    let folders = session.folders.iter().map(|(_, folder)| folder);
+    let sides = folders.flat_map(|folder| [&folder.local, &folder.remote]);
+    let names: Vec<&[u8]> = sides.flatten().map(|(_, name)| name.as_bytes()).collect();
+    let patterns = account.filter.unmatched(&names);
+    (!patterns.is_empty()).then(|| {
+        format!(
+            "No folder matches {}; folders are named like INBOX or Lists/debian",
+            patterns.join(", ")
+        )
+    })
 }
 
 /// Decides what is to be done, and says what the guard holds back.

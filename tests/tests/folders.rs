@@ -460,6 +460,31 @@ fn folders_that_are_not_chosen_wait() {
     world.assert_same();
 }
 
+/// A slip in a pattern would else look like a folder without news.
+#[test]
+fn a_pattern_that_matches_no_folder_is_named() {
+    let world = World::new();
+    for folder in ["INBOX", "Lists/a"] {
+        world.server().store(folder, U1, "S", &body(folder));
+    }
+    let slip = [
+        "--folder",
+        ".Lists",
+        "--folder",
+        "INBOX",
+        "--exclude",
+        "Lst",
+    ];
+    for options in [&["--dry-run"][..], &[]] {
+        let run = world.client().sync().args(&slip).args(options).run().ok();
+        let _ = run.says("No folder matches --folder .Lists, --exclude Lst");
+    }
+    assert!(world.local().has("INBOX", U1) && !world.local().has("Lists/a", U1));
+    let right = ["--folder", "Lists", "--exclude", "INBOX"];
+    let run = world.client().sync().args(&right).run().ok();
+    assert_eq!(run.stderr, "");
+}
+
 /// The last matching option wins, on names in UTF-8 with `/`.
 #[test]
 fn the_last_match_of_folder_and_exclude_wins() {
