@@ -141,7 +141,7 @@ impl Applier<'_> {
                 },
                 Ok(seq) => Outcome::Done { seq },
                 Err(Stop::Outcome(outcome)) => {
-                    self.note(number, op, Note::Refused);
+                    self.note(number, Note::Refused);
                     outcome
                 }
                 Err(Stop::Fatal(error)) => return Err(error),
@@ -169,8 +169,8 @@ impl Applier<'_> {
 
     // Step 3.
 
-    fn note(&self, number: usize, op: &Op, note: Note) {
-        if let (Some(notes), Op::Update { .. }) = (&self.notes, op) {
+    fn note(&self, number: usize, note: Note) {
+        if let Some(notes) = &self.notes {
             notes.note(number, note);
         }
     }
@@ -203,7 +203,7 @@ impl Applier<'_> {
                 in_new,
                 info,
                 body,
-            } => self.create(at, *in_new, info, body, ready),
+            } => self.create(number, (at, *in_new, info, body), ready),
             Op::Update {
                 at,
                 expect,
@@ -215,15 +215,15 @@ impl Applier<'_> {
             } => {
                 let (folder, row) = self.expected(at, expect)?;
                 let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
-                self.note(number, op, Note::Renamed);
-                self.update(moved, body.as_ref().zip(trash_name), ready)
+                self.note(number, Note::Renamed);
+                self.update(number, moved, body.as_ref().zip(trash_name), ready)
             }
             Op::Retire {
                 at,
                 expect,
                 reason: _,
                 consent,
-            } => self.retire(at, expect, *consent, trash_name),
+            } => self.retire(number, (at, expect, *consent), trash_name),
             Op::Confirm { at } => self.confirm(at),
         }
     }
@@ -277,10 +277,8 @@ impl Applier<'_> {
 
     fn create(
         &mut self,
-        at: &At,
-        in_new: bool,
-        info: &Info,
-        body: &NewBody,
+        number: usize,
+        (at, in_new, info, body): (&At, bool, &Info, &NewBody),
         ready: &Ready,
     ) -> Step<u64> {
         let Ready::Written { tmp, stamp } = ready else {
@@ -293,6 +291,7 @@ impl Applier<'_> {
         let entry = entry_of(in_new, info.clone(), body, stamp);
         let path = target(&folder, &at.unique, &entry.info, in_new)?;
         self.rename_making(tmp, &path, &folder, in_new)?;
+        self.note(number, Note::Renamed);
         let seq = self.index.next_number()?;
         let stamp = self.held.file_stamp(&path)?;
         let (unique, copy) = (at.unique.clone(), at.copy);
@@ -369,7 +368,13 @@ impl Applier<'_> {
         })
     }
 
-    fn update(&mut self, moved: Moved, body: Option<(&NewBody, &str)>, ready: &Ready) -> Step<u64> {
+    fn update(
+        &mut self,
+        number: usize,
+        moved: Moved,
+        body: Option<(&NewBody, &str)>,
+        ready: &Ready,
+    ) -> Step<u64> {
         let Moved {
             mut row,
             from,
@@ -384,6 +389,7 @@ impl Applier<'_> {
                 }
                 return Err(stop);
             }
+            self.note(number, Note::Replaced);
             self.dirty_dirs.insert(sub);
         }
         row.stamp = self.root.file_stamp(&path)?;
@@ -440,9 +446,8 @@ impl Applier<'_> {
 
     fn retire(
         &mut self,
-        at: &At,
-        expect: &Expect,
-        consent: Consent,
+        number: usize,
+        (at, expect, consent): (&At, &Expect, Consent),
         name: Option<&str>,
     ) -> Step<u64> {
         let (folder, mut row) = self.expected(at, expect)?;
@@ -451,6 +456,7 @@ impl Applier<'_> {
         if self.trash.take(self.root, &path, &row.stamp, name)? == Taken::Changed {
             return stale();
         }
+        self.note(number, Note::Renamed);
         self.dirty_dirs
             .insert(join(&folder.dir, &[subdir(row.entry.in_new)]));
         row.confirmed = consent == Consent::Confirmed;

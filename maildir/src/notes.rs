@@ -1,6 +1,7 @@
 //! Notes of how far the batch under way has come, for whoever finds it cut off.
 //!
-//! A rename leaves no trace that outlives a user's next one. So each is noted in a file beside the index as soon as it
+//! A rename leaves no trace that outlives a user's next one, and that a file is not in `tmp` any more may be a cleaner's
+//! doing. So each is noted in a file beside the index as soon as it
 //! happened, without waiting for the disk: a note survives the process, and where it is lost with the machine,
 //! [`crate::recover`] falls back on what the files say.
 
@@ -17,10 +18,12 @@ pub(crate) type NotesKey = [u8; 16];
 pub(crate) enum Note {
     /// Nothing: it was not begun, or was cut off.
     Nothing = 0,
-    /// The message has its new name.
+    /// The message has its new name, or came, or went to the trash.
     Renamed = 1,
     /// It was refused.
     Refused = 2,
+    /// The message has its new bytes, too.
+    Replaced = 3,
 }
 
 /// The notes of one batch, being written.
@@ -51,6 +54,7 @@ pub(crate) fn read(path: &Path, key: NotesKey, ops: usize) -> Vec<Note> {
     let note = |op: usize| match notes.get(op) {
         Some(1) => Note::Renamed,
         Some(2) => Note::Refused,
+        Some(3) => Note::Replaced,
         Some(_) | None => Note::Nothing,
     };
     (0..ops).map(note).collect()
@@ -64,12 +68,13 @@ mod tests {
     fn notes_are_read_back_and_those_of_another_batch_are_none() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("notes");
-        let notes = Notes::begin(&path, [7; 16], 3).expect("begins");
+        let notes = Notes::begin(&path, [7; 16], 4).expect("begins");
         notes.note(0, Note::Renamed);
         notes.note(2, Note::Refused);
-        let noted = vec![Note::Renamed, Note::Nothing, Note::Refused];
-        assert_eq!(read(&path, [7; 16], 3), noted);
-        assert_eq!(read(&path, [8; 16], 3), vec![Note::Nothing; 3]);
+        notes.note(3, Note::Replaced);
+        let noted = vec![Note::Renamed, Note::Nothing, Note::Refused, Note::Replaced];
+        assert_eq!(read(&path, [7; 16], 4), noted);
+        assert_eq!(read(&path, [8; 16], 4), vec![Note::Nothing; 4]);
         assert_eq!(
             read(&dir.path().join("none"), [7; 16], 1),
             vec![Note::Nothing]

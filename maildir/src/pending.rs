@@ -1,5 +1,7 @@
 //! What a batch is about to do, recorded before it does it: in the index for the next run, and in the trash's log.
 
+use std::os::unix::ffi::OsStringExt;
+
 use protocol::message::{At, Reason};
 use protocol::{BatchId, Digest, Entry, Op, Unique};
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,8 @@ pub(crate) struct Begun {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Replaces {
     pub(crate) tmp: Vec<u8>,
+    /// Its inode.
+    pub(crate) ino: u64,
     pub(crate) digest: Digest,
     pub(crate) folder: Vec<u8>,
     pub(crate) name: Vec<u8>,
@@ -42,6 +46,8 @@ pub(crate) enum Pending {
     /// A message shall appear from `tmp`.
     Create {
         tmp: Vec<u8>,
+        /// The inode of that file.
+        ino: u64,
         folder: u32,
         unique: Unique,
         copy: u16,
@@ -63,7 +69,8 @@ pub(crate) enum Pending {
         copy: u16,
         path: Vec<u8>,
         ino: u64,
-        ctime_ns: i64,
+        /// Where its file will lie in the trash.
+        trashed: Vec<u8>,
         /// It counts for the guard.
         counts: bool,
     },
@@ -92,28 +99,25 @@ impl Applier<'_> {
     ) -> Result<Vec<String>> {
         let mut pending = Vec::new();
         self.index.begin()?;
+        let names = self.announce(ops)?;
+        let mut trash_names = names.iter();
         for (number, (op, ready)) in ops.iter().zip(ready).enumerate() {
+            let name = is_trashing(op).then(|| trash_names.next()).flatten();
             let begun = match op {
                 Op::Create { .. } => self.begun_create(op, ready),
                 Op::Update { .. } => self.begun_update(op, ready)?,
-                Op::Retire { at, .. } => self.begun_retire(at, counts(op))?,
+                Op::Retire { at, .. } => self.begun_retire(at, counts(op), name)?,
                 _ => None,
             };
             pending.extend(begun.map(|begun| (number, begun)));
         }
-        let names = self.announce(ops)?;
         if pending.is_empty() {
             self.index.rollback();
             return Ok(names);
         }
         let notes = self.notes_key()?;
-        if pending
-            .iter()
-            .any(|(_, pending)| matches!(pending, Pending::Update { .. }))
-        {
-            let begun = Notes::begin(&self.notes_path, notes, ops.len());
-            self.notes = Some(begun.context("write", &self.notes_path)?);
-        }
+        let begun = Notes::begin(&self.notes_path, notes, ops.len());
+        self.notes = Some(begun.context("write", &self.notes_path)?);
         let begun = Begun {
             batch,
             ops: ops.len(),
@@ -150,6 +154,7 @@ impl Applier<'_> {
         let folder = folders.find(|row| !row.gone && row.name == at.folder)?;
         Some(Pending::Create {
             tmp: tmp.clone(),
+            ino: stamp.ino,
             folder: folder.id,
             unique: at.unique.clone(),
             copy: at.copy,
@@ -171,8 +176,9 @@ impl Applier<'_> {
         };
         let replaces = match (body, ready) {
             (None, _) => None,
-            (Some(body), Ready::Written { tmp, .. }) => Some(Replaces {
+            (Some(body), Ready::Written { tmp, stamp }) => Some(Replaces {
                 tmp: tmp.clone(),
+                ino: stamp.ino,
                 digest: body.digest,
                 folder: at.folder.as_bytes().to_vec(),
                 name: at.unique.as_bytes().to_vec(),
@@ -198,14 +204,20 @@ impl Applier<'_> {
         }))
     }
 
-    fn begun_retire(&self, at: &At, counts: bool) -> Result<Option<Pending>> {
+    fn begun_retire(
+        &self,
+        at: &At,
+        counts: bool,
+        name: Option<&String>,
+    ) -> Result<Option<Pending>> {
+        let Some(name) = name else { return Ok(None) };
         Ok(self.row_at(at)?.map(|(folder, row)| Pending::Retire {
             folder: folder.id,
             unique: row.unique.clone(),
             copy: row.copy,
             path: path_of(&folder.dir, &row),
             ino: row.stamp.ino,
-            ctime_ns: row.stamp.ctime_ns,
+            trashed: self.trash.path(name).into_os_string().into_vec(),
             counts,
         }))
     }

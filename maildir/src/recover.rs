@@ -2,19 +2,22 @@
 //!
 //! Runs under the root's lock, so nobody else's batch is under way. If nobody writes into `tmp` either, every file of ours
 //! there is a leftover. For each recorded operation the file system tells whether it happened:
-//! - *Create*: the file in `tmp` is there: no. It is gone: the message appeared. Then its row is written, and if the
-//!   user deleted the message meanwhile, the scan that follows makes a tombstone of it: known as deleted, not as never
-//!   there.
+//! - *Create*: the file in `tmp` is there: no. It is gone, and the note says that it came, or it lies where it shall:
+//!   yes. Then its row is written, and if the user deleted the message meanwhile, the scan that follows makes a tombstone
+//!   of it: known as deleted, not as never there. It is gone without that: somebody has cleaned `tmp`, so no.
 //! - *Update* without new bytes: the file has its old name and the ctime that it had: no. Otherwise the note of it says
 //!   so, or the file has its new name. A row need not be written: the scan sees what there is.
 //! - *Update* with new bytes: the file in `tmp` is the new version: no, but it may have been renamed. It is another: the
-//!   exchange happened, and the old version goes to the trash. It is gone: all happened.
-//! - *Retire*: the message is there with the same inode and ctime: no. Otherwise it went, and what is there now came
-//!   back since: the tombstone makes it so.
+//!   exchange happened, and the old version goes to the trash. It is gone: as with *Create*.
+//! - *Retire*: the note says that it went, or its file lies in the trash and not in its place: yes. What is in its place
+//!   then came back since: the tombstone makes it so.
 //!
 //! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use protocol::bytes::escape;
 use protocol::codec::decode_state;
@@ -22,6 +25,7 @@ use protocol::message::{Fate, Reason};
 
 use crate::apply::Applier;
 use crate::error::{Context, Error, Result};
+use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
 use crate::inbox::{TMP_PREFIX, lock_alone};
 use crate::index::{FileRow, now_secs};
@@ -42,9 +46,9 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
         for (number, pending) in begun.pending {
             let counts = pending.counts();
             let fate = match pending {
-                Pending::Create { .. } => recover_create(applier, pending)?,
+                Pending::Create { .. } => recover_create(applier, &found, number, pending)?,
                 Pending::Update { .. } => recover_update(applier, &found, number, pending)?,
-                Pending::Retire { .. } => recover_retire(applier, pending)?,
+                Pending::Retire { .. } => recover_retire(applier, &found, number, pending)?,
             };
             deleted += u64::from(counts && fate == Fate::Done);
             if let Some(place) = fates.get_mut(number) {
@@ -55,17 +59,25 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
         if let Some(batch) = begun.batch {
             applier.index.put_fates(batch, &fates)?;
         }
-        // The folders concerned are read again: their stamps moved with the batch.
+        // What users did to what did not happen need not have moved a directory's stamp.
+        applier.index.distrust_folders()?;
     }
-    sweep(applier)?;
     applier.index.begin()?;
     applier.index.clear_pending()?;
-    applier.index.commit()
+    applier.index.commit()?;
+    // Only now: what is found in `tmp` tells the next one, should this run die, too.
+    sweep(applier)
 }
 
-fn recover_create(applier: &Applier, pending: Pending) -> Result<Fate> {
+fn recover_create(
+    applier: &Applier,
+    found: &Found,
+    number: usize,
+    pending: Pending,
+) -> Result<Fate> {
     let Pending::Create {
         tmp,
+        ino,
         folder,
         unique,
         copy,
@@ -78,22 +90,35 @@ fn recover_create(applier: &Applier, pending: Pending) -> Result<Fate> {
         return Ok(Fate::No);
     }
     let at = applier.index.file_at(folder, &unique, copy)?;
+    let seq = applier.index.next_number()?;
+    let row = FileRow {
+        seq,
+        born: seq,
+        folder,
+        unique,
+        copy,
+        gone: false,
+        confirmed: false,
+        entry,
+        stamp: FileStamp::default(), // Proves nothing, so the scan looks at the file.
+    };
+    let is_there = || {
+        let dir = applier.folders.iter().find(|known| known.id == folder);
+        dir.is_some_and(|known| is_at(applier, &path_of(&known.dir, &row), ino))
+    };
+    if found.notes.get(number) != Some(&Note::Renamed) && !is_there() {
+        return Ok(Fate::No);
+    }
     if at.is_none_or(|row| row.gone) {
-        let seq = applier.index.next_number()?;
-        let stamp = FileStamp::default(); // Proves nothing, so the scan looks at the file.
-        applier.index.put_file(&FileRow {
-            seq,
-            born: seq,
-            folder,
-            unique,
-            copy,
-            gone: false,
-            confirmed: false,
-            entry,
-            stamp,
-        })?;
+        applier.index.put_file(&row)?;
     }
     Ok(Fate::Done)
+}
+
+/// Whether the very file lies there.
+fn is_at(applier: &Applier, path: &[u8], ino: u64) -> bool {
+    let seen = applier.root.file_stamp(path);
+    seen.is_ok_and(|stamp| stamp.ino == ino)
 }
 
 fn recover_update(
@@ -116,8 +141,15 @@ fn recover_update(
         let is_renamed = found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
         return Ok(if is_renamed { Fate::Done } else { Fate::No });
     };
+    let is_renamed = || found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
     if is_gone(applier, &replaces.tmp)? {
-        return Ok(Fate::Done);
+        let is_replaced =
+            found.notes.get(number) == Some(&Note::Replaced) || is_at(applier, &to, replaces.ino);
+        return Ok(match is_replaced {
+            true => Fate::Done,
+            false if is_renamed() => Fate::Renamed,
+            false => Fate::No,
+        });
     }
     // What cannot be read may be the old version, so it is not swept away.
     let path = applier.root.full(&replaces.tmp);
@@ -126,24 +158,40 @@ fn recover_update(
         trash_leftover(applier, &replaces.tmp, replaces.folder, replaces.name)?;
         return Ok(Fate::Done);
     }
-    let is_renamed = found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
-    Ok(if is_renamed { Fate::Renamed } else { Fate::No })
+    Ok(if is_renamed() {
+        Fate::Renamed
+    } else {
+        Fate::No
+    })
 }
 
-fn recover_retire(applier: &Applier, pending: Pending) -> Result<Fate> {
+fn recover_retire(
+    applier: &Applier,
+    found: &Found,
+    number: usize,
+    pending: Pending,
+) -> Result<Fate> {
     let Pending::Retire {
         folder,
         unique,
         copy,
         path,
         ino,
-        ctime_ns,
+        trashed,
         counts: _,
     } = pending
     else {
         return Ok(Fate::No);
     };
-    if has_stayed(applier.root.file_stamp(&path), ino, ctime_ns) {
+    let has_gone = match found.notes.get(number) {
+        Some(Note::Renamed | Note::Replaced) => true,
+        Some(Note::Refused) => false,
+        Some(Note::Nothing) | None => {
+            !may_be_there(applier.root.file_stamp(&path), ino)
+                && Path::new(OsStr::from_bytes(&trashed)).exists()
+        }
+    };
+    if !has_gone {
         return Ok(Fate::No);
     }
     let row = applier.index.file_at(folder, &unique, copy)?;
@@ -154,11 +202,11 @@ fn recover_retire(applier: &Applier, pending: Pending) -> Result<Fate> {
     Ok(Fate::Done)
 }
 
-/// Whether a message is where it was before it was to be retired. What cannot be looked at is unknown, not absent: the scan
-/// that follows judges it (I2).
-fn has_stayed(seen: io::Result<FileStamp>, ino: u64, ctime_ns: i64) -> bool {
+/// Whether a message may be where it was before it was to be retired. What cannot be looked at is unknown, not absent: the
+/// scan that follows judges it (I2).
+fn may_be_there(seen: io::Result<FileStamp>, ino: u64) -> bool {
     match seen {
-        Ok(stamp) => ctime_ns == 0 || (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns),
+        Ok(stamp) => ino == 0 || stamp.ino == ino,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
@@ -166,7 +214,7 @@ fn has_stayed(seen: io::Result<FileStamp>, ino: u64, ctime_ns: i64) -> bool {
 /// How far a batch had come by its notes.
 struct Found {
     notes: Vec<Note>,
-    /// The update during which it may have been cut off: its rename may have happened without a note.
+    /// The operation during which it may have been cut off: its rename may have happened without a note.
     cut_off: Option<usize>,
 }
 
@@ -174,12 +222,8 @@ impl Found {
     fn of(applier: &Applier, begun: &Begun) -> Found {
         let notes = notes::read(&applier.notes_path, begun.notes, begun.ops);
         let last = notes.iter().rposition(|note| *note != Note::Nothing);
-        let mut updates = begun
-            .pending
-            .iter()
-            .filter(|(_, pending)| matches!(pending, Pending::Update { .. }))
-            .map(|(number, _)| *number);
-        let cut_off = updates.find(|number| last.is_none_or(|last| *number > last));
+        let mut begun = begun.pending.iter().map(|(number, _)| *number);
+        let cut_off = begun.find(|number| last.is_none_or(|last| *number > last));
         Found { notes, cut_off }
     }
 
@@ -203,7 +247,7 @@ impl Found {
             return false;
         }
         match self.notes.get(number) {
-            Some(Note::Renamed) => true,
+            Some(Note::Renamed | Note::Replaced) => true,
             Some(Note::Refused) => false,
             // Back under its old name: most likely it was away. Under a third one: most likely it was not.
             Some(Note::Nothing) | None => {
@@ -280,23 +324,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_not_there_or_was_changed_did_not_stay() {
-        let seen = |ino, ctime_ns| {
+    fn only_what_is_known_not_to_be_there_is_absent() {
+        let seen = |ino| {
             Ok(FileStamp {
                 ino,
-                ctime_ns,
                 ..FileStamp::default()
             })
         };
-        assert!(has_stayed(seen(7, 9), 7, 9));
-        assert!(!has_stayed(seen(7, 10), 7, 9));
-        assert!(!has_stayed(seen(8, 9), 7, 9));
-        assert!(!has_stayed(Err(io::ErrorKind::NotFound.into()), 7, 9));
+        assert!(may_be_there(seen(7), 7));
+        assert!(!may_be_there(seen(8), 7));
+        assert!(!may_be_there(Err(io::ErrorKind::NotFound.into()), 7));
         for unknown in [
             io::ErrorKind::PermissionDenied,
             io::ErrorKind::StaleNetworkFileHandle,
         ] {
-            assert!(has_stayed(Err(unknown.into()), 7, 9), "{unknown}");
+            assert!(may_be_there(Err(unknown.into()), 7), "{unknown}");
         }
     }
 }

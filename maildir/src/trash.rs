@@ -115,6 +115,12 @@ impl Trash {
         Ok(names)
     }
 
+    /// Where a file that was announced will lie.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        let run = self.run.as_ref().map(|run| &run.path);
+        run.unwrap_or(&self.dir).join(name)
+    }
+
     /// Moves a file into the trash, if it still is the expected one; it is checked again after the move, and put back
     /// if somebody replaced it in between.
     ///

@@ -18,6 +18,7 @@ mod folders;
 mod full_disk;
 mod guard;
 mod histories;
+mod killed_again;
 mod leftovers;
 mod names;
 mod people;

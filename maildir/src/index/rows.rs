@@ -85,6 +85,11 @@ impl Index {
         }))
     }
 
+    /// Makes every folder be read again.
+    pub(crate) fn distrust_folders(&self) -> Result<()> {
+        self.batch("UPDATE folders SET dirty = 1 WHERE NOT gone")
+    }
+
     /// Makes every folder be read again and every file be hashed again, for a disk whose inodes mean something else.
     pub(crate) fn distrust_stamps(&self) -> Result<()> {
         self.batch("UPDATE folders SET dirty = 1; UPDATE files SET ctime = 0 WHERE NOT gone")

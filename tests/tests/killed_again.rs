@@ -1,0 +1,162 @@
+//! I1, I4: after a kill something else happens before the next run can put things in order: another kill, a cleaner of
+//! `tmp`, a user. No mail may be taken for deleted because of it.
+
+use std::fs;
+
+use harness::faults::End;
+use harness::{Kill, Tree, World, body};
+
+const NEW: &str = "1700000009.M9P9.new";
+const OLD: &str = "1700000001.M1P1.old";
+
+/// A world in which both sides hold one message, and what happens next concerns `side`.
+fn world() -> World {
+    let world = World::new();
+    world.server().make_folder("INBOX");
+    world.server().store("INBOX", OLD, "S", &body("old"));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    world
+}
+
+fn tree(world: &World, side: End) -> &Tree {
+    match side {
+        End::Client => world.local(),
+        End::Agent => world.server(),
+    }
+}
+
+fn other(side: End) -> End {
+    match side {
+        End::Client => End::Agent,
+        End::Agent => End::Client,
+    }
+}
+
+/// Kills whoever holds `side` at its first rename.
+fn kill_at_rename(world: &World, side: End) {
+    let kill = Kill {
+        end: side,
+        call: "renameat2",
+        nth: 1,
+    };
+    let (hit, _) = kill.run(world, world.client().sync());
+    assert!(hit, "nobody was killed: does strace work here?");
+}
+
+fn settle(world: &World, what: &str) {
+    for _ in 0..2 {
+        let _ = world.client().sync().run().ok();
+    }
+    let _ = world.client().sync().run().ok().idle();
+    world.assert_same();
+    assert!(world.server().has("INBOX", OLD), "{what}");
+}
+
+/// A run that puts a dead one's leftovers in order may die, too, wherever it is.
+#[test]
+fn new_mail_survives_a_second_kill() {
+    for side in [End::Client, End::Agent] {
+        let world = world();
+        tree(&world, other(side)).store("INBOX", NEW, "", &body("new"));
+        kill_at_rename(&world, side);
+        world.save("killed");
+        let mut hits = 0;
+        for call in [
+            "fdatasync",
+            "fsync",
+            "unlinkat",
+            "unlink",
+            "pwrite64",
+            "ftruncate",
+        ] {
+            for nth in 1..=8 {
+                world.load("killed");
+                let kill = Kill {
+                    end: side,
+                    call,
+                    nth,
+                };
+                let (hit, _) = kill.run(&world, world.client().sync());
+                hits += usize::from(hit);
+                let what = format!("{kill:?}");
+                settle(&world, &what);
+                assert!(
+                    world.server().has("INBOX", NEW),
+                    "{what}: the new message is gone"
+                );
+            }
+        }
+        assert!(hits > 8, "{hits} second kills of {side:?}");
+    }
+}
+
+/// maildir(5) lets anybody remove what lies in `tmp` for 36 hours.
+#[test]
+fn cleaning_tmp_after_a_kill_deletes_nothing() {
+    for side in [End::Client, End::Agent] {
+        for edited in [false, true] {
+            let world = world();
+            let (from, unique) = (tree(&world, other(side)), if edited { OLD } else { NEW });
+            if edited {
+                from.replace("INBOX", OLD, &body("changed"));
+            } else {
+                from.store("INBOX", NEW, "S", &body("changed"));
+            }
+            kill_at_rename(&world, side);
+            let tmp = tree(&world, side).root().join("tmp");
+            let mut cleaned = 0;
+            for file in fs::read_dir(&tmp).expect("tmp is there").flatten() {
+                fs::remove_file(file.path()).expect("it can be removed");
+                cleaned += 1;
+            }
+            assert_eq!(cleaned, 1, "the body waited in tmp");
+            let what = format!("{side:?}, edited: {edited}");
+            settle(&world, &what);
+            for tree in [world.local(), world.server()] {
+                assert_eq!(tree.read("INBOX", unique), body("changed"), "{what}");
+            }
+        }
+    }
+}
+
+/// What users do to a message that was about to be deleted there.
+type Deed = fn(&Tree);
+
+const DEEDS: [(&str, Deed); 4] = [
+    ("flagged", |tree| tree.set_flags("INBOX", NEW, "FS")),
+    ("made new", |tree| tree.to_new("INBOX", NEW)),
+    ("edited", |tree| tree.edit("INBOX", NEW, &body("edited"))),
+    ("given to a group", |tree| {
+        use std::os::unix::fs::PermissionsExt;
+        let group = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(tree.path("INBOX", NEW), group).expect("it is mine");
+    }),
+];
+
+/// A deletion that a kill kept from happening is still one to be made, or not, by what users did meanwhile.
+#[test]
+fn a_deletion_cut_off_ends_as_if_there_had_been_no_kill() {
+    for side in [End::Client, End::Agent] {
+        for (what, deed) in DEEDS {
+            let ends = [false, true].map(|is_killed| {
+                let world = world();
+                world.server().store("INBOX", NEW, "S", &body("doomed"));
+                let _ = world.client().sync().run().ok();
+                tree(&world, side).let_the_clock_tick("INBOX", NEW);
+                tree(&world, other(side)).delete("INBOX", NEW);
+                if is_killed {
+                    kill_at_rename(&world, side);
+                }
+                deed(tree(&world, side));
+                settle(&world, what);
+                let there = world.server().has("INBOX", NEW);
+                there.then(|| world.server().read("INBOX", NEW))
+            });
+            assert_eq!(
+                ends[0], ends[1],
+                "{side:?}, {what}: without a kill, and with one"
+            );
+        }
+    }
+}
