@@ -88,6 +88,7 @@ fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
                     side,
                     place: seen.place.clone(),
                     digest: seen.entry.digest,
+                    becomes: step.op.new_body().map(|body| body.digest),
                     confirmed: record.confirmed,
                 };
                 Some((step.index, deletion))

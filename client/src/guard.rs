@@ -24,6 +24,8 @@ pub struct Deletion {
     pub place: Place,
     /// Its bytes.
     pub digest: Digest,
+    /// The bytes that it gets, where it is replaced.
+    pub becomes: Option<Digest>,
     /// Whether a person has confirmed it already.
     pub confirmed: bool,
 }
@@ -80,7 +82,7 @@ fn empties_a_folder(deletions: &[&&Deletion], holdings: &Holdings) -> bool {
     })
 }
 
-/// What stands for one deletion in a plan: side, place and bytes.
+/// What stands for one deletion in a plan: side, place, bytes, and those that replace them.
 #[must_use]
 pub fn line(deletion: &Deletion, folder: &[u8]) -> Digest {
     let mut text = vec![deletion.side as u8];
@@ -89,6 +91,12 @@ pub fn line(deletion: &Deletion, folder: &[u8]) -> Digest {
     text.extend_from_slice(deletion.place.unique.as_bytes());
     text.extend_from_slice(&deletion.place.copy.to_le_bytes());
     text.extend_from_slice(deletion.digest.as_bytes());
+    text.extend(
+        deletion
+            .becomes
+            .iter()
+            .flat_map(|digest| *digest.as_bytes()),
+    );
     Digest::of(&text)
 }
 
@@ -115,6 +123,7 @@ mod tests {
                 side: Side::Local,
                 place: place(n),
                 digest: Digest::of(b"x"),
+                becomes: None,
                 confirmed: false,
             })
             .collect()

@@ -75,7 +75,9 @@ fn sync(
         summary.notes.push(why);
     }
     summary.pending = pending(&session, &HashSet::new());
-    session.archive.set("last_sync", &now_secs())?;
+    if full.is_none() {
+        session.archive.set("last_sync", &now_secs())?;
+    }
     if let Some(why) = full {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(format!(

@@ -42,6 +42,9 @@ pub(crate) fn compare(
     scanner.has_moved |= (row.cur, row.new) != (stamps.cur, stamps.new);
     (row.cur, row.new) = (stamps.cur, stamps.new);
     row.dirty = !is_settled || stamps.newest_ns() > listing.begun_ns - scanner.grain_ns;
+    scanner
+        .unhashed
+        .extend(std::mem::take(&mut listing.unknown));
     let found = std::mem::take(&mut listing.found);
     let Pairing {
         messages,

@@ -46,6 +46,8 @@ pub(crate) struct Stamps {
 pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
     pub(crate) problems: Vec<Problem>,
+    /// Unique names of what could not be looked at, or is something else than a file: it may be the message.
+    pub(crate) unknown: Vec<Unique>,
     /// What the directories looked like at its end.
     pub(crate) stamps: Stamps,
     /// Whether nothing moved while it was made.
@@ -160,6 +162,7 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
     Ok(Listing {
         found: part.found,
         problems: part.problems,
+        unknown: part.unknown,
         stamps,
         is_settled: part.is_calm && stamps == before,
         begun_ns,
@@ -170,6 +173,7 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
 struct Part {
     found: Vec<Found>,
     problems: Vec<Problem>,
+    unknown: Vec<Unique>,
     /// Whether no file went away between being listed and being stat-ed.
     is_calm: bool,
 }
@@ -179,6 +183,7 @@ impl Part {
         Part {
             found: Vec::new(),
             problems: Vec::new(),
+            unknown: Vec::new(),
             is_calm: true,
         }
     }
@@ -186,6 +191,7 @@ impl Part {
     fn add(&mut self, mut part: Part) {
         self.found.append(&mut part.found);
         self.problems.append(&mut part.problems);
+        self.unknown.append(&mut part.unknown);
         self.is_calm &= part.is_calm;
     }
 }
@@ -197,27 +203,41 @@ fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
         if listed.name.starts_with(b".") {
             continue; // maildir(5): not a message.
         }
-        let mut problem = |why: String| {
-            part.problems.push(Problem {
-                path: escape(&join(sub, &[&listed.name])),
-                why,
-            });
+        let named = name::split(&listed.name);
+        let seen = match listed.kind {
+            FileType::RegularFile | FileType::Unknown => {
+                stamp_in(fd, &listed.name).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => None,
+                    _ => Some(error.to_string()),
+                })
+            }
+            _ => Err(Some("it is not a regular file".to_owned())),
         };
-        if !matches!(listed.kind, FileType::RegularFile | FileType::Unknown) {
-            problem("it is not a regular file".to_owned());
-            continue;
-        }
-        match (name::split(&listed.name), stamp_in(fd, &listed.name)) {
-            (Ok((unique, info)), Ok(stamp)) => part.found.push(Found {
-                unique,
-                info,
-                in_new,
-                stamp,
-            }),
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => part.is_calm = false,
-            (_, Err(error)) => problem(error.to_string()),
-            (Err(error), _) => problem(error.to_string()),
-        }
+        let why = match (named, seen) {
+            (_, Err(None)) => {
+                part.is_calm = false;
+                continue;
+            }
+            (Ok((unique, info)), Ok(stamp)) => {
+                part.found.push(Found {
+                    unique,
+                    info,
+                    in_new,
+                    stamp,
+                });
+                continue;
+            }
+            (Ok((unique, _)), Err(Some(why))) => {
+                part.unknown.push(unique);
+                why
+            }
+            (Err(_), Err(Some(why))) => why,
+            (Err(error), Ok(_)) => error.to_string(),
+        };
+        part.problems.push(Problem {
+            path: escape(&join(sub, &[&listed.name])),
+            why,
+        });
     }
     // Here, because each share has a thread; a sort of the whole then only merges.
     part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));

@@ -29,7 +29,7 @@ use crate::scan::{Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
 mod place;
-use place::{check_is_maildir, check_trash_is_outside, prepare_root, unsafe_root};
+use place::{check_is_maildir, check_layout, check_trash_is_outside, prepare_root, unsafe_root};
 
 /// How long a run waits for another one that scans or applies a batch.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -118,6 +118,7 @@ impl Replica {
         let index = open_index(&options, &marker, &state)?;
         // One odd new folder must not make all others be called something else: what was found once, stays.
         let known = index.layout()?;
+        check_layout(path, options.layout, known)?;
         let setting = Setting {
             style: options.layout.style.or(known.style),
             encoding: options.layout.encoding.or(known.encoding),

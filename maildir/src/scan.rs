@@ -28,7 +28,8 @@ use crate::folder_scan;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::{self, Discovery, Layout};
 use crate::listing::{self, Listing, Wanted};
-use crate::root::Root;
+use crate::root::{Root, join, split_path};
+use crate::stamp::DirStamp;
 
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
 const PASSES_MAX: usize = 6;
@@ -56,7 +57,7 @@ pub(crate) struct Scanner<'a> {
     /// Read and hash everything, whatever the stamps say.
     pub(crate) checksum: bool,
     pub(crate) grain_ns: i64,
-    /// Unique names of files that are there but could not be hashed.
+    /// Unique names of what is there but could not be looked at or hashed.
     pub(crate) unhashed: HashSet<Unique>,
     /// What the last reading of each folder missed.
     pub(crate) missing: BTreeMap<u32, Vec<FileRow>>,
@@ -167,17 +168,32 @@ impl<'a> Scanner<'a> {
                     if !row.dirty
                         && !self.checksum
                         && (row.cur, row.new) == (stamps.cur, stamps.new) => {}
-                Ok(stamps) => wanted.push(Wanted {
-                    at,
-                    dir: row.dir.clone(),
-                    stamps,
-                }),
+                Ok(stamps) => match self.absent(row, stamps)? {
+                    Some(error) => self.take_listing(at, Err(error))?,
+                    None => wanted.push(Wanted {
+                        at,
+                        dir: row.dir.clone(),
+                        stamps,
+                    }),
+                },
                 Err(error) => self.take_listing(at, Err(error))?,
             }
         }
         listing::read_folders(self.root, &wanted, |wanted, listing| {
             self.take_listing(wanted.at, listing)
         })
+    }
+
+    /// Whether `new` or `cur` is not there any more, with messages in it: then nobody knows what became of them.
+    fn absent(&self, row: &FolderRow, stamps: listing::Stamps) -> Result<Option<io::Error>> {
+        for (in_new, stamp) in [(true, stamps.new), (false, stamps.cur)] {
+            if stamp == DirStamp::default() && self.index.holds(row.id, in_new)? {
+                let sub = escape(listing::subdir(in_new));
+                let why = format!("its {sub} is missing, with messages in it; put it back");
+                return Ok(Some(io::Error::other(why)));
+            }
+        }
+        Ok(None)
     }
 
     fn take_listing(&mut self, at: usize, listing: io::Result<Listing>) -> Result<()> {
@@ -236,12 +252,47 @@ impl<'a> Scanner<'a> {
                 self.root.path()
             )));
         }
+        for at in 0..self.folders.len() {
+            let row = &self.folders[at];
+            if self.vanished.contains(&row.id)
+                && let Some(why) = self.still_there(row, &found)
+            {
+                self.complete = false;
+                let path = row.name.to_string();
+                self.tree_problems.push(Problem { path, why });
+            }
+        }
         for id in self.vanished.clone() {
             let mut rows = self.index.files_of(id)?;
             rows.retain(|row| !row.gone);
             self.missing.insert(id, rows);
         }
         Ok(())
+    }
+
+    /// Whether a folder that is found no more is there all the same, as something that is no folder or under what is no
+    /// folder's name; says which.
+    fn still_there(&self, row: &FolderRow, found: &BTreeMap<&FolderName, &[u8]>) -> Option<String> {
+        let cur = join(&row.dir, &[b"cur"]);
+        if std::fs::symlink_metadata(self.root.full(&cur)).is_ok_and(|seen| !seen.is_dir()) {
+            return Some("its cur is no directory; put it back".to_owned());
+        }
+        let (parent, _) = split_path(&row.dir);
+        let siblings = self.root.list(parent).unwrap_or_default();
+        let mut siblings = siblings
+            .iter()
+            .map(|sibling| join(parent, &[&sibling.name]));
+        let here = siblings.find(|dir| {
+            let identity = self.root.dir_identity(dir);
+            row.birth != 0
+                && identity.is_ok_and(|identity| identity == (row.ino, row.birth))
+                && self.root.dir_stamp(&join(dir, &[b"cur"])).is_ok()
+                && !found.values().any(|found| *found == dir)
+        })?;
+        Some(format!(
+            "it is {} now, which is no folder's name here; rename it, or move it out of the Maildir to delete it",
+            escape(&here)
+        ))
     }
 
     /// Records a folder under a name that was not live: a renamed one if its identity is known, else a new one.

@@ -33,5 +33,6 @@ mod ssh_config;
 mod taken_back;
 mod tidy;
 mod trash;
+mod unseen;
 mod usage;
 mod wire;

@@ -158,6 +158,14 @@ impl Index {
         self.each_known(FILES_OF, [folder], |known| self.wrap(take(&known)))
     }
 
+    /// Whether live messages were last seen in a folder's `new` or `cur`.
+    pub(crate) fn holds(&self, folder: u32, in_new: bool) -> Result<bool> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM files WHERE folder = ?1 AND in_new = ?2 AND NOT gone)";
+        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
+        self.wrap(statement.query_row(params![folder, in_new], |row| row.get(0)))
+    }
+
     pub(crate) fn file_at(
         &self,
         folder: u32,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Options;
 use crate::error::{Context, Error, Result};
-use crate::layout::Layout;
+use crate::layout::{Encoding, Layout, Setting, Style};
 
 /// Makes the root, which it tells, or says what is wrong with it.
 pub(super) fn prepare_root(options: &Options) -> Result<bool> {
@@ -70,6 +70,30 @@ pub(super) fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
         return Err(Error::Root(format!(
             "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
         )));
+    }
+    Ok(())
+}
+
+/// Under another layout, or with names read otherwise, all folders would seem to be gone.
+pub(super) fn check_layout(path: &Path, set: Setting, known: Setting) -> Result<()> {
+    let refuse = |what: &str, set: &str, known: &str| {
+        Err(Error::Usage(format!(
+            "{path:?} was synced as {known} so far, and {what} says {set}; take {what} out of the configuration"
+        )))
+    };
+    if let (Some(set), Some(known)) = (set.style, known.style)
+        && set != known
+    {
+        return refuse("layout", Style::as_str(set), Style::as_str(known));
+    }
+    if let (Some(set), Some(known)) = (set.encoding, known.encoding)
+        && set != known
+    {
+        return refuse(
+            "folder_names",
+            Encoding::as_str(set),
+            Encoding::as_str(known),
+        );
     }
     Ok(())
 }
