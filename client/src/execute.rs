@@ -207,7 +207,13 @@ impl<'s, 'a> Executor<'s, 'a> {
         for ((id, op), outcome) in ops.iter().zip(outcomes) {
             match outcome {
                 Outcome::Done { .. } | Outcome::Made { .. } => {
-                    self.session.folders.done(side, *id, op, outcome)
+                    self.done.tallies[side as usize].folders += 1;
+                    self.session.folders.done(side, *id, op, outcome);
+                    if side == Side::Local && self.session.account.post_hook.is_some() {
+                        let local = self.session.local.lock();
+                        let paths = op.folders().filter_map(|name| local.folder_path(name));
+                        self.done.changed.extend(paths);
+                    }
                 }
                 Outcome::Failed { why } => {
                     self.problem(self.session.folders.name(*id).to_string(), why)

@@ -112,6 +112,18 @@ mod tests {
     use super::*;
     use protocol::Unique;
 
+    #[test]
+    fn who_confirmed_a_replacement_confirmed_no_deletion() {
+        let deleted = deletions(1).remove(0);
+        let replaced = |bytes: &[u8]| Deletion {
+            becomes: Some(Digest::of(bytes)),
+            ..deleted.clone()
+        };
+        let lines = [deleted.clone(), replaced(b"one"), replaced(b"two")];
+        let lines: BTreeSet<Digest> = lines.iter().map(|one| line(one, b"INBOX")).collect();
+        assert_eq!(lines.len(), 3);
+    }
+
     fn deletions(count: usize) -> Vec<Deletion> {
         let place = |n: usize| Place {
             folder: Fid(1),

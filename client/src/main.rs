@@ -53,6 +53,8 @@ fn trace(verbose: u8) {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
         .without_time()
         .init();
 }

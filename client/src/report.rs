@@ -35,6 +35,8 @@ pub struct Tally {
     pub deleted: u64,
     /// Messages whose bytes were replaced.
     pub replaced: u64,
+    /// Folders that were made, renamed or removed.
+    pub folders: u64,
 }
 
 /// What a dry run would do.

@@ -55,7 +55,8 @@ impl ConnectOptions {
             server_command: account.server_command.clone(),
             identity: account.identity.clone(),
             ssh_config: account.ssh_config.clone(),
-            persist: account.persist,
+            // A dry run leaves nothing behind, not even a connection.
+            persist: account.persist.filter(|_| !account.dry_run),
             state_dir: account.state_dir.clone(),
             verbose,
         }

@@ -29,7 +29,7 @@ use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::layout::Layout;
 use crate::listing::subdir;
 use crate::notes::{Note, Notes};
-use crate::op::{counted, fates_of, folders_of, is_trashing};
+use crate::op::{counted, fates_of, is_trashing};
 use crate::prepare::Ready;
 use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
@@ -133,7 +133,7 @@ impl Applier<'_> {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
             let done = self.carry_out(number, op, ready, name.as_deref());
             if done.is_err() && matches!(op, Op::RenameFolder { .. }) {
-                self.spoilt.extend(folders_of(op).cloned());
+                self.spoilt.extend(op.folders().cloned());
             }
             outcomes.push(match done {
                 Ok(folder) if matches!(op, Op::MakeFolder { .. }) => Outcome::Made {
@@ -185,7 +185,7 @@ impl Applier<'_> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
         }
-        if folders_of(op).any(|name| self.spoilt.contains(name)) {
+        if op.folders().any(|name| self.spoilt.contains(name)) {
             return stale();
         }
         match op {

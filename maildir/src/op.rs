@@ -1,18 +1,7 @@
-//! What an operation is about: which folders, what it takes away, whether that counts for the guard.
+//! What an operation takes away, and whether that counts for the guard.
 
 use protocol::message::{At, Consent, Fate, Reason};
-use protocol::{FolderName, Op, Outcome};
-
-/// The folders that an operation names.
-pub(crate) fn folders_of(op: &Op) -> impl Iterator<Item = &FolderName> {
-    let (one, other) = match op {
-        Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
-        Op::RenameFolder { from, to } => (from, Some(to)),
-        Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (&at.folder, None),
-        Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
-    };
-    std::iter::once(one).chain(other)
-}
+use protocol::{Op, Outcome};
 
 /// What an operation takes away, and why.
 pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {

@@ -455,6 +455,12 @@ impl Replica {
         Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
     }
 
+    /// The directory of a folder, whether or not it is there.
+    #[must_use]
+    pub fn folder_path(&self, name: &FolderName) -> Option<PathBuf> {
+        Some(self.root.full(&self.layout.dir(name).ok()?))
+    }
+
     /// The way to the bytes of located messages, for another thread.
     ///
     /// # Errors

@@ -251,6 +251,19 @@ pub enum Op {
 }
 
 impl Op {
+    /// The folders that it names.
+    pub fn folders(&self) -> impl Iterator<Item = &FolderName> {
+        let (one, other) = match self {
+            Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
+            Op::RenameFolder { from, to } => (from, Some(to)),
+            Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => {
+                (&at.folder, None)
+            }
+            Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
+        };
+        std::iter::once(one).chain(other)
+    }
+
     /// The bytes that it brings along, from wherever they come.
     #[must_use]
     pub fn new_body(&self) -> Option<&NewBody> {

@@ -460,6 +460,37 @@ fn folders_that_are_not_chosen_wait() {
     world.assert_same();
 }
 
+/// A directory that took the name of another one is what users rename later.
+#[test]
+fn a_directory_that_took_a_folders_name_is_renamed_as_that_folder() {
+    for at_server in [false, true] {
+        let world = World::new();
+        for (folder, unique) in [("Old", U1), ("Cur", U2)] {
+            world.server().store(folder, unique, "S", &body(folder));
+        }
+        let _ = world.client().sync().run().ok();
+        let (here, there) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        let foreign = there.dir("Cur").join("dovecot-uidlist");
+        fs::write(&foreign, "3 V1").expect("a foreign file is written");
+        here.remove_folder("Old");
+        here.rename_folder("Cur", "Old");
+        here.make_folder("Cur");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        here.rename_folder("Old", "Older");
+        let run = world.client().sync().run().ok();
+        let side = if at_server { "here" } else { "there" };
+        assert_eq!(run.figure(&[side, "folders"]), 1, "{}", run.stdout);
+        world.assert_same();
+        there.assert_holds("Older", U2, &body("Cur"));
+        assert!(foreign.exists(), "Cur is the folder that it was");
+        assert!(!there.has_folder("Old"));
+    }
+}
+
 /// A slip in a pattern would else look like a folder without news.
 #[test]
 fn a_pattern_that_matches_no_folder_is_named() {

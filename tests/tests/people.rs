@@ -271,6 +271,20 @@ fn the_post_hook_gets_the_changed_paths() {
         !world.client().home().join("hooked").exists(),
         "nothing changed here, so no hook"
     );
+    world.server().make_folder("Lists");
+    let _ = sync();
+    world.server().rename_folder("Lists", "Threads");
+    let run = sync();
+    assert_eq!(run.figure(&["here", "folders"]), 1, "{}", run.stdout);
+    let hooked = fs::read(world.client().home().join("hooked")).expect("the hook ran");
+    let hooked = String::from_utf8_lossy(&hooked);
+    for folder in ["Lists", "Threads"] {
+        let dir = world.local().dir(folder).display().to_string();
+        assert!(
+            hooked.split('\0').any(|path| path == dir),
+            "{dir}: {hooked}"
+        );
+    }
 }
 
 /// The wrapper of the suite is itself no fault.

@@ -74,7 +74,7 @@ fn tally_text(tally: &Tally) -> Option<String> {
     (!said.is_empty()).then(|| said.join(", "))
 }
 
-fn figures(tally: &Tally) -> [(u64, &'static str); 6] {
+fn figures(tally: &Tally) -> [(u64, &'static str); 7] {
     let Tally {
         new,
         flags,
@@ -82,6 +82,7 @@ fn figures(tally: &Tally) -> [(u64, &'static str); 6] {
         copied,
         deleted,
         replaced,
+        folders,
     } = *tally;
     [
         (new, "new"),
@@ -90,6 +91,7 @@ fn figures(tally: &Tally) -> [(u64, &'static str); 6] {
         (copied, "copied"),
         (deleted, "deleted"),
         (replaced, "replaced"),
+        (folders, if folders == 1 { "folder" } else { "folders" }),
     ]
 }
 
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn json_has_the_keys_of_the_contract() {
-        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"moved":0,"new":0,"replaced":0}}"#;
+        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0}}"#;
         assert_eq!(summary_json(&self::idle()).to_string(), idle);
         let action = PlannedAction {
             side: "here",
