@@ -332,6 +332,12 @@ impl Cli {
 pub fn completions(shell: Shell, to: &mut dyn Write) -> std::io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), BIN, &mut script);
+    if shell == Shell::Bash {
+        // clap_complete 4.6 takes the second part of our own name for the command of that name, in half of its labels.
+        let text = String::from_utf8(script).map_err(std::io::Error::other)?;
+        let right = text.replace("maildir__subcmd__sync", "maildir__sync");
+        script = right.into_bytes();
+    }
     to.write_all(&script)
 }
 

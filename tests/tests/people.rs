@@ -287,6 +287,25 @@ fn the_post_hook_gets_the_changed_paths() {
     }
 }
 
+/// The script of bash knows the options of the commands, too.
+#[test]
+fn bash_completes_the_options_of_a_command() {
+    let world = World::new();
+    let script = world
+        .client()
+        .bare(&["completions", "bash"])
+        .run()
+        .ok()
+        .stdout;
+    let ask = "eval \"$1\"; COMP_WORDS=(maildir-sync sync --max); COMP_CWORD=2; \
+               _maildir__sync maildir-sync --max sync; echo \"${COMPREPLY[*]}\"";
+    let bash = std::process::Command::new("bash")
+        .args(["-c", ask, "bash", &script])
+        .output()
+        .expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&bash.stdout), "--max-delete\n");
+}
+
 /// The wrapper of the suite is itself no fault.
 #[test]
 fn an_agent_behind_the_wrapper_is_the_agent() {
