@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::Digest;
+use protocol::{Digest, Unique};
 
 use crate::fold::WorkSet;
 use crate::record::{Base, Place, Seen, Side};
@@ -62,6 +62,36 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
     taken.sort_unstable();
     for index in taken.into_iter().rev() {
         set.loose[side as usize].swap_remove(index);
+    }
+    pair_damaged(set, side);
+}
+
+/// A message that was damaged and moved is not known by its bytes any more, but by its unique name.
+fn pair_damaged(set: &mut WorkSet, side: Side) {
+    if !set.loose[side as usize]
+        .iter()
+        .any(|seen| seen.entry.damaged)
+    {
+        return;
+    }
+    let mut lost: HashMap<Unique, Vec<usize>> = HashMap::new();
+    for (index, work) in set.all.iter().enumerate() {
+        if let (None, Some(base)) = (work.record.seen(side), &work.record.base)
+            && let Some(place) = &base.place
+        {
+            lost.entry(place.unique.clone()).or_default().push(index);
+        }
+    }
+    for at in (0..set.loose[side as usize].len()).rev() {
+        let seen = &set.loose[side as usize][at];
+        if let (true, Some(&[index])) = (
+            seen.entry.damaged,
+            lost.get(&seen.place.unique).map(Vec::as_slice),
+        ) {
+            lost.remove(&seen.place.unique.clone());
+            let seen = set.loose[side as usize].swap_remove(at);
+            set.link(index, side, seen);
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) index: &'a Index,
     pub(crate) trash: &'a mut Trash,
+    /// Why nothing can be taken away: the trash cannot be written.
+    pub(crate) trash_failed: Option<String>,
     pub(crate) tag: protocol::Tag,
     /// Where `tmp` files are written, relative to the root.
     pub(crate) tmp_dir: Vec<u8>,
@@ -184,6 +186,10 @@ impl Applier<'_> {
     ) -> Step<u64> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
+        }
+        if let (true, None, Some(why)) = (is_trashing(op), trash_name, &self.trash_failed) {
+            let why = why.clone();
+            return Err(Stop::Outcome(Outcome::Failed { why }));
         }
         if op.folders().any(|name| self.spoilt.contains(name)) {
             return stale();

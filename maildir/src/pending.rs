@@ -99,7 +99,11 @@ impl Applier<'_> {
     ) -> Result<Vec<String>> {
         let mut pending = Vec::new();
         self.index.begin()?;
-        let names = self.announce(ops)?;
+        let names = self.announce(ops).unwrap_or_else(|error| {
+            // Then nothing is deleted or replaced, and all else goes on (I6).
+            self.trash_failed = Some(error.to_string());
+            Vec::new()
+        });
         let mut trash_names = names.iter();
         for (number, (op, ready)) in ops.iter().zip(ready).enumerate() {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();

@@ -540,6 +540,7 @@ impl Replica {
             layout: &self.layout,
             index: &self.index,
             trash: &mut self.trash,
+            trash_failed: None,
             tag: self.tag.unwrap_or(Tag([0; 8])),
             tmp_dir,
             inbox: &mut self.inbox,
@@ -576,7 +577,9 @@ impl Replica {
             self.vouch()?;
             self.index.prune()?;
             let trash = self.trash_dir();
-            expire(&trash, self.options.trash_days).context("clear the trash", &trash)?;
+            if let Err(error) = expire(&trash, self.options.trash_days) {
+                tracing::warn!("Cannot clear the trash {trash:?}: {error}"); // It is done when it can be.
+            }
             self.partials().expire();
         }
         self.cursor()

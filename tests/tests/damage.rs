@@ -214,3 +214,30 @@ fn a_damaged_file_never_replaces_a_deletion() {
     assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
     assert!(!world.local().has("INBOX", U1), "the damaged file was sent");
 }
+
+/// C47: a file that was emptied, or filled with NUL, is known by its unique name wherever it is moved.
+#[test]
+fn a_damaged_message_that_was_moved_is_healed_where_it_is() {
+    for at_server in [false, true] {
+        for bytes in [Vec::new(), vec![0; 400]] {
+            let world = World::new();
+            world.server().store("INBOX", U1, "S", &body("good"));
+            world.server().make_folder("A");
+            let _ = world.client().sync().run().ok();
+            let here = if at_server {
+                world.server()
+            } else {
+                world.local()
+            };
+            here.let_the_clock_tick("INBOX", U1);
+            here.edit("INBOX", U1, &bytes);
+            here.rename("INBOX", U1, "A", U1);
+            let _ = world.client().sync().run().ok();
+            for tree in [world.server(), world.local()] {
+                tree.assert_holds("A", U1, &body("good"));
+                assert!(!tree.has("INBOX", U1), "it was moved");
+            }
+            let _ = world.client().sync().run().ok().idle();
+        }
+    }
+}
