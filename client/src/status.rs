@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::archive::{Archive, now_secs};
 use crate::config::Account;
 use crate::failure::Failure;
+use crate::filter::Scope;
 use crate::known;
+use crate::record::Side;
 use crate::report::duration_text;
 
 /// How an account stands.
@@ -56,7 +58,11 @@ impl Status {
         };
         let archive = Archive::open(&account.state_dir, pair.local, pair.remote, true)?;
         self.last_sync = archive.get("last_sync")?;
-        self.pending = archive.pending()?.len() as u64;
+        let folders = archive.folders()?.into_iter().filter(|(_, folder)| {
+            let [here, there] = Side::BOTH.map(|side| folder.on(side).map(|(_, name)| name));
+            here != there && account.filter.scope(folder.name().as_bytes()) != Scope::Excluded
+        });
+        self.pending = (archive.pending()?.len() + folders.count()) as u64;
         self.skipped = archive
             .get::<BTreeSet<Problem>>("problems")?
             .unwrap_or_default()

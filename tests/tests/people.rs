@@ -162,6 +162,21 @@ fn status_is_offline_and_says_whether_all_is_well() {
     let _ = world.client().pair("status").found_beside().run().exits(1);
 }
 
+/// What a run left pending, `status` calls pending: messages and folders.
+#[test]
+fn status_counts_as_the_run_before_it() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    world.server().make_folder("Empty");
+    let _ = world.client().sync().run().ok();
+    world.local().remove_folder("Empty");
+    world.local().delete("INBOX", U1);
+    let run = world.client().sync().arg("--no-delete").run().ok();
+    let status = world.client().pair("status").found_beside().run().ok();
+    assert_eq!(run.figure(&["pending"]), 2, "{}", run.stdout);
+    assert_eq!(status.figure(&["pending"]), 2, "{}", status.stdout);
+}
+
 #[test]
 fn completions_and_man_pages_are_printed() {
     let world = World::new();
