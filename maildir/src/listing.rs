@@ -121,6 +121,23 @@ pub(crate) fn read_folders<E>(
 }
 
 fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
+    let listing = read_settled(root, wanted)?;
+    let (before, after) = (wanted.stamps, listing.stamps);
+    for (sub, before, after) in [
+        ("new", before.new, after.new),
+        ("cur", before.cur, after.cur),
+    ] {
+        if before != DirStamp::default() && after == DirStamp::default() {
+            // An empty listing would say that its messages are gone.
+            return Err(io::Error::other(format!(
+                "its {sub} went away while it was read"
+            )));
+        }
+    }
+    Ok(listing)
+}
+
+fn read_settled(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
     let mut before = wanted.stamps;
     for _ in 1..LISTINGS_MAX {
         let listing = list(root, &wanted.dir, before)?;
@@ -242,4 +259,27 @@ fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
     // Here, because each share has a thread; a sort of the whole then only merges.
     part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
     part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_goes_away_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for sub in ["new", "cur"] {
+            std::fs::create_dir(dir.path().join(sub)).expect("it is made");
+        }
+        let root = Root::open(dir.path()).expect("it opens");
+        let wanted = Wanted {
+            at: 0,
+            dir: Vec::new(),
+            stamps: stamps(&root, b"").expect("it can be looked at"),
+        };
+        assert!(read(&root, &wanted).is_ok());
+        std::fs::remove_dir(dir.path().join("cur")).expect("it is removed");
+        let error = read(&root, &wanted).err().expect("it went away");
+        assert!(error.to_string().contains("cur went away"), "{error}");
+    }
 }

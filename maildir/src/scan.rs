@@ -274,11 +274,20 @@ impl<'a> Scanner<'a> {
     /// folder's name; says which.
     fn still_there(&self, row: &FolderRow, found: &BTreeMap<&FolderName, &[u8]>) -> Option<String> {
         let cur = join(&row.dir, &[b"cur"]);
-        if std::fs::symlink_metadata(self.root.full(&cur)).is_ok_and(|seen| !seen.is_dir()) {
-            return Some("its cur is no directory; put it back".to_owned());
+        if let Err(error) = self.root.dir_stamp(&cur)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Some(format!(
+                "its cur is no directory that can be read ({error}); put it back"
+            ));
         }
         let (parent, _) = split_path(&row.dir);
-        let siblings = self.root.list(parent).unwrap_or_default();
+        let siblings = match self.root.list(parent) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Some(error.to_string());
+            }
+            other => other.unwrap_or_default(),
+        };
         let mut siblings = siblings
             .iter()
             .map(|sibling| join(parent, &[&sibling.name]));
