@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use protocol::bytes::escape;
 use protocol::{FolderName, Outcome};
 use rustix::fs::FileType;
 
 use crate::apply::{Applier, Step, Stop, stale};
 use crate::index::FolderRow;
 use crate::layout::Style;
-use crate::root::join;
+use crate::root::{Listed, join};
 
 /// Files that servers and readers keep in a folder and make anew at need; they go with it.
 const SERVER_FILES: &[&[u8]] = &[
@@ -112,11 +113,17 @@ impl Applier<'_> {
             }
             self.dirty_dirs.insert(new_dir[..at].to_vec());
         }
-        let children = self.child_entries(&old_dir);
-        if children.is_empty() {
-            self.root.rename(&old_dir, &new_dir)?;
-        } else {
-            self.move_entries(&old_dir, &new_dir, &children)?;
+        let staying = self.staying_entries(&old_dir, &new_dir);
+        let whole = match staying.is_empty() {
+            true => self.root.rename(&old_dir, &new_dir),
+            false => Err(io::ErrorKind::AlreadyExists.into()),
+        };
+        match whole {
+            // Into a directory that is no folder: it holds other folders, or what was left over of one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.move_entries(&old_dir, &new_dir, &staying)?;
+            }
+            other => other?,
         }
         self.dirty_dirs.insert(parent(&old_dir));
         self.dirty_dirs.insert(parent(&new_dir));
@@ -140,32 +147,50 @@ impl Applier<'_> {
         Ok(seq)
     }
 
-    /// The names in a folder's directory that lead to other folders: nested ones do not go along.
-    fn child_entries(&self, dir: &[u8]) -> BTreeSet<Vec<u8>> {
-        let below = self
-            .folders
-            .iter()
-            .filter(|row| !row.gone)
-            .filter_map(|row| {
-                let rest = row.dir.strip_prefix(dir)?.strip_prefix(b"/")?;
-                rest.split(|&byte| byte == b'/').next()
-            });
+    /// The names in a folder's directory that stay when it is renamed: those that lead to other folders, which nested
+    /// ones do not take along, and to the new place.
+    fn staying_entries(&self, dir: &[u8], to: &[u8]) -> BTreeSet<Vec<u8>> {
+        let live = self.folders.iter().filter(|row| !row.gone);
+        let dirs = live.map(|row| row.dir.as_slice()).chain([to]);
+        let below = dirs.filter_map(|other| {
+            let rest = other.strip_prefix(dir)?.strip_prefix(b"/")?;
+            rest.split(|&byte| byte == b'/').next()
+        });
         below.map(<[u8]>::to_vec).collect()
     }
 
-    /// Moves all that belongs to a folder itself, and leaves the folders below it where they are.
-    fn move_entries(&mut self, from: &[u8], to: &[u8], children: &BTreeSet<Vec<u8>>) -> Step<()> {
+    /// Moves all that belongs to a folder itself into a directory that may be there, and leaves the rest where it is:
+    /// also what servers make anew, where the other directory has it already.
+    fn move_entries(&mut self, from: &[u8], to: &[u8], staying: &BTreeSet<Vec<u8>>) -> Step<()> {
         self.root.make_dir(to)?;
+        if self.root.dir_stamp(&join(to, &[b"cur"])).is_ok() {
+            return stale(); // A folder since the last scan.
+        }
         let mut entries = self.root.list(from)?;
+        entries.retain(|listed| !staying.contains(&listed.name));
         // `cur` last: as long as it is where it was, the folder is.
         entries.sort_by_key(|listed| listed.name == b"cur");
-        for listed in entries
-            .iter()
-            .filter(|listed| !children.contains(&listed.name))
-        {
-            self.root
-                .rename(&join(from, &[&listed.name]), &join(to, &[&listed.name]))?;
+        for Listed { name, .. } in &entries {
+            let (old, new) = (join(from, &[name]), join(to, &[name]));
+            match self.root.rename(&old, &new) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match &name[..] {
+                    b"new" | b"cur" => {
+                        // An empty one makes room. In another may be mail.
+                        if let Err(error) = self.root.remove_dir(&new) {
+                            let why = format!("{} is in its way ({error})", escape(&new));
+                            return Err(Stop::Outcome(Outcome::Failed { why }));
+                        }
+                        self.root.rename(&old, &new)?;
+                    }
+                    b"tmp" => drop(self.root.remove_dir(&old)),
+                    b"maildirfolder" => self.root.unlink(&old)?,
+                    _ => {}
+                },
+                other => other?,
+            }
         }
+        // Unless it holds something else.
+        let _ = self.root.remove_dir(from);
         self.dirty_dirs.insert(from.to_vec());
         self.dirty_dirs.insert(to.to_vec());
         Ok(())

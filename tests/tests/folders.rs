@@ -1,7 +1,7 @@
 //! Folders: odd names, both layouts and encodings, what is not mail, links; `--folder` and `--exclude`.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
 use harness::snapshot::holds_bytes;
@@ -537,4 +537,63 @@ fn the_last_match_of_folder_and_exclude_wins() {
         .map(|folder| world.local().has(folder, U1))
         .collect();
     assert_eq!(found, [false, true, false]);
+}
+
+/// Row 17, where the new name is taken on the other side although no folder has it: by what was left over of one that
+/// was removed there, by a directory that only holds other folders, by the folder's own one.
+#[test]
+fn a_folder_is_renamed_to_the_name_of_a_directory_that_is_no_folder() {
+    use Layout::{MaildirPlusPlus, Nested};
+    for (what, layout, folders, [from, to]) in [
+        ("leftovers", MaildirPlusPlus, &["A", "B"][..], ["B", "A"]),
+        ("a container", Nested, &["Old", "Work/x"], ["Old", "Work"]),
+        ("into itself", Nested, &["A"], ["A", "A/y"]),
+        ("beside a child", Nested, &["A", "A/x"], ["A", "A/y"]),
+        ("out of a container", Nested, &["B/x"], ["B/x", "B"]),
+    ] {
+        for at_server in [false, true] {
+            println!("-- {what}, renamed at the server: {at_server}");
+            let layouts = if at_server {
+                [MaildirPlusPlus, layout]
+            } else {
+                [layout, MaildirPlusPlus]
+            };
+            let world = World::with_layouts(layouts[0], &[layouts[1]]);
+            let (renaming, following) = if at_server {
+                (world.server(), world.local())
+            } else {
+                (world.local(), world.server())
+            };
+            world.local().create();
+            for folder in folders {
+                renaming.store(folder, U1, "S", &body(folder));
+                renaming.deliver(folder, U2, &body(&format!("new in {folder}")));
+            }
+            let _ = world.client().sync().run().ok();
+            if what == "leftovers" {
+                let crashed = following.dir(to).join("tmp/1.crashed");
+                fs::write(&crashed, "half a message").expect("file is written");
+                renaming.remove_folder(to);
+                let run = world.client().sync().arg("--max-delete=100%").run();
+                let _ = run.ok();
+                assert!(crashed.exists() && !following.has_folder(to));
+            }
+            let inode = |folder: &str| {
+                let stat = fs::metadata(following.path(folder, U1));
+                stat.expect("message is there").ino()
+            };
+            let before = inode(from);
+            renaming.rename_folder(from, to);
+            renaming.store(to, "3.M.mx", "", &body("came later"));
+            let run = world.client().sync().run().ok();
+            assert_eq!(run.pending(), 0, "{}", run.stdout);
+            if what == "leftovers" {
+                fs::remove_file(following.dir(to).join("tmp/1.crashed")).expect("it is still there");
+            }
+            world.assert_same();
+            assert_eq!(inode(to), before, "the message was written anew");
+            assert!(!following.has_folder(from));
+            let _ = world.client().sync().run().ok().idle();
+        }
+    }
 }
