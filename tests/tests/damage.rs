@@ -215,29 +215,66 @@ fn a_damaged_file_never_replaces_a_deletion() {
     assert!(!world.local().has("INBOX", U1), "the damaged file was sent");
 }
 
-/// C47: a file that was emptied, or filled with NUL, is known by its unique name wherever it is moved.
+/// C47: a damaged file is known by its unique name wherever it is moved.
 #[test]
 fn a_damaged_message_that_was_moved_is_healed_where_it_is() {
+    let good = bulky("good", 3_000);
     for at_server in [false, true] {
-        for bytes in [Vec::new(), vec![0; 400]] {
-            let world = World::new();
-            world.server().store("INBOX", U1, "S", &body("good"));
-            world.server().make_folder("A");
-            let _ = world.client().sync().run().ok();
-            let here = if at_server {
-                world.server()
-            } else {
-                world.local()
-            };
-            here.let_the_clock_tick("INBOX", U1);
-            here.edit("INBOX", U1, &bytes);
-            here.rename("INBOX", U1, "A", U1);
-            let _ = world.client().sync().run().ok();
-            for tree in [world.server(), world.local()] {
-                tree.assert_holds("A", U1, &body("good"));
-                assert!(!tree.has("INBOX", U1), "it was moved");
+        for kind in ["became empty", "all NUL", "shorter and all NUL", "cut off"] {
+            for to in ["A", "INBOX"] {
+                println!("-- {kind}, moved to {to}, at the server: {at_server}");
+                let world = World::new();
+                world.server().store("INBOX", U1, "S", &good);
+                world.server().make_folder("A");
+                let _ = world.client().sync().run().ok();
+                let here = if at_server {
+                    world.server()
+                } else {
+                    world.local()
+                };
+                here.let_the_clock_tick("INBOX", U1);
+                let bytes = damage(here, kind, U1, &good);
+                if to == "INBOX" {
+                    // Away and back again, as a file of its own.
+                    here.delete("INBOX", U1);
+                    here.store("INBOX", U1, "S", &bytes);
+                } else {
+                    here.rename("INBOX", U1, to, U1);
+                }
+                let _ = world.client().sync().run().ok();
+                for tree in [world.server(), world.local()] {
+                    tree.assert_holds(to, U1, &good);
+                }
+                world.assert_same();
+                assert_eq!(Snapshot::of(world.local()).messages.len(), 1);
+                let _ = world.client().sync().run().ok().idle();
             }
-            let _ = world.client().sync().run().ok().idle();
         }
+    }
+}
+
+/// A message that was made shorter and moved, and is no beginning of what it was, is another one.
+#[test]
+fn a_shorter_message_that_was_moved_is_an_edit() {
+    for at_server in [false, true] {
+        let world = World::new();
+        world
+            .server()
+            .store("INBOX", U1, "S", &bulky("long", 3_000));
+        world.server().make_folder("A");
+        let _ = world.client().sync().run().ok();
+        let here = if at_server {
+            world.server()
+        } else {
+            world.local()
+        };
+        here.edit("INBOX", U1, &body("short"));
+        here.rename("INBOX", U1, "A", U1);
+        let _ = world.client().sync().run().ok();
+        for tree in [world.server(), world.local()] {
+            tree.assert_holds("A", U1, &body("short"));
+        }
+        world.assert_same();
+        let _ = world.client().sync().run().ok().idle();
     }
 }

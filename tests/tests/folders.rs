@@ -588,7 +588,8 @@ fn a_folder_is_renamed_to_the_name_of_a_directory_that_is_no_folder() {
             let run = world.client().sync().run().ok();
             assert_eq!(run.pending(), 0, "{}", run.stdout);
             if what == "leftovers" {
-                fs::remove_file(following.dir(to).join("tmp/1.crashed")).expect("it is still there");
+                fs::remove_file(following.dir(to).join("tmp/1.crashed"))
+                    .expect("it is still there");
             }
             world.assert_same();
             assert_eq!(inode(to), before, "the message was written anew");
