@@ -31,7 +31,7 @@ use crate::listing::subdir;
 use crate::notes::{Note, Notes};
 use crate::op::{counted, fates_of, is_trashing};
 use crate::prepare::Ready;
-use crate::root::{Root, join, split_path};
+use crate::root::{Listed, Root, join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Taken, Trash};
 
@@ -246,8 +246,8 @@ impl Applier<'_> {
         Ok(row.filter(|row| !row.gone).map(|row| (folder.clone(), row)))
     }
 
-    /// The message at a place, if it is the expected one, in the index and on disk.
-    fn expected(&self, at: &At, expect: &Expect) -> Step<(FolderRow, FileRow)> {
+    /// The message at a place, if it is the expected one, in the index and on disk, with no other name.
+    fn expected(&mut self, at: &At, expect: &Expect) -> Step<(FolderRow, FileRow)> {
         let Some((folder, mut row)) = self.row_at(at)? else {
             return stale();
         };
@@ -270,7 +270,32 @@ impl Applier<'_> {
                 hashed.stamp
             }
         };
+        if self.root.links(&path)? > 1 {
+            self.drop_twins(&folder, &row, &path)?;
+        }
         Ok((folder, row))
+    }
+
+    /// Removes the other names that a message has in its folder: they would stand for it once this one is gone (C1).
+    fn drop_twins(&mut self, folder: &FolderRow, row: &FileRow, path: &[u8]) -> Step<()> {
+        for in_new in [true, false] {
+            let sub = join(&folder.dir, &[subdir(in_new)]);
+            let names = match self.root.list(&sub) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for Listed { name, .. } in names {
+                let twin = join(&sub, &[&name]);
+                if protocol::name::split(&name).is_ok_and(|(unique, _)| unique == row.unique)
+                    && twin != path
+                    && self.root.file_stamp(&twin)?.ino == row.stamp.ino
+                {
+                    self.root.unlink(&twin)?;
+                    self.dirty_dirs.insert(sub.clone());
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn live_folder(&self, name: &protocol::FolderName) -> Step<FolderRow> {

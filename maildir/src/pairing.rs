@@ -141,7 +141,8 @@ type Rule = fn(&FileRow, &Found) -> bool;
 
 /// Gives each file of one unique name its copy number: the one of the row that it continues, else the lowest free one.
 ///
-/// Two names of one inode are one message: readdir saw it twice while it was renamed, or a hard link (C1).
+/// Two names of one inode are one message, under the name by which it is known: readdir saw it twice while it was renamed,
+/// or a hard link (C1).
 fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> {
     if group.len() == 1 && known.iter().filter(|file| !file.gone).count() <= 1 {
         let copy = known
@@ -150,14 +151,19 @@ fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> 
             .map_or(0, |file| file.copy);
         return group.pop().map(|found| (copy, found)).into_iter().collect();
     }
-    group.sort_by(|a, b| (a.in_new, &a.info).cmp(&(b.in_new, &b.info)));
+    let same_name: Rule =
+        |file, found| (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info);
+    let is_new = |found: &Found| {
+        !known
+            .iter()
+            .any(|file| !file.gone && same_name(file, found))
+    };
+    group.sort_by_cached_key(|found| (is_new(found), found.in_new, found.info.clone()));
     let mut inodes = std::collections::BTreeSet::new();
     group.retain(|found| inodes.insert(found.stamp.ino));
     let mut taken = std::collections::BTreeSet::new();
     let mut copies = vec![None; group.len()];
     let same_inode: Rule = |file, found| file.stamp.ino == found.stamp.ino;
-    let same_name: Rule =
-        |file, found| (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info);
     let rules: [Rule; 3] = [same_inode, same_name, |_, _| true];
     for rule in rules {
         for (found, copy) in group

@@ -109,6 +109,13 @@ impl Root {
         stamp_in(dir.as_fd(), name)
     }
 
+    /// How many names a file has.
+    pub(crate) fn links(&self, relative: &[u8]) -> io::Result<u64> {
+        let (dir, name) = self.parent(relative)?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(stat.st_nlink as u64)
+    }
+
     /// The stamp of a directory; cheap, because a sync with nothing to do asks for hundreds of them.
     pub(crate) fn dir_stamp(&self, relative: &[u8]) -> io::Result<DirStamp> {
         let relative = if relative.is_empty() { b"." } else { relative };

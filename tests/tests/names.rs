@@ -179,6 +179,50 @@ fn one_unique_name_twice_stays_two_messages() {
     }
 }
 
+/// C1: a rename by link and unlink that was cut off leaves two names of one file: that is one message, whatever becomes of
+/// it on the other side.
+#[test]
+fn two_links_of_one_unique_name_are_one_message() {
+    type Deed = (&'static str, fn(&Tree));
+    let deeds: [Deed; 4] = [
+        ("deleted", |tree| tree.delete("INBOX", U1)),
+        ("FS", |tree| tree.set_flags("INBOX", U1, "FS")),
+        ("S", |tree| tree.set_flags("INBOX", U1, "S")),
+        ("", |tree| tree.set_flags("INBOX", U1, "")),
+    ];
+    for at_server in [true, false] {
+        for (what, deed) in deeds {
+            println!("-- {what:?} by the other side; linked at the server: {at_server}");
+            let world = World::new();
+            world.server().store("INBOX", U1, "F", &body("linked"));
+            world.server().store("INBOX", U2, "F", &body("other"));
+            let _ = world.client().sync().run().ok();
+            let (linked, other) = if at_server {
+                (world.server(), world.local())
+            } else {
+                (world.local(), world.server())
+            };
+            let file = linked.path("INBOX", U1);
+            let link = file.with_file_name(format!("{U1}:2,S"));
+            fs::hard_link(&file, link).expect("it is linked");
+            let _ = world.client().sync().run().ok();
+            assert_eq!(Snapshot::of(other).messages.len(), 2);
+            deed(other);
+            for _ in 0..2 {
+                let _ = world.client().sync().run().ok();
+            }
+            let _ = world.client().sync().run().ok().idle();
+            assert_eq!(other.has("INBOX", U1), what != "deleted");
+            if what != "deleted" {
+                assert_eq!(other.flags("INBOX", U1), what, "the flag came to stay");
+                assert_eq!(linked.flags("INBOX", U1), what);
+            }
+            let count = Snapshot::of(linked).messages.len();
+            assert_eq!(count, Snapshot::of(other).messages.len());
+        }
+    }
+}
+
 /// C2, C7: names that differ in case or in `,S=` only are different names.
 #[test]
 fn names_that_differ_a_little_are_different() {
