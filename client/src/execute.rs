@@ -126,11 +126,14 @@ impl<'s, 'a> Executor<'s, 'a> {
         })
     }
 
-    /// Carries everything out and ends the conversation.
-    ///
-    /// # Errors
-    /// When the connection is lost or a side's disk or index fails; what was done is stored.
-    pub fn run(mut self) -> Result<Done, Failure> {
+    /// Carries everything out and ends the conversation. What was done is stored, and told, even if the connection is
+    /// lost or a side's disk or index fails.
+    pub fn run(mut self) -> (Done, Result<(), Failure>) {
+        let result = self.carry_out();
+        (self.done, result)
+    }
+
+    fn carry_out(&mut self) -> Result<(), Failure> {
         self.session
             .link
             .read_from(self.session.local.lock().bodies()?);
@@ -143,8 +146,7 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.take_from_hand(true)?;
         result?;
         self.end_local_folders()?;
-        self.store_end()?;
-        Ok(self.done)
+        self.store_end()
     }
 
     /// Folders first, on both sides; then it is known what to fetch.

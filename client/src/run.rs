@@ -59,32 +59,28 @@ fn sync(
         return finish(session, problems, summary);
     }
     session.store_changed()?;
-    let executed = carry_out(&mut session, plan, progress);
+    let (done, result) = carry_out(&mut session, plan, progress);
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
-    let Done {
-        tallies,
-        problems: more,
-        full,
-        changed,
-        ..
-    } = executed?;
-    [summary.here, summary.there] = tallies;
-    if let Some(command) = account.post_hook.as_deref().filter(|_| !changed.is_empty())
-        && let Err(why) = run_post(command, &changed)
+    [summary.here, summary.there] = done.tallies;
+    // Also after a run that broke off: the next one does not name these files again.
+    if let Some(command) = &account.post_hook
+        && !done.changed.is_empty()
+        && let Err(why) = run_post(command, &done.changed)
     {
         summary.notes.push(why);
     }
     summary.pending = pending(&session, &HashSet::new());
-    if full.is_none() {
-        session.archive.set("last_sync", &now_secs())?;
-    }
-    if let Some(why) = full {
+    result?;
+    if let Some(why) = done.full {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(format!(
             "The disk took no more ({why}); make room and run again, what is done is kept"
         ));
+    } else {
+        session.archive.set("last_sync", &now_secs())?;
     }
-    finish(session, problems.into_iter().chain(more).collect(), summary)
+    let problems = problems.into_iter().chain(done.problems).collect();
+    finish(session, problems, summary)
 }
 
 /// Says which typed patterns match no folder of either side.
@@ -147,7 +143,11 @@ fn make_plan(
 
 /// Carries a plan out. One without anything in it asks nothing: then the agent's list was its last word, what it covers is
 /// stored, and its answer to the end is not waited for, which would take a flight more.
-fn carry_out(session: &mut Session, plan: Plan, progress: &Progress) -> Result<Done, Failure> {
+fn carry_out(
+    session: &mut Session,
+    plan: Plan,
+    progress: &Progress,
+) -> (Done, Result<(), Failure>) {
     let Plan {
         steps,
         before,
@@ -159,9 +159,12 @@ fn carry_out(session: &mut Session, plan: Plan, progress: &Progress) -> Result<D
     // A first sync stores how far it came only at its end.
     if is_nothing && !session.is_first {
         session.link.request(Request::Finish);
-        return Ok(Done::default());
+        return (Done::default(), Ok(()));
     }
-    Executor::new(session, plan, progress)?.run()
+    match Executor::new(session, plan, progress) {
+        Ok(executor) => executor.run(),
+        Err(failure) => (Done::default(), Err(failure)),
+    }
 }
 
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.

@@ -4,7 +4,7 @@ use std::fs;
 
 use harness::snapshot::{assert_nothing_written, everything};
 use harness::world::{agent_command, wrap_program};
-use harness::{World, body};
+use harness::{Snapshot, World, body, bulky};
 
 use crate::errors::{U1, U2, U3, waiting};
 
@@ -300,6 +300,41 @@ fn the_post_hook_gets_the_changed_paths() {
             "{dir}: {hooked}"
         );
     }
+}
+
+/// A connection that is lost half way: what was done is told all the same, since no later run tells it.
+#[test]
+fn a_run_that_broke_off_tells_what_it_did() {
+    let world = World::new();
+    world.local().create();
+    for number in 0..200 {
+        let bytes = bulky(&format!("bulky {number}"), 20_000);
+        let unique = format!("{number:03}.M.mx");
+        world.server().store("INBOX", &unique, "S", &bytes);
+    }
+    let (server, local) = (world.server().root(), world.local().root());
+    let command = format!(
+        "{} --down 1000000 -- {}",
+        wrap_program().display(),
+        agent_command(&world.server_state())
+    );
+    world.client().configure(&format!(
+        "[account.home]\nremote = {server:?}\nlocal = {local:?}\nserver_command = {command:?}\n\
+         hooks.post = \"cat > ~/hooked\"\n"
+    ));
+    let run = world.client().bare(&["pull", "home", "--json"]).run();
+    let run = run.exits(75).says_one_sentence();
+    let here = Snapshot::of(world.local()).messages.len() as u64;
+    assert!((1..200).contains(&here), "{here} messages came");
+    assert_eq!(run.here("new"), here, "{}", run.stdout);
+    assert_eq!(run.pending(), 200 - here, "{}", run.stdout);
+    let hooked = fs::read(world.client().home().join("hooked")).expect("the hook ran");
+    let paths = hooked.iter().filter(|&&byte| byte == 0).count() as u64;
+    assert_eq!(paths, here, "the hook hears of what came");
+    let text = world.client().bare(&["pull", "home"]).run().exits(75);
+    let more = Snapshot::of(world.local()).messages.len() as u64 - here;
+    let line = format!("home: pull: not finished, {more} new here; ");
+    assert!(text.stdout.starts_with(&line), "{}", text.stdout);
 }
 
 /// The script of bash knows the options of the commands, too.
