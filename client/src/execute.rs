@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use maildir::{Incoming, Partials};
-use protocol::message::{NewBody, Problem, Source};
+use protocol::message::{NewBody, Source};
 use protocol::{Cursor, Op, Outcome, Request, Response};
 
 use crate::failure::Failure;
@@ -17,7 +17,7 @@ use crate::local::Hand;
 use crate::plan::{Kind, Plan, Step};
 use crate::progress::Progress;
 use crate::record::{Fid, Side};
-use crate::report::Tally;
+use crate::report::{Skipped, Tally};
 use crate::session::Session;
 
 mod local;
@@ -33,9 +33,9 @@ pub struct Done {
     /// On each side.
     pub tallies: [Tally; 2],
     /// Messages that could not be dealt with.
-    pub problems: Vec<Problem>,
-    /// Why nothing more could be added on a side.
-    pub full: Option<String>,
+    pub skipped: Vec<Skipped>,
+    /// On which side nothing more could be added, and why.
+    pub full: Option<(Side, String)>,
     /// Files that changed here.
     pub changed: Vec<PathBuf>,
 }
@@ -218,9 +218,9 @@ impl<'s, 'a> Executor<'s, 'a> {
                     }
                 }
                 Outcome::Failed { why } => {
-                    self.problem(self.session.folders.name(*id).to_string(), why)
+                    self.skip(side, self.session.folders.name(*id).to_string(), why)
                 }
-                Outcome::Full { why } => self.stop_adding(why),
+                Outcome::Full { why } => self.stop_adding(side, why),
                 Outcome::Stale | Outcome::Denied => {}
             }
         }
@@ -230,8 +230,8 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     /// A disk takes no more: what was begun is ended, and nothing else is sent or asked for.
-    fn stop_adding(&mut self, why: &str) {
-        self.done.full = Some(why.to_owned());
+    fn stop_adding(&mut self, side: Side, why: &str) {
+        self.done.full = Some((side, why.to_owned()));
         self.unasked.clear();
         for side in Side::BOTH {
             let steps = &mut self.plan.steps[side as usize];
@@ -244,11 +244,9 @@ impl<'s, 'a> Executor<'s, 'a> {
         }
     }
 
-    fn problem(&mut self, path: String, why: &str) {
-        self.done.problems.push(Problem {
-            path,
-            why: why.to_owned(),
-        });
+    fn skip(&mut self, side: Side, path: String, why: &str) {
+        let why = why.to_owned();
+        self.done.skipped.push(Skipped { side, path, why });
     }
 
     // The conversation.

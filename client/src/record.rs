@@ -19,6 +19,15 @@ impl Side {
     /// Both, the local one first.
     pub const BOTH: [Side; 2] = [Side::Local, Side::Remote];
 
+    /// What it is called before people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Local => "here",
+            Side::Remote => "there",
+        }
+    }
+
     /// The one across.
     #[must_use]
     pub fn other(self) -> Side {

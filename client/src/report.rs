@@ -10,10 +10,12 @@ use std::io::{IsTerminal, Write};
 
 use protocol::bytes::escape;
 use protocol::message::Problem;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::{OutputArgs, When};
 use crate::exit_code::ExitCode;
 use crate::progress::Progress;
+use crate::record::Side;
 
 pub use text::{bytes_text, duration_text};
 
@@ -21,7 +23,7 @@ pub use text::{bytes_text, duration_text};
 const LINES_MAX: usize = 100;
 
 /// What was done on one side.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Tally {
     /// Messages that were added.
     pub new: u64,
@@ -40,7 +42,7 @@ pub struct Tally {
 }
 
 /// What a dry run would do.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PlannedAction {
     /// "here" or "there".
     pub side: &'static str,
@@ -53,6 +55,31 @@ pub struct PlannedAction {
     /// Where it would go, escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+}
+
+/// A message or folder that was left alone, and why.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Skipped {
+    /// On which side.
+    pub side: Side,
+    /// The file or folder, escaped.
+    pub path: String,
+    /// What is the matter with it.
+    pub why: String,
+}
+
+impl Skipped {
+    /// What a side told of itself.
+    pub fn on(side: Side, problems: Vec<Problem>) -> Vec<Skipped> {
+        let skipped = |Problem { path, why }| Skipped { side, path, why };
+        problems.into_iter().map(skipped).collect()
+    }
+
+    /// For scripts.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "side": self.side.word(), "path": self.path, "why": self.why })
+    }
 }
 
 /// What became of one account.
@@ -71,7 +98,7 @@ pub struct Summary {
     /// How many differences wait for a later run.
     pub pending: u64,
     /// What was left alone.
-    pub skipped: Vec<Problem>,
+    pub skipped: Vec<Skipped>,
     /// Bytes that went over the wire.
     pub bytes_sent: u64,
     /// Bytes that came over the wire.
@@ -191,10 +218,9 @@ impl Reporter {
     }
 
     fn skipped(&self, summary: &Summary) {
-        let lines = summary
-            .skipped
-            .iter()
-            .map(|problem| format!("Skipped \"{}\": {}", problem.path, problem.why));
+        let lines = summary.skipped.iter().map(|Skipped { side, path, why }| {
+            format!("Skipped \"{path}\" {}: {why}", side.word())
+        });
         self.capped(Some(&summary.account), Weight::Warning, lines);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
-use protocol::message::{At, Problem};
+use protocol::message::At;
 use protocol::{Op, Request};
 
 use crate::archive::now_secs;
@@ -18,7 +18,7 @@ use crate::plan::{Direction, Kind, Limits, Plan, Planner};
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Conflict;
 use crate::record::{Fid, Side};
-use crate::report::{PlannedAction, Summary, Tally};
+use crate::report::{PlannedAction, Skipped, Summary, Tally};
 use crate::session::Session;
 
 /// Syncs one account; whatever happens is in the summary.
@@ -53,10 +53,10 @@ fn sync(
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let plan = make_plan(&mut session, account, direction, summary)?;
     summary.notes.append(&mut session.notes);
-    let problems = std::mem::take(&mut session.problems);
+    let skipped = std::mem::take(&mut session.skipped);
     if account.dry_run {
         preview(&session, &plan, summary);
-        return finish(session, problems, summary);
+        return finish(session, skipped, summary);
     }
     session.store_changed()?;
     let (done, result) = carry_out(&mut session, plan, progress);
@@ -71,16 +71,17 @@ fn sync(
     }
     summary.pending = pending(&session, &HashSet::new());
     result?;
-    if let Some(why) = done.full {
+    if let Some((side, why)) = done.full {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(format!(
-            "The disk took no more ({why}); make room and run again, what is done is kept"
+            "The disk {} took no more ({why}); make room and run again, what is done is kept",
+            side.word()
         ));
     } else {
         session.archive.set("last_sync", &now_secs())?;
     }
-    let problems = problems.into_iter().chain(done.problems).collect();
-    finish(session, problems, summary)
+    let skipped = skipped.into_iter().chain(done.skipped).collect();
+    finish(session, skipped, summary)
 }
 
 /// Says which typed patterns match no folder of either side.
@@ -168,14 +169,14 @@ fn carry_out(
 }
 
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.
-fn finish(session: Session, problems: Vec<Problem>, summary: &mut Summary) -> Result<(), Failure> {
-    let problems: BTreeSet<Problem> = problems.into_iter().collect();
-    let known: BTreeSet<Problem> = session.archive.get("problems")?.unwrap_or_default();
-    if problems != known {
-        session.archive.set("problems", &problems)?;
-        if !problems.is_empty() {
+fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Result<(), Failure> {
+    let skipped: BTreeSet<Skipped> = skipped.into_iter().collect();
+    let known: BTreeSet<Skipped> = session.archive.get("skipped")?.unwrap_or_default();
+    if skipped != known {
+        session.archive.set("skipped", &skipped)?;
+        if !skipped.is_empty() {
             summary.exit = summary.exit.worst(ExitCode::Skipped);
-            summary.skipped = problems.into_iter().collect();
+            summary.skipped = skipped.into_iter().collect();
         }
     }
     let (sent, received) = session.link.close();
@@ -237,7 +238,8 @@ fn pending(session: &Session, planned: &HashSet<usize>) -> u64 {
 /// Says what a dry run would do.
 fn preview(session: &Session, plan: &Plan, summary: &mut Summary) {
     let mut planned = HashSet::new();
-    for (side, name) in [(Side::Local, "here"), (Side::Remote, "there")] {
+    for side in Side::BOTH {
+        let name = side.word();
         let mut tally = Tally::default();
         for (_, op) in plan.before[side as usize]
             .iter()

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use maildir::{Lock, Scan};
-use protocol::message::{Problem, Welcome};
+use protocol::message::Welcome;
 use protocol::{Cursor, Digest};
 
 use crate::archive::Archive;
@@ -19,6 +19,7 @@ use crate::link::Link;
 use crate::local::Local;
 use crate::plan::Direction;
 use crate::record::{Place, Side};
+use crate::report::Skipped;
 
 mod exclude;
 mod observe;
@@ -44,7 +45,7 @@ pub struct Session<'a> {
     /// The folders.
     pub folders: Folders,
     /// What both sides left alone.
-    pub problems: Vec<Problem>,
+    pub skipped: Vec<Skipped>,
     /// Bodies that the agent has part of.
     pub partials: HashMap<Digest, u64>,
     /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
@@ -100,7 +101,7 @@ impl<'a> Session<'a> {
             set: WorkSet::default(),
             folders: Folders::load(&archive)?,
             archive,
-            problems: std::mem::take(&mut scan.problems),
+            skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
             partials: HashMap::new(),
             notes,
             scan,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use maildir::{Options, Replica};
 use protocol::Cursor;
-use protocol::message::Problem;
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, now_secs};
@@ -13,7 +12,7 @@ use crate::failure::Failure;
 use crate::filter::Scope;
 use crate::known;
 use crate::record::Side;
-use crate::report::duration_text;
+use crate::report::{Skipped, duration_text};
 
 /// How an account stands.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct Status {
     /// Messages on which both sides were not agreed at the end of the last run.
     pub pending: u64,
     /// What was left alone then.
-    pub skipped: Vec<Problem>,
+    pub skipped: Vec<Skipped>,
     /// What is wrong, one sentence.
     pub error: Option<String>,
 }
@@ -64,7 +63,7 @@ impl Status {
         });
         self.pending = (archive.pending()?.len() + folders.count()) as u64;
         self.skipped = archive
-            .get::<BTreeSet<Problem>>("problems")?
+            .get::<BTreeSet<Skipped>>("skipped")?
             .unwrap_or_default()
             .into_iter()
             .collect();
@@ -105,11 +104,7 @@ impl Status {
     /// For scripts.
     #[must_use]
     pub fn json(&self) -> Value {
-        let skipped: Vec<Value> = self
-            .skipped
-            .iter()
-            .map(|problem| json!({"path": problem.path, "why": problem.why}))
-            .collect();
+        let skipped: Vec<Value> = self.skipped.iter().map(Skipped::json).collect();
         json!({
             "account": self.account, "last_sync": self.last_sync, "changed_here": self.changed_here,
             "pending": self.pending, "skipped": skipped, "error": self.error, "healthy": self.is_healthy(),
@@ -134,8 +129,8 @@ impl Status {
         if let Some(error) = &self.error {
             text.push_str(&format!("; {error}"));
         }
-        for problem in &self.skipped {
-            text.push_str(&format!("\n  {}: {}", problem.path, problem.why));
+        for Skipped { side, path, why } in &self.skipped {
+            text.push_str(&format!("\n  {path} {}: {why}", side.word()));
         }
         text
     }

@@ -30,7 +30,9 @@ fn an_unreadable_message_is_reported_and_the_rest_goes_on() {
         world.give_away();
         let closed = from.path("INBOX", "2.M.mx");
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("message is closed");
+        let side = if at_server { "there" } else { "here" };
         let run = world.client().sync().run().exits(3).says("2.M.mx");
+        let run = run.says(&format!("\" {side}: "));
         assert_eq!(run.figure(&["skipped"]), 1, "{}", run.stdout);
         let to = if at_server {
             world.local()

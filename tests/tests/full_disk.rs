@@ -49,7 +49,11 @@ fn added_until_full(command: &str, place: &str) {
         .client()
         .pair(command)
         .run()
-        .says("the disk took no more")
+        .says(if command == "pull" {
+            "The disk here took no more"
+        } else {
+            "The disk there took no more"
+        })
         .says("make room");
     said_and_clean(&world, &run);
     let done = count(to);

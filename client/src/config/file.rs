@@ -156,7 +156,8 @@ fn explain(message: &str, key: Option<&str>) -> String {
         _ if message.starts_with("unknown field `") => "key",
         _ if message.starts_with("unknown variant `") => "value",
         _ => {
-            let said = key.map_or_else(|| capitalised(message), |key| format!("{key}: {message}"));
+            let message = plain(message);
+            let said = key.map_or_else(|| capitalised(&message), |key| format!("{key}: {message}"));
             return escape(said.as_bytes());
         }
     };
@@ -168,6 +169,22 @@ fn explain(message: &str, key: Option<&str>) -> String {
         None => format!("known here: {}", known.join(", ")),
     };
     format!("Unknown {kind} \"{}\", {hint}", escape(word.as_bytes()))
+}
+
+/// Types of ours in words of people's.
+fn plain(message: &str) -> String {
+    let words = [
+        ("expected struct Keys", "write it below [account.NAME]"),
+        ("expected struct Hooks", "expected a key like hooks.post"),
+        ("expected u32", "expected a whole number"),
+        ("expected a sequence", "expected a list like [\"INBOX\"]"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    let known = words.iter().find(|(ours, _)| message.ends_with(ours));
+    known.map_or_else(
+        || message.to_owned(),
+        |(ours, theirs)| message.replace(ours, theirs),
+    )
 }
 
 fn capitalised(message: &str) -> String {
@@ -335,7 +352,27 @@ mod tests {
             (
                 "[account.x]\nexclude = 'Junk'\n",
                 2,
-                "exclude: invalid type: string \"Junk\", expected a sequence",
+                "exclude: invalid type: string \"Junk\", expected a list like [\"INBOX\"]",
+            ),
+            (
+                "[account.x]\ntrash_days = '30'\n",
+                2,
+                "trash_days: invalid type: string \"30\", expected a whole number",
+            ),
+            (
+                "[account.x]\nchecksum = 1\n",
+                2,
+                "checksum: invalid type: integer `1`, expected true or false",
+            ),
+            (
+                "[account]\nremote = 'a'\n",
+                2,
+                "remote: invalid type: string \"a\", write it below [account.NAME]",
+            ),
+            (
+                "[account.x]\nhooks = 'a'\n",
+                2,
+                "hooks: invalid type: string \"a\", expected a key like hooks.post",
             ),
             (
                 "[account.x]\nlocal 1\n",

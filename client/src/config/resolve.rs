@@ -56,8 +56,9 @@ fn typed(
         )));
     }
     let remote = Address::parse(remote)?;
+    let name = remote.to_string();
     build(
-        remote.to_string(),
+        name.strip_suffix(':').unwrap_or(&name).to_owned(),
         remote,
         local,
         Keys::default(),
@@ -145,6 +146,16 @@ fn from_file(
     let address = Address::parse(OsStr::new(remote.get_ref()));
     let address =
         address.map_err(|error| accounts.error_at(path, &remote.span(), error.to_string()))?;
+    if let Ok(Address::Ssh { .. }) = Address::parse(OsStr::new(local.get_ref())) {
+        let why = format!(
+            "local: the Maildir on this machine is a path; write \"./{0}\" if \"{0}\" is one",
+            escape(local.get_ref().as_bytes())
+        );
+        return Err(accounts.error_at(path, &local.span(), why));
+    }
+    if let Err(error) = Filter::new(&configured_patterns(keys), &[]) {
+        return Err(accounts.error_at(path, &name.span(), format!("Account \"{shown}\": {error}")));
+    }
     let local = Path::new(local.get_ref());
     build(
         name.get_ref().clone(),

@@ -120,6 +120,11 @@ fn a_typed_pair_needs_no_file() {
         (account.name.as_str(), account.local.as_path()),
         ("host:Maildir", Path::new("/work/Mail/x"))
     );
+    let [account] = resolved(&home, "pull me@host: x")
+        .expect("valid")
+        .try_into()
+        .expect("one account");
+    assert_eq!(account.name, "me@host", "messages put a colon behind it");
     let [account] = resolved(&home, "pull ./a ~/b")
         .expect("valid")
         .try_into()
@@ -200,6 +205,16 @@ fn files_that_make_no_pair_are_errors_with_their_line() {
             "[account.x]\nlocal='a'\nremote = '-x:y'\n",
             3,
             "Invalid address \"-x:y\": a host cannot start with \"-\"",
+        ),
+        (
+            "[account.x]\nremote = 'a:'\nlocal = 'host:b'\n",
+            3,
+            "local: the Maildir on this machine is a path; write \"./host:b\" if \"host:b\" is one",
+        ),
+        (
+            "\n[account.x]\nremote = 'a:'\nlocal = 'b'\nexclude = ['a[']\n",
+            2,
+            "Account \"x\": Invalid folder pattern \"a[\": unclosed character class; missing ']'",
         ),
     ];
     for (text, line, why) in table {

@@ -212,7 +212,7 @@ impl Executor<'_, '_> {
         };
         if !why.is_empty() {
             let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
-            self.problem(name, why);
+            self.skip(Side::Remote, name, why);
         }
         self.arrived[at] = Some(false);
         self.has_come(at);

@@ -51,9 +51,9 @@ impl Executor<'_, '_> {
                 Outcome::Done { seq } => self.step_done(side, at, *seq)?,
                 Outcome::Failed { why } => {
                     let name = self.describe(&self.plan.steps[side as usize][at]);
-                    self.problem(name, why);
+                    self.skip(side, name, why);
                 }
-                Outcome::Full { why } => self.stop_adding(why),
+                Outcome::Full { why } => self.stop_adding(side, why),
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
         }
@@ -67,8 +67,7 @@ impl Executor<'_, '_> {
             count(&mut self.done.tallies[side as usize], step.kind);
             if tracing::enabled!(tracing::Level::INFO) {
                 let name = self.describe(step);
-                let place = if side == Side::Local { "here" } else { "there" };
-                tracing::info!("{place}: {:?} {name}", step.kind);
+                tracing::info!("{}: {:?} {name}", side.word(), step.kind);
             }
         }
         if side == Side::Local && self.session.account.post_hook.is_some() {

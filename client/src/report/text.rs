@@ -2,7 +2,7 @@
 
 use protocol::bytes::escape;
 
-use super::{PlannedAction, Summary, Tally, Weight};
+use super::{PlannedAction, Skipped, Summary, Tally, Weight};
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
@@ -104,11 +104,7 @@ pub(super) fn has_figures(summary: &Summary) -> bool {
 
 /// The same for scripts, with the keys of the contract.
 pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
-    let skipped: Vec<_> = summary
-        .skipped
-        .iter()
-        .map(|problem| serde_json::json!({ "path": problem.path, "why": problem.why }))
-        .collect();
+    let skipped: Vec<_> = summary.skipped.iter().map(Skipped::json).collect();
     let mut object = serde_json::json!({
         "account": summary.account,
         "direction": summary.direction,
@@ -223,7 +219,7 @@ pub fn duration_text(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::exit_code::ExitCode;
-    use protocol::message::Problem;
+    use crate::record::Side;
 
     fn busy() -> Summary {
         Summary {
@@ -243,7 +239,8 @@ mod tests {
             },
             conflicts: vec!["Both sides edited it".to_owned()],
             pending: 4,
-            skipped: vec![Problem {
+            skipped: vec![Skipped {
+                side: Side::Remote,
                 path: "INBOX/a\\x0a".to_owned(),
                 why: "permission denied".to_owned(),
             }],
@@ -322,7 +319,7 @@ mod tests {
         );
         assert_eq!(
             object["skipped"].to_string(),
-            r#"[{"path":"INBOX/a\\x0a","why":"permission denied"}]"#
+            r#"[{"path":"INBOX/a\\x0a","side":"there","why":"permission denied"}]"#
         );
         assert_eq!(
             (object["plan"].as_str(), object["error"].as_str()),

@@ -13,6 +13,7 @@ use crate::fold::WorkSet;
 use crate::link::unexpected;
 use crate::pair::{pair_equal, pair_moves, part_usurpers};
 use crate::record::{Fid, Place, Side};
+use crate::report::Skipped;
 
 /// Below so many messages on a side nobody is asked whether two trees belong together.
 const OVERLAP_FROM: usize = 50;
@@ -129,7 +130,9 @@ impl Session<'_> {
                     }
                     digests.extend(more);
                 }
-                Response::Problems(problems) => self.problems.extend(problems),
+                Response::Problems(problems) => {
+                    self.skipped.extend(Skipped::on(Side::Remote, problems));
+                }
                 Response::Partials(partials) => self.partials.extend(partials),
                 Response::Fates { batch, fates } => self.set.learn_fates(batch, fates),
                 Response::Listed(listed) => break listed,
