@@ -35,7 +35,7 @@ pub enum LinkError {
     #[error("{0}")]
     Protocol(String),
     /// It says no.
-    #[error("{}", .0.why)]
+    #[error("The agent says: {}", .0.why)]
     Refused(Refusal),
 }
 

@@ -7,7 +7,7 @@ use client::config::{Account, Dirs, resolve};
 use client::exit_code::ExitCode;
 use client::plan::Direction;
 use client::progress::Progress;
-use client::report::Reporter;
+use client::report::{self, Reporter};
 use client::run::run;
 use client::status::Status;
 
@@ -35,9 +35,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// A reader that has gone away is no error, and no reason to stop syncing.
 fn written(result: io::Result<()>) -> ExitCode {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::Error,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            report::unprinted(&error);
+            ExitCode::Error
+        }
         _ => ExitCode::InSync,
     }
 }
@@ -84,8 +88,8 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
         };
         let reporter = Reporter::new(&args.output, progress.clone());
         let summary = run(account, direction, &progress, args.output.verbose > 0);
-        reporter.summary(&summary);
         worst = worst.worst(summary.exit);
+        worst = worst.worst(written(reporter.summary(&summary)));
     }
     worst
 }
@@ -100,11 +104,11 @@ fn status(args: &StatusArgs) -> ExitCode {
     let mut worst = ExitCode::InSync;
     for account in &accounts {
         let status = Status::of(account);
-        if reporter.wants_json() {
-            reporter.json(&status.json());
+        worst = worst.worst(written(if reporter.wants_json() {
+            reporter.json(&status.json())
         } else {
-            reporter.answer(&status.text());
-        }
+            reporter.answer(&status.text())
+        }));
         worst = worst.worst(if status.is_healthy() {
             ExitCode::InSync
         } else {

@@ -6,7 +6,7 @@
 
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use protocol::bytes::escape;
 use protocol::message::Problem;
@@ -141,8 +141,8 @@ impl Reporter {
     #[must_use]
     pub fn new(output: &OutputArgs, progress: Progress) -> Reporter {
         let colored = (
-            colored(output.color, &std::io::stdout()),
-            colored(output.color, &std::io::stderr()),
+            colored(output.color, &io::stdout()),
+            colored(output.color, &io::stderr()),
         );
         Reporter {
             json: output.json,
@@ -154,17 +154,19 @@ impl Reporter {
     }
 
     /// Prints what became of one account, instead of the progress line.
-    pub fn summary(&self, summary: &Summary) {
+    ///
+    /// # Errors
+    /// When stdout takes no more, as on a full disk.
+    pub fn summary(&self, summary: &Summary) -> io::Result<()> {
         self.progress.clear();
         let account = Some(summary.account.as_str());
         self.skipped(summary);
         self.notes(account, &summary.conflicts);
         self.notes(account, &summary.notes);
         if summary.dry_run && !self.json {
-            summary
-                .actions
-                .iter()
-                .for_each(|action| self.print_out(&text::action_line(action)));
+            for action in &summary.actions {
+                self.print_out(&text::action_line(action))?;
+            }
         }
         if let Some(error) = &summary.error {
             self.error(account, error);
@@ -173,10 +175,11 @@ impl Reporter {
             self.print_err(account, Weight::Note, &text::plan_line(plan));
         }
         if self.json {
-            self.print_out(&text::summary_json(summary).to_string());
+            self.print_out(&text::summary_json(summary).to_string())?;
         } else if !self.quiet && (summary.error.is_none() || text::has_figures(summary)) {
-            self.print_out(&text::summary_line(summary, self.colored.0));
+            self.print_out(&text::summary_line(summary, self.colored.0))?;
         }
+        Ok(())
     }
 
     /// Prints what stopped a run.
@@ -203,18 +206,27 @@ impl Reporter {
     }
 
     /// Prints an answer for people on stdout, line by line; not with `--json`, and not with `-q`.
-    pub fn answer(&self, text: &str) {
+    ///
+    /// # Errors
+    /// When stdout takes no more.
+    pub fn answer(&self, text: &str) -> io::Result<()> {
         if !self.json && !self.quiet {
-            text.lines()
-                .for_each(|line| self.print_out(&escape(line.as_bytes())));
+            for line in text.lines() {
+                self.print_out(&escape(line.as_bytes()))?;
+            }
         }
+        Ok(())
     }
 
     /// Prints an answer for scripts on stdout, if that is wanted.
-    pub fn json(&self, value: &serde_json::Value) {
+    ///
+    /// # Errors
+    /// When stdout takes no more.
+    pub fn json(&self, value: &serde_json::Value) -> io::Result<()> {
         if self.json {
-            self.print_out(&value.to_string());
+            self.print_out(&value.to_string())?;
         }
+        Ok(())
     }
 
     fn skipped(&self, summary: &Summary) {
@@ -257,13 +269,20 @@ impl Reporter {
     fn print_err(&self, account: Option<&str>, weight: Weight, message: &str) {
         let line = text::message_line(account, weight, message, self.colored.1);
         self.progress
-            .suspend(|| put(&mut std::io::stderr().lock(), &line));
+            .suspend(|| put(&mut io::stderr().lock(), &line));
     }
 
-    fn print_out(&self, line: &str) {
+    fn print_out(&self, line: &str) -> io::Result<()> {
         self.progress
-            .suspend(|| put(&mut std::io::stdout().lock(), line));
+            .suspend(|| writeln!(io::stdout().lock(), "{line}"))
     }
+}
+
+/// Says that stdout took no more.
+pub fn unprinted(error: &io::Error) {
+    let line = format!("Cannot write to stdout ({error}); what was done is kept");
+    let line = text::message_line(None, Weight::Error, &line, false);
+    put(&mut io::stderr().lock(), &line);
 }
 
 /// Passes on what ssh or the agent said on its stderr, escaped line by line.
@@ -273,11 +292,11 @@ pub fn relay(said: &[u8]) {
         .filter(|line| !line.is_empty())
     {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        put(&mut std::io::stderr().lock(), &escape(line));
+        put(&mut io::stderr().lock(), &escape(line));
     }
 }
 
-/// A reader that has gone away is no reason to stop syncing.
+/// What cannot be said on stderr cannot be said.
 fn put(to: &mut dyn Write, line: &str) {
     let _ = writeln!(to, "{line}");
 }

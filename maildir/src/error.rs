@@ -8,7 +8,7 @@ use protocol::message::RefusalKind;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused something.
-    #[error("Cannot {what} {path:?}: {source}")]
+    #[error("Cannot {what} {path:?}: {source}{}", cure(source))]
     Io {
         /// What was tried, as a verb.
         what: &'static str,
@@ -48,6 +48,20 @@ pub fn remedy<'a>(error: &rusqlite::Error, otherwise: &'a str) -> &'a str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "make room and run again, what is done is kept",
         _ => otherwise,
+    }
+}
+
+/// What helps where the system refused something, as far as that is known.
+fn cure(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{
+        NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    match error.kind() {
+        PermissionDenied => "; give this user access to it",
+        NotFound => "; check the path",
+        ReadOnlyFilesystem => "; make its file system writable, or name another place",
+        StorageFull | QuotaExceeded => "; make room and run again, what is done is kept",
+        _ => "",
     }
 }
 

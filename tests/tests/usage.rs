@@ -283,6 +283,36 @@ fn every_mistake_in_the_config_has_its_line() {
     );
 }
 
+/// What is kept for a pair does not lie among its mail.
+#[test]
+fn a_state_directory_in_a_maildir_is_refused() {
+    let world = fresh();
+    for (remote, tree) in [
+        (world.server().root(), world.server().root()),
+        (world.server().root(), world.local().root()),
+    ] {
+        let words = ["sync", "--state-dir"];
+        let sync = world.client().bare(&words).arg(tree.join("state"));
+        let sync = sync.arg(remote).arg(world.local().root());
+        let _ = wrong(&world, sync, 2, &["state directory", "outside of it"]).says_one_sentence();
+    }
+}
+
+/// An answer that nobody can read is no success.
+#[test]
+fn a_full_stdout_is_an_error() {
+    let world = fresh();
+    for words in [&["sync"][..], &["sync", "--json"], &["sync", "-n"]] {
+        let places = [world.server().root(), world.local().root()];
+        let sync = world.client().bare(words).args(&["--state-dir", "state"]);
+        let sync = sync.arg(places[0]).arg(places[1]);
+        let full = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];
+        let run = sync.under(&full).run().exits(1);
+        let _ = run.says("Cannot write to stdout").says_one_sentence();
+    }
+    assert!(world.local().has("INBOX", U1), "what was done is kept");
+}
+
 /// Without a config there is something to copy, not only a complaint.
 #[test]
 fn without_an_account_an_example_is_shown() {

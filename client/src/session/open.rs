@@ -1,5 +1,7 @@
 //! The local side as an account means it, and what the agent is told of it.
 
+use std::path::Path;
+
 use maildir::layout::{Encoding, Setting, Style};
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::message::{Hello, PathBytes, Welcome};
@@ -144,12 +146,27 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// A Maildir is not synced with itself, nor with one inside it.
+/// A Maildir is not synced with itself, nor with one inside it, and nothing of ours is kept in one.
 pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
-    let Address::Local(remote) = &account.remote else {
-        return Ok(());
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let state = &account.state_dir;
+    let above_state = state
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok())
+        .unwrap_or_default();
+    let remote = match &account.remote {
+        Address::Local(path) => Some(path),
+        Address::Ssh { .. } => None,
     };
-    let real = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut trees = remote.into_iter().chain([&account.local]);
+    if let Some(tree) =
+        trees.find(|tree| state.starts_with(tree) || above_state.starts_with(real(tree)))
+    {
+        return Err(Failure::Usage(format!(
+            "The state directory {state:?} would lie in the Maildir {tree:?}; name a place outside of it"
+        )));
+    }
+    let Some(remote) = remote else { return Ok(()) };
     let (here, there) = (real(&account.local), real(remote));
     if here == there {
         return Err(Failure::Usage(format!(

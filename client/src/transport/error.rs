@@ -58,7 +58,10 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// There is no such program over there.
-    #[error("{command} is not installed on {machine}{hint}{}; install it or set server_command", in_brackets(.said))]
+    #[error(
+        "{command} is not installed on {machine}{hint}{}; install it, or name its path in server_command or the key's forced command",
+        in_brackets(.said)
+    )]
     NotInstalled {
         /// The host, or this machine.
         machine: String,
@@ -92,7 +95,10 @@ pub enum ConnectError {
         seconds: u64,
     },
     /// The agent ended with an error of its own.
-    #[error("{command} on {machine} failed with status {code}{}", after_colon(.said))]
+    #[error(
+        "{command} on {machine} failed with status {code}{}; check server_command, or the key's forced command",
+        after_colon(.said)
+    )]
     Agent {
         /// The host, or this machine.
         machine: String,
@@ -256,7 +262,7 @@ mod tests {
         assert_eq!(
             missing.to_string(),
             "maildir-sync-server is not installed on mail.example.org, or not in the PATH of a non-interactive shell \
-             (sh: not found); install it or set server_command"
+             (sh: not found); install it, or name its path in server_command or the key's forced command"
         );
     }
 }

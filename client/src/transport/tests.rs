@@ -58,8 +58,7 @@ fn a_missing_agent_is_named() {
     let error = connect(&Address::Local("/m".into()), &options, "HELLO")
         .map(|_| ())
         .expect_err("it cannot start");
-    let sentence =
-        "/no/such/agent -x is not installed on this machine; install it or set server_command";
+    let sentence = "/no/such/agent -x is not installed on this machine; install it, or name its path in server_command or the key's forced command";
     assert_eq!(error.to_string(), sentence);
     let Connection { reader, peer, .. } = started("exit 127");
     assert!(matches!(
