@@ -4,7 +4,7 @@
 //! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
 //! which they were asked for; remote ones go out in batches with their bodies behind them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 
 use maildir::{Incoming, Partials};
@@ -16,7 +16,7 @@ use crate::link::{Answer, unexpected};
 use crate::local::Hand;
 use crate::plan::{Kind, Plan, Step};
 use crate::progress::Progress;
-use crate::record::{Fid, Side};
+use crate::record::{Fid, Side, Taken};
 use crate::report::{Skipped, Tally};
 use crate::session::Session;
 
@@ -70,6 +70,8 @@ pub struct Executor<'s, 'a> {
     in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
     is_finish_sent: bool,
     finished: Option<Cursor>,
+    /// Places at which another message was found.
+    taken: HashSet<Taken>,
     /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
     under_way: [Vec<bool>; 2],
 }
@@ -122,6 +124,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             in_flight: VecDeque::new(),
             is_finish_sent: false,
             finished: None,
+            taken: HashSet::new(),
             under_way: Default::default(),
         })
     }
@@ -221,7 +224,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                     self.skip(side, self.session.folders.name(*id).to_string(), why)
                 }
                 Outcome::Full { why } => self.stop_adding(side, why),
-                Outcome::Stale | Outcome::Denied => {}
+                Outcome::Stale | Outcome::Taken | Outcome::Denied => {}
             }
         }
         self.session.archive.begin()?;

@@ -10,7 +10,7 @@ use protocol::message::Fate;
 use protocol::{BatchId, Digest};
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
-use crate::record::{Base, Fid, Place, Record, Seen, Side, State};
+use crate::record::{Base, Fid, Place, Record, Seen, Side, State, Taken};
 
 type Result<T> = std::result::Result<T, ArchiveError>;
 
@@ -36,6 +36,8 @@ pub struct WorkSet {
     at: [HashMap<Place, usize>; 2],
     /// New messages of each side that no record claims yet.
     pub loose: [Vec<Seen>; 2],
+    /// Names that the last run found taken.
+    pub taken: HashSet<Taken>,
     /// What is gone from a place without having been known there.
     tombstones: [HashMap<Place, (Digest, u64)>; 2],
     asked: Vec<((BatchId, usize), usize, Asked)>,
@@ -53,7 +55,10 @@ impl WorkSet {
     /// # Errors
     /// When the archive fails.
     pub fn load(archive: &Archive) -> Result<WorkSet> {
-        let mut set = WorkSet::default();
+        let mut set = WorkSet {
+            taken: archive.get("taken")?.unwrap_or_default(),
+            ..WorkSet::default()
+        };
         for (id, record) in archive.pending()? {
             set.add(Work {
                 record,

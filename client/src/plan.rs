@@ -13,7 +13,7 @@ use crate::filter::{Filter, Scope};
 use crate::fold::{Work, WorkSet};
 use crate::folders::Folders;
 use crate::reconcile::{Conflict, Merged, reconcile};
-use crate::record::{Fid, Place, Side, State};
+use crate::record::{Fid, Place, Side, State, Taken};
 
 mod order;
 mod steps;
@@ -257,8 +257,8 @@ impl Planner<'_> {
             .any(|folder| self.folders.scope(self.filter, folder) == Scope::Included)
     }
 
-    /// Gives a fresh name to all but one of the messages that want the same place (row 12). The server's occupant
-    /// keeps it, so that several clients decide alike.
+    /// Gives a fresh name to all but one of the messages that want the same place (row 12), and to those whose place was
+    /// found taken. The server's occupant keeps it, so that several clients decide alike.
     fn separate(&mut self) {
         let claims = self.wants.iter().enumerate();
         let claims = claims.filter_map(|(index, want)| match want {
@@ -276,14 +276,21 @@ impl Planner<'_> {
             .map(|(_, place)| place)
             .filter(|place| !taken.insert(*place))
             .collect();
-        if doubled.is_empty() {
+        if doubled.is_empty() && self.set.taken.is_empty() {
             return;
         }
         let mut rivals: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (index, place) in claims.filter(|(_, place)| doubled.contains(place)) {
             rivals.entry(place.clone()).or_default().push(index);
         }
-        let taken: HashSet<Place> = taken.into_iter().cloned().collect();
+        let refused = self.set.taken.iter().map(|taken| &taken.place);
+        let taken: HashSet<Place> = taken.into_iter().chain(refused).cloned().collect();
+        for index in 0..self.wants.len() {
+            if self.is_refused(index) {
+                rename(&mut self.wants[index], &taken);
+                self.conflicts.push((index, Conflict::Named));
+            }
+        }
         for (place, mut claimants) in rivals {
             claimants.sort_by_key(|&index| {
                 let work = &self.set.all[index];
@@ -299,6 +306,24 @@ impl Planner<'_> {
                 self.conflicts.push((index, Conflict::Named));
             }
         }
+    }
+
+    /// Whether a message is as it was when its name was found taken: then who has it is none that we know, as in an
+    /// excluded folder, or has the same unique name.
+    fn is_refused(&self, index: usize) -> bool {
+        let Want::Keep(state) = &self.wants[index] else {
+            return false;
+        };
+        let is_taken = |side| {
+            let seen = self.set.all[index].record.seen(side);
+            let taken = Taken {
+                side,
+                was_there: seen.is_some_and(|seen| seen.place == state.place),
+                place: state.place.clone(),
+            };
+            seen.is_none_or(|seen| seen.state() != *state) && self.set.taken.contains(&taken)
+        };
+        !self.set.taken.is_empty() && Side::BOTH.into_iter().any(is_taken)
     }
 
     fn is_allowed(&self, side: Side, op: &Op) -> bool {

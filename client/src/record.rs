@@ -42,6 +42,17 @@ impl Side {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Fid(pub u32);
 
+/// A name that a message should have got on a side, and that another file had.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// The side.
+    pub side: Side,
+    /// Where the message should have been.
+    pub place: Place,
+    /// Whether it was there already, with other flags.
+    pub was_there: bool,
+}
+
 /// Where a message is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Place {

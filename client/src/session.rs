@@ -3,7 +3,7 @@
 //! Order matters for the time it takes: the agent is started first and scans while this side does. Ends with a working
 //! set that holds everything that is not agreed, stored together with the cursors that cover it (`docs/state.md`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use maildir::{Lock, Scan};
 use protocol::message::Welcome;
@@ -18,7 +18,7 @@ use crate::known::{self, Pair};
 use crate::link::Link;
 use crate::local::Local;
 use crate::plan::Direction;
-use crate::record::{Place, Side};
+use crate::record::{Place, Side, Taken};
 use crate::report::Skipped;
 
 mod exclude;
@@ -163,6 +163,9 @@ impl<'a> Session<'a> {
             }
         }
         self.folders.save(&self.archive)?;
+        if !self.set.taken.is_empty() {
+            self.archive.set("taken", &HashSet::<Taken>::new())?;
+        }
         let number = |cursor: Cursor| Cursor {
             number: if is_resumable { 0 } else { cursor.number },
             ..cursor

@@ -94,6 +94,10 @@ pub(crate) fn stale<T>() -> Step<T> {
     Err(Stop::Outcome(Outcome::Stale))
 }
 
+fn taken<T>() -> Step<T> {
+    Err(Stop::Outcome(Outcome::Taken))
+}
+
 /// What a refused system call makes of its operation.
 pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
@@ -317,7 +321,7 @@ impl Applier<'_> {
         };
         let folder = self.live_folder(&at.folder)?;
         if self.row_at(at)?.is_some() {
-            return stale();
+            return taken();
         }
         let entry = entry_of(in_new, info.clone(), body, stamp);
         let path = target(&folder, &at.unique, &entry.info, in_new)?;
@@ -357,6 +361,7 @@ impl Applier<'_> {
                 self.dirty_dirs.insert(folder.dir.clone());
                 self.held.rename(from, to)?;
             }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return taken(),
             other => other?,
         }
         for dir in [&sub[..], split_path(from).0] {
@@ -380,7 +385,7 @@ impl Applier<'_> {
         let same_place =
             (target_folder.id, &to.unique, to.copy) == (row.folder, &row.unique, row.copy);
         if !same_place && self.row_at(to)?.is_some() {
-            return stale();
+            return taken();
         }
         let info = info_after(&row, in_new, flags);
         let from = path_of(&folder.dir, &row);

@@ -50,9 +50,11 @@ pub(crate) fn is_trashing(op: &Op) -> bool {
 pub(crate) fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
     let fate = |outcome: &Outcome| match outcome {
         Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
-        Outcome::Stale | Outcome::Denied | Outcome::Failed { .. } | Outcome::Full { .. } => {
-            Fate::No
-        }
+        Outcome::Stale
+        | Outcome::Taken
+        | Outcome::Denied
+        | Outcome::Failed { .. }
+        | Outcome::Full { .. } => Fate::No,
     };
     outcomes.iter().map(fate).collect()
 }

@@ -330,6 +330,8 @@ pub enum Outcome {
         /// The replica's own number of it.
         folder: u32,
     },
+    /// Another message has the name that it should get.
+    Taken,
 }
 
 /// What became of an operation of which the client never heard, as the replica remembers it.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use harness::tree::{files, name_bytes};
+use harness::tree::{files, flags_of, name_bytes, split};
 use harness::{Snapshot, Tree, World, body};
 
 use crate::errors::{U1, U2};
@@ -343,4 +343,68 @@ fn modification_times_travel() {
         );
         assert_eq!(mode & 0o111, 0, "{} must not be a program", path.display());
     }
+}
+
+/// C1: two messages of one unique name in one folder that come to want each other's file names, or one and the same.
+#[test]
+fn messages_of_one_unique_name_may_come_to_the_same_flags() {
+    let path = |tree: &Tree, flags: &str| tree.dir("A").join(format!("cur/{U1}:2,{flags}"));
+    let rename = |tree: &Tree, from: &str, to: &str| {
+        fs::rename(path(tree, from), path(tree, to)).expect("it is there");
+    };
+    for (what, flags) in [("exchanged", ["S", ""]), ("alike", ["F", "F"])] {
+        println!("-- {what}");
+        let world = World::new();
+        for (flags, text) in [("", "one"), ("S", "other")] {
+            let name = format!("{U1}:2,{flags}");
+            world.server().put("A", "cur", name.as_bytes(), &body(text));
+        }
+        let _ = world.client().sync().run().ok();
+        if what == "exchanged" {
+            rename(world.local(), "", "tmp");
+            rename(world.local(), "S", "");
+            rename(world.local(), "tmp", "S");
+        } else {
+            rename(world.local(), "", "F");
+            rename(world.server(), "S", "F");
+        }
+        for _ in 0..2 {
+            let _ = world.client().sync().run().ok();
+        }
+        let run = world.client().sync().run().ok().idle();
+        assert_eq!(run.pending(), 0, "{}", run.stdout);
+        world.assert_same();
+        let files = files(&world.server().dir("A").join("cur"));
+        let found = |text: &str| {
+            let is_it =
+                |path: &&std::path::PathBuf| fs::read(path).expect("it can be read") == body(text);
+            let path = files.iter().find(is_it).expect("it is there");
+            flags_of(split(name_bytes(path)).1)
+        };
+        assert_eq!([found("one"), found("other")], flags);
+    }
+}
+
+/// Row 12, where the other message lies in a folder that is excluded here, so that nobody tells of it.
+#[test]
+fn a_message_moves_to_an_excluded_folder_where_its_name_is_taken() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("moved"));
+    world.server().store("X", U1, "S", &body("was there"));
+    world.local().create();
+    world.local().make_folder("X");
+    let sync = || world.client().sync().args(&["--exclude", "X"]);
+    let _ = sync().run().ok();
+    world.local().rename("INBOX", U1, "X", U1);
+    for _ in 0..2 {
+        let _ = sync().run().ok();
+    }
+    let run = sync().run().ok().idle();
+    assert_eq!(run.pending(), 0, "{}", run.stdout);
+    assert!(!world.server().has("INBOX", U1));
+    world.server().assert_holds("X", U1, &body("was there"));
+    let there = Snapshot::of(world.server());
+    assert_eq!(there.messages.len(), 2, "{there:?}");
+    let here = Snapshot::of(world.local());
+    assert_eq!(here.messages.len(), 1, "{here:?}");
 }

@@ -7,7 +7,7 @@ use super::Executor;
 use crate::archive::Asking;
 use crate::failure::Failure;
 use crate::plan::{Kind, Step};
-use crate::record::{Seen, Side, State};
+use crate::record::{Seen, Side, State, Taken};
 use crate::report::Tally;
 
 impl Executor<'_, '_> {
@@ -54,6 +54,15 @@ impl Executor<'_, '_> {
                     self.skip(side, name, why);
                 }
                 Outcome::Full { why } => self.stop_adding(side, why),
+                Outcome::Taken => {
+                    let step = &self.plan.steps[side as usize][at];
+                    let seen = self.session.set.all[step.index].record.seen(side);
+                    self.taken.extend(step.target.as_ref().map(|state| Taken {
+                        side,
+                        was_there: seen.is_some_and(|seen| seen.place == state.place),
+                        place: state.place.clone(),
+                    }));
+                }
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
         }
@@ -127,6 +136,9 @@ impl Executor<'_, '_> {
             }
         }
         self.session.folders.save(archive)?;
+        if !self.taken.is_empty() {
+            archive.set("taken", &self.taken)?;
+        }
         archive.set("local_cursor", &local)?;
         if let Some(remote) = self.finished {
             archive.set("remote_cursor", &remote)?;

@@ -117,7 +117,7 @@ fn a_delivery_leaves_a_file_that_appeared_under_its_name() {
         info: Info::default(),
         body: body(),
     });
-    assert_eq!(outcome, Outcome::Stale);
+    assert_eq!(outcome, Outcome::Taken);
     let expected = files(&[("cur/1.a:2,", OLD), ("new/2.b", FOREIGN)]);
     assert_eq!(fixture.files(), expected, "and tmp is empty");
 }
@@ -128,7 +128,7 @@ fn a_rename_leaves_a_file_that_appeared_under_its_name() {
         let mut fixture = Fixture::new();
         fixture.put(name, FOREIGN);
         let outcome = fixture.apply(update(at(to, "1.a"), b"S", None));
-        assert_eq!(outcome, Outcome::Stale, "{name}");
+        assert_eq!(outcome, Outcome::Taken, "{name}");
         let mut expected = files(&[("cur/1.a:2,", OLD), (name, FOREIGN)]);
         expected.sort();
         assert_eq!(fixture.files(), expected);
@@ -151,7 +151,7 @@ fn a_replacement_under_a_new_name_leaves_a_file_that_appeared_there() {
     let mut fixture = Fixture::new();
     fixture.put("cur/1.a:2,S", FOREIGN);
     let outcome = fixture.apply(update(at("INBOX", "1.a"), b"S", Some(body())));
-    assert_eq!(outcome, Outcome::Stale);
+    assert_eq!(outcome, Outcome::Taken);
     let expected = files(&[("cur/1.a:2,", OLD), ("cur/1.a:2,S", FOREIGN)]);
     assert_eq!(fixture.files(), expected);
 }

@@ -216,7 +216,7 @@ fn request() -> impl Strategy<Value = Request> {
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         number().prop_map(|seq| Outcome::Done { seq }),
-        select(vec![Outcome::Stale, Outcome::Denied]),
+        select(vec![Outcome::Stale, Outcome::Denied, Outcome::Taken]),
         any::<String>().prop_map(|why| Outcome::Failed { why }),
         any::<String>().prop_map(|why| Outcome::Full { why }),
         any::<u32>().prop_map(|folder| Outcome::Made { folder }),

@@ -105,6 +105,7 @@ pub(crate) fn outcomes() -> Vec<Outcome> {
         Outcome::Failed { why: why() },
         Outcome::Full { why: why() },
         Outcome::Made { folder: 7 },
+        Outcome::Taken,
     ]
 }
 
