@@ -69,6 +69,7 @@ pub(crate) enum Pending {
         copy: u16,
         path: Vec<u8>,
         ino: u64,
+        ctime_ns: i64,
         /// Where its file will lie in the trash.
         trashed: Vec<u8>,
         /// It counts for the guard.
@@ -215,12 +216,18 @@ impl Applier<'_> {
         name: Option<&String>,
     ) -> Result<Option<Pending>> {
         let Some(name) = name else { return Ok(None) };
-        Ok(self.row_at(at)?.map(|(folder, row)| Pending::Retire {
+        let Some((folder, row)) = self.row_at(at)? else {
+            return Ok(None);
+        };
+        let path = path_of(&folder.dir, &row);
+        let stamp = self.root.file_stamp(&path).unwrap_or(row.stamp);
+        Ok(Some(Pending::Retire {
             folder: folder.id,
             unique: row.unique.clone(),
             copy: row.copy,
-            path: path_of(&folder.dir, &row),
+            path,
             ino: row.stamp.ino,
+            ctime_ns: stamp.ctime_ns,
             trashed: self.trash.path(name).into_os_string().into_vec(),
             counts,
         }))

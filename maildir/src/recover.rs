@@ -9,8 +9,8 @@
 //!   so, or the file has its new name. A row need not be written: the scan sees what there is.
 //! - *Update* with new bytes: the file in `tmp` is the new version: no, but it may have been renamed. It is another: the
 //!   exchange happened, and the old version goes to the trash. It is gone: as with *Create*.
-//! - *Retire*: the note says that it went, or its file lies in the trash and not in its place: yes. What is in its place
-//!   then came back since: the tombstone makes it so.
+//! - *Retire*: its file is in its place with the ctime that it had: no. Otherwise the note says that it went, or it lies in
+//!   the trash and not in its place: yes. What is in its place then came back since: the tombstone makes it so.
 //!
 //! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard.
 
@@ -177,18 +177,22 @@ fn recover_retire(
         copy,
         path,
         ino,
+        ctime_ns,
         trashed,
         counts: _,
     } = pending
     else {
         return Ok(Fate::No);
     };
+    let seen = applier.root.file_stamp(&path);
+    // A machine that lost power may have kept a note and lost its rename.
+    let is_untouched = matches!(&seen, Ok(stamp) if (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns));
     let has_gone = match found.notes.get(number) {
+        _ if is_untouched => false,
         Some(Note::Renamed | Note::Replaced) => true,
         Some(Note::Refused) => false,
         Some(Note::Nothing) | None => {
-            !may_be_there(applier.root.file_stamp(&path), ino)
-                && Path::new(OsStr::from_bytes(&trashed)).exists()
+            !may_be_there(seen, ino) && Path::new(OsStr::from_bytes(&trashed)).exists()
         }
     };
     if !has_gone {

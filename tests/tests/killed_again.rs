@@ -160,3 +160,30 @@ fn a_deletion_cut_off_ends_as_if_there_had_been_no_kill() {
         }
     }
 }
+
+/// A machine that loses power may keep the note of a rename and lose the rename: the file tells, which is as it was.
+#[test]
+fn a_deletion_of_which_only_the_note_is_left_did_not_happen() {
+    for side in [End::Client, End::Agent] {
+        let world = world();
+        world.server().store("INBOX", NEW, "S", &body("doomed"));
+        let _ = world.client().sync().run().ok();
+        tree(&world, other(side)).delete("INBOX", NEW);
+        kill_at_rename(&world, side);
+        let state = match side {
+            End::Client => world.client().state(),
+            End::Agent => world.server_state(),
+        };
+        let replicas = fs::read_dir(state.join("replicas")).expect("it has one");
+        let notes = replicas.flatten().map(|dir| dir.path().join("notes"));
+        let [notes] = notes.collect::<Vec<_>>().try_into().expect("it has one");
+        let mut bytes = fs::read(&notes).expect("a batch was begun");
+        assert_eq!(bytes[16..], [0], "one operation, of which nothing is noted");
+        bytes[16] = 1;
+        fs::write(&notes, bytes).expect("it is noted");
+        settle(&world, "power lost");
+        for tree in [world.local(), world.server()] {
+            assert!(!tree.has("INBOX", NEW), "{side:?}: the deletion came back");
+        }
+    }
+}
