@@ -4,7 +4,6 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use protocol::message::At;
 use protocol::{Digest, Op};
 
 use crate::archive::{Archive, Stored, now_secs};
@@ -158,14 +157,7 @@ fn confirm(
     // Other clients hear of it from the server's journal and need not ask again.
     for place in told {
         let renaming = &plan.renaming[Side::Remote as usize];
-        let folder = asking
-            .folders
-            .name_then(Side::Remote, place.folder, renaming);
-        let at = At {
-            folder,
-            unique: place.unique,
-            copy: place.copy,
-        };
+        let at = asking.folders.at(Side::Remote, &place, renaming);
         plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
     }
     Ok(Guarded {

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::FolderChange;
+use protocol::message::At;
 use protocol::{FolderName, Op, Outcome};
 
 use crate::archive::{Archive, ArchiveError, Folder};
 use crate::filter::{Filter, Scope};
-use crate::record::{Fid, Side};
+use crate::record::{Fid, Place, Side};
 
 /// All folders of a pair.
 #[derive(Debug, Default)]
@@ -131,6 +132,18 @@ impl Folders {
             .map(|(_, name)| name.clone());
         own.filter(|_| !renaming.contains(&id))
             .unwrap_or_else(|| self.name(id))
+    }
+
+    /// A place as a side knows it once the folders in `renaming` were renamed there.
+    #[must_use]
+    pub fn at(&self, side: Side, place: &Place, renaming: &HashSet<Fid>) -> At {
+        let on = self.get(place.folder).and_then(|folder| folder.on(side));
+        At {
+            number: on.map(|(number, _)| *number),
+            folder: self.name_then(side, place.folder, renaming),
+            unique: place.unique.clone(),
+            copy: place.copy,
+        }
     }
 
     /// The folder that a side knows under a number.
@@ -264,9 +277,8 @@ impl Folders {
             })
             .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
             .filter_map(|(id, folder)| {
-                folder
-                    .on(side)
-                    .map(|(_, name)| (id, Op::RemoveFolder { name: name.clone() }))
+                let (number, name) = folder.on(side)?.clone();
+                Some((id, Op::RemoveFolder { number, name }))
             })
             .filter(|(_, op)| op_name(op).is_some_and(|name| !name.is_inbox()))
             .collect();
@@ -276,6 +288,13 @@ impl Folders {
 
     /// Takes in that an operation on a folder happened.
     pub fn done(&mut self, side: Side, id: Fid, op: &Op, outcome: &Outcome) {
+        if let Outcome::Made { folder: number } = outcome {
+            // It may have been another's, which is gone there.
+            let holder = self.find(side, *number).filter(|holder| *holder != id);
+            if let Some(folder) = holder.and_then(|holder| self.get_mut(holder)) {
+                *folder.on_mut(side) = None;
+            }
+        }
         let Some(folder) = self.get_mut(id) else {
             return;
         };
@@ -335,7 +354,7 @@ pub(crate) fn depth(op: &Op) -> usize {
 
 fn op_name(op: &Op) -> Option<&FolderName> {
     match op {
-        Op::MakeFolder { name } | Op::RemoveFolder { name } => Some(name),
+        Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => Some(name),
         Op::RenameFolder { to, .. } => Some(to),
         Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } | Op::Confirm { .. } => None,
     }

@@ -263,6 +263,7 @@ pub(crate) mod tests {
             hand.bring(body.clone(), incoming);
             ops.push(Op::Create {
                 at: At {
+                    number: None,
                     folder: FolderName::inbox(),
                     unique: Unique::new(name.as_bytes()).expect("a name"),
                     copy: 0,

@@ -54,10 +54,10 @@ impl Folders {
         let mut ops = Vec::new();
         for id in self.followed(filter).renames[side as usize].drain(..) {
             if let Some(folder) = self.get(id)
-                && let Some((_, from)) = folder.on(side)
+                && let Some((number, from)) = folder.on(side).cloned()
             {
-                let (from, to) = (from.clone(), folder.name().clone());
-                ops.push((id, Op::RenameFolder { from, to }));
+                let to = folder.name().clone();
+                ops.push((id, Op::RenameFolder { number, from, to }));
             }
         }
         ops

@@ -45,7 +45,7 @@ fn renames(folders: &Folders, filter: &Filter) -> Vec<String> {
     ops.concat()
         .into_iter()
         .map(|(_, op)| match op {
-            Op::RenameFolder { from, to } => format!("{from}>{to}"),
+            Op::RenameFolder { from, to, .. } => format!("{from}>{to}"),
             other => panic!("{other:?} is no rename"),
         })
         .collect()

@@ -288,8 +288,10 @@ fn action(side: &'static str, op: &Op, kind: Option<&'static str>) -> Option<Pla
     };
     match op {
         Op::MakeFolder { name } => Some(folder("make-folder", name, None)),
-        Op::RemoveFolder { name } => Some(folder("remove-folder", name, None)),
-        Op::RenameFolder { from, to } => Some(folder("rename-folder", from, Some(to.to_string()))),
+        Op::RemoveFolder { name, .. } => Some(folder("remove-folder", name, None)),
+        Op::RenameFolder { from, to, .. } => {
+            Some(folder("rename-folder", from, Some(to.to_string())))
+        }
         Op::Create { at, .. } | Op::Retire { at, .. } => Some(message(at, None)),
         Op::Update { at, to, .. } => {
             let target = (at != to).then(|| format!("{}/{}", to.folder, to.unique));

@@ -119,16 +119,7 @@ impl<'a> Session<'a> {
     /// A place as a side names it now.
     #[must_use]
     pub fn at(&self, side: Side, place: &Place) -> protocol::message::At {
-        let folder = self
-            .folders
-            .get(place.folder)
-            .and_then(|folder| folder.on(side))
-            .map(|(_, name)| name.clone());
-        protocol::message::At {
-            folder: folder.unwrap_or_else(|| self.folders.name(place.folder)),
-            unique: place.unique.clone(),
-            copy: place.copy,
-        }
+        self.folders.at(side, place, &HashSet::new())
     }
 
     /// Stores what planning changed, before anything of it is carried out: a message that was split in two must not be

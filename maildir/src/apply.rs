@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 
 use protocol::message::{At, Consent, Expect, NewBody};
-use protocol::{BatchId, Entry, Flags, FolderName, Info, Op, Outcome, Unique};
+use protocol::{BatchId, Entry, Flags, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
@@ -52,8 +52,10 @@ pub(crate) struct Applier<'a> {
     pub(crate) inbox: &'a mut Option<Inbox>,
     pub(crate) folders: Vec<FolderRow>,
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
-    /// Folder names of renames that did not happen: what is asked of them in this run is meant for other folders.
-    pub(crate) spoilt: &'a mut BTreeSet<FolderName>,
+    /// The folders that were made in this run.
+    pub(crate) made: &'a mut BTreeSet<u32>,
+    /// The folders of the batch in whose place another directory lies than when they were scanned.
+    pub(crate) strange: BTreeSet<u32>,
     /// Where notes are written of what happened.
     pub(crate) notes_path: PathBuf,
     pub(crate) notes: Option<Notes>,
@@ -122,6 +124,7 @@ impl Applier<'_> {
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
+        self.find_strange(ops);
         let (mut ready, flushed) = self.prepare(ops, bodies);
         let mut trash_names = Vec::new();
         if let Err(error) = flushed {
@@ -138,9 +141,6 @@ impl Applier<'_> {
         for (number, (op, ready)) in ops.iter().zip(&ready).enumerate() {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
             let done = self.carry_out(number, op, ready, name.as_deref());
-            if done.is_err() && matches!(op, Op::RenameFolder { .. }) {
-                self.spoilt.extend(op.folders().cloned());
-            }
             outcomes.push(match done {
                 Ok(folder) if matches!(op, Op::MakeFolder { .. }) => Outcome::Made {
                     folder: u32::try_from(folder).unwrap_or(0),
@@ -195,18 +195,15 @@ impl Applier<'_> {
             let why = why.clone();
             return Err(Stop::Outcome(Outcome::Failed { why }));
         }
-        if op.folders().any(|name| self.spoilt.contains(name)) {
-            return stale();
-        }
         match op {
             Op::MakeFolder { name } => self.make_folder(name),
-            Op::RenameFolder { from, to } => {
+            Op::RenameFolder { number, from, to } => {
                 self.held.release();
-                self.rename_folder(from, to)
+                self.rename_folder(*number, from, to)
             }
-            Op::RemoveFolder { name } => {
+            Op::RemoveFolder { number, name } => {
                 self.held.release();
-                self.remove_folder(name, trash_name)
+                self.remove_folder(*number, name, trash_name)
             }
             Op::Create {
                 at,
@@ -238,12 +235,41 @@ impl Applier<'_> {
         }
     }
 
+    /// Finds folders whose directory was replaced since the scan, as by renames: what is asked is not meant for that one.
+    fn find_strange(&mut self, ops: &[Op]) {
+        let numbers = ops.iter().flat_map(|op| match op {
+            Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => vec![*number],
+            other => other.places().filter_map(|at| at.number).collect(),
+        });
+        let numbers: BTreeSet<u32> = numbers.collect();
+        let named = self.folders.iter().filter(|row| numbers.contains(&row.id));
+        let is_strange = |row: &&FolderRow| {
+            let identity = self.root.dir_identity(&row.dir);
+            row.ino != 0 && identity.is_ok_and(|identity| identity != (row.ino, row.birth))
+        };
+        self.strange = named.filter(is_strange).map(|row| row.id).collect();
+    }
+
+    /// The folder of a place, if it is the one that was told, or was made in this run.
+    pub(crate) fn folder_of(&self, at: &At) -> Option<&FolderRow> {
+        match at.number {
+            Some(number) => self.folder(number),
+            None => {
+                let is_it = |row: &&FolderRow| row.name == at.folder && self.made.contains(&row.id);
+                self.folders.iter().filter(|row| !row.gone).find(is_it)
+            }
+        }
+    }
+
+    /// A live folder by its number.
+    pub(crate) fn folder(&self, number: u32) -> Option<&FolderRow> {
+        let is_it =
+            |row: &&FolderRow| row.id == number && !row.gone && !self.strange.contains(&row.id);
+        self.folders.iter().find(is_it)
+    }
+
     pub(crate) fn row_at(&self, at: &At) -> Result<Option<(FolderRow, FileRow)>> {
-        let Some(folder) = self
-            .folders
-            .iter()
-            .find(|row| !row.gone && row.name == at.folder)
-        else {
+        let Some(folder) = self.folder_of(at) else {
             return Ok(None);
         };
         let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
@@ -302,11 +328,8 @@ impl Applier<'_> {
         Ok(())
     }
 
-    pub(crate) fn live_folder(&self, name: &protocol::FolderName) -> Step<FolderRow> {
-        let row = self
-            .folders
-            .iter()
-            .find(|row| !row.gone && row.name == *name);
+    fn live_folder(&self, at: &At) -> Step<FolderRow> {
+        let row = self.folder_of(at);
         row.cloned().ok_or(Stop::Outcome(Outcome::Stale))
     }
 
@@ -319,7 +342,7 @@ impl Applier<'_> {
         let Ready::Written { tmp, stamp } = ready else {
             return stale();
         };
-        let folder = self.live_folder(&at.folder)?;
+        let folder = self.live_folder(at)?;
         if self.row_at(at)?.is_some() {
             return taken();
         }
@@ -381,7 +404,7 @@ impl Applier<'_> {
         in_new: bool,
         flags: Flags,
     ) -> Step<Moved> {
-        let target_folder = self.live_folder(&to.folder)?;
+        let target_folder = self.live_folder(to)?;
         let same_place =
             (target_folder.id, &to.unique, to.copy) == (row.folder, &row.unique, row.copy);
         if !same_place && self.row_at(to)?.is_some() {
@@ -502,12 +525,14 @@ impl Applier<'_> {
     }
 
     fn confirm(&mut self, at: &At) -> Step<u64> {
-        let folder = self
-            .folders
-            .iter()
-            .filter(|row| row.name == at.folder)
-            .max_by_key(|row| !row.gone);
-        let Some(folder) = folder else { return stale() };
+        // It may have gone with its folder, which the client has forgotten then.
+        let is_it = |row: &&FolderRow| match at.number {
+            Some(number) => row.id == number,
+            None => row.name == at.folder,
+        };
+        let Some(folder) = self.folders.iter().find(is_it) else {
+            return stale();
+        };
         let Some(mut row) = self
             .index
             .file_at(folder.id, &at.unique, at.copy)?

@@ -34,14 +34,18 @@ impl Applier<'_> {
         })
     }
 
-    /// Makes a folder; returns its number.
+    /// Makes a folder; returns its number. One of that name may be a renamed one that the client knows by another name, so
+    /// it is told first.
     pub(crate) fn make_folder(&mut self, name: &FolderName) -> Step<u64> {
         if let Some(row) = self
             .folders
             .iter()
             .find(|row| !row.gone && row.name == *name)
         {
-            return Ok(u64::from(row.id));
+            return match self.made.contains(&row.id) {
+                true => Ok(u64::from(row.id)),
+                false => stale(),
+            };
         }
         let dir = self.dir_of(name)?;
         let parts: Vec<&[u8]> = dir
@@ -92,20 +96,26 @@ impl Applier<'_> {
             messages: 0,
         };
         row.id = self.index.put_folder(&row)?;
+        self.made.insert(row.id);
         let id = u64::from(row.id);
         self.folders.push(row);
         Ok(id)
     }
 
     /// Renames a folder's directory, with all that lies in it but other folders.
-    pub(crate) fn rename_folder(&mut self, from: &FolderName, to: &FolderName) -> Step<u64> {
+    pub(crate) fn rename_folder(
+        &mut self,
+        number: u32,
+        from: &FolderName,
+        to: &FolderName,
+    ) -> Step<u64> {
         let is_live = |rows: &[FolderRow], name: &FolderName| {
             rows.iter().any(|row| !row.gone && row.name == *name)
         };
         if from.is_inbox() || to.is_inbox() || is_live(&self.folders, to) {
             return stale();
         }
-        let (old_dir, new_dir) = (self.live_folder(from)?.dir, self.dir_of(to)?);
+        let (old_dir, new_dir) = (self.folder_named(number, from)?.dir, self.dir_of(to)?);
         if let Some(at) = new_dir.iter().rposition(|&byte| byte == b'/') {
             let parts: Vec<&[u8]> = new_dir[..at].split(|&byte| byte == b'/').collect();
             for depth in 1..=parts.len() {
@@ -134,17 +144,21 @@ impl Applier<'_> {
             .position(|row| row.gone && row.name == *to);
         gone.map(|at| self.folders.swap_remove(at));
         let (ino, birth) = self.root.dir_identity(&new_dir)?;
-        let Some(row) = self
-            .folders
-            .iter_mut()
-            .find(|row| !row.gone && row.name == *from)
-        else {
+        let Some(row) = self.folders.iter_mut().find(|row| row.id == number) else {
             return stale();
         };
         (row.name, row.dir, row.seq, row.ino, row.birth) = (to.clone(), new_dir, seq, ino, birth);
         let row = row.clone();
         self.index.put_folder(&row)?;
         Ok(seq)
+    }
+
+    /// A live folder that still has its name.
+    fn folder_named(&self, number: u32, name: &FolderName) -> Step<FolderRow> {
+        match self.folder(number).filter(|row| row.name == *name) {
+            Some(row) => Ok(row.clone()),
+            None => stale(),
+        }
     }
 
     /// The names in a folder's directory that stay when it is renamed: those that lead to other folders, which nested
@@ -200,10 +214,11 @@ impl Applier<'_> {
     /// left in it; else it only stops being a folder.
     pub(crate) fn remove_folder(
         &mut self,
+        number: u32,
         name: &FolderName,
         trash_name: Option<&str>,
     ) -> Step<u64> {
-        let mut row = self.live_folder(name)?;
+        let mut row = self.folder_named(number, name)?;
         if row.name.is_inbox() || self.has_messages(&row)? {
             return stale();
         }

@@ -285,6 +285,7 @@ mod tests {
         assert_eq!(in_tmp(dir.path()), 1, "it is still there");
         let op = Op::Create {
             at: At {
+                number: None,
                 folder: FolderName::inbox(),
                 unique: Unique::new(b"1.a.b").expect("a name"),
                 copy: 0,

@@ -155,8 +155,7 @@ impl Applier<'_> {
         else {
             return None;
         };
-        let mut folders = self.folders.iter();
-        let folder = folders.find(|row| !row.gone && row.name == at.folder)?;
+        let folder = self.folder_of(at)?;
         Some(Pending::Create {
             tmp: tmp.clone(),
             ino: stamp.ino,
@@ -192,11 +191,11 @@ impl Applier<'_> {
             (Some(_), Ready::Plain | Ready::No(_)) => return Ok(None), // It is not begun at all.
         };
         let (mut from, mut target_path, mut stamp) = (Vec::new(), Vec::new(), None);
-        let target_folder = self.live_folder(&to.folder).ok();
+        let target_folder = self.folder_of(to);
         if let (Some((folder, row)), Some(target_folder)) = (self.row_at(at)?, target_folder) {
             from = path_of(&folder.dir, &row);
             let info = info_after(&row, *in_new, *flags);
-            target_path = target(&target_folder, &to.unique, &info, *in_new).unwrap_or_default();
+            target_path = target(target_folder, &to.unique, &info, *in_new).unwrap_or_default();
             stamp = self.root.file_stamp(&from).ok();
         }
         let stamp = stamp.unwrap_or_default();
@@ -249,7 +248,7 @@ impl Applier<'_> {
                         label.reason = Some(Reason::Damaged);
                     }
                 }
-            } else if let Op::RemoveFolder { name } = op {
+            } else if let Op::RemoveFolder { name, .. } = op {
                 label.folder = name.as_bytes().to_vec();
             }
             labels.push(label);

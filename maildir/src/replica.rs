@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
 use crate::inbox::{Flusher, Inbox};
-use crate::index::{Index, now_secs};
+use crate::index::{FolderRow, Index, now_secs};
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
 use crate::marker::Marker;
@@ -78,7 +78,7 @@ pub struct Replica {
     inbox: Option<Inbox>,
     has_applied: bool,
     /// Folder names that are not what whoever asks must think they are.
-    spoilt: BTreeSet<FolderName>,
+    made: BTreeSet<u32>,
 }
 
 impl Replica {
@@ -145,7 +145,7 @@ impl Replica {
             told: 0,
             inbox: None,
             has_applied: false,
-            spoilt: BTreeSet::new(),
+            made: BTreeSet::new(),
         })
     }
 
@@ -418,9 +418,11 @@ impl Replica {
     pub fn locate(&self, wanted: &[(&At, &Digest)]) -> Result<Vec<Option<Located>>> {
         let folders = self.index.folders()?;
         let find = |(at, digest): &(&At, &Digest)| {
-            let folder = folders
-                .iter()
-                .find(|row| !row.gone && row.name == at.folder);
+            let is_it = |row: &&FolderRow| match at.number {
+                Some(number) => row.id == number,
+                None => row.name == at.folder,
+            };
+            let folder = folders.iter().filter(|row| !row.gone).find(is_it);
             let Some(folder) = folder else {
                 return Ok(None);
             };
@@ -546,7 +548,8 @@ impl Replica {
             inbox: &mut self.inbox,
             folders: self.index.folders()?,
             dirty_dirs: BTreeSet::new(),
-            spoilt: &mut self.spoilt,
+            made: &mut self.made,
+            strange: BTreeSet::new(),
             notes_path: self.state.join("notes"),
             notes: None,
         };

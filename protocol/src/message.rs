@@ -138,8 +138,13 @@ pub struct Problem {
 }
 
 /// A place on the agent's side.
+///
+/// A folder is known by its number, because its name may have become another one's since it was told. A folder that the
+/// client has had made in this run has none yet: then the name is that of such a one, and no other.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct At {
+    /// The folder's number.
+    pub number: Option<u32>,
     /// The folder's name.
     pub folder: FolderName,
     /// The unique name.
@@ -187,13 +192,15 @@ pub struct NewBody {
 /// One step that changes a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Op {
-    /// Makes a folder; one that is there already is fine.
+    /// Makes a folder where there is none of that name.
     MakeFolder {
         /// Its name.
         name: FolderName,
     },
     /// Renames a folder with all that is in it, where the target is free.
     RenameFolder {
+        /// Its number.
+        number: u32,
         /// Its name now.
         from: FolderName,
         /// Its name then.
@@ -201,6 +208,8 @@ pub enum Op {
     },
     /// Removes a folder that holds no message.
     RemoveFolder {
+        /// Its number.
+        number: u32,
         /// Its name.
         name: FolderName,
     },
@@ -254,14 +263,30 @@ impl Op {
     /// The folders that it names.
     pub fn folders(&self) -> impl Iterator<Item = &FolderName> {
         let (one, other) = match self {
-            Op::MakeFolder { name } | Op::RemoveFolder { name } => (name, None),
-            Op::RenameFolder { from, to } => (from, Some(to)),
+            Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => (name, None),
+            Op::RenameFolder { from, to, .. } => (from, Some(to)),
             Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => {
                 (&at.folder, None)
             }
             Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
         };
         std::iter::once(one).chain(other)
+    }
+
+    /// The places that it names.
+    pub fn places(&self) -> impl Iterator<Item = &At> {
+        let (one, other) = match self {
+            Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => {
+                (None, None)
+            }
+            Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (Some(at), None),
+            Op::Update { at, to, .. } => (Some(at), Some(to)),
+        };
+        let source = self.new_body().and_then(|body| match &body.source {
+            Source::Copy(at) => Some(at),
+            Source::Body { .. } => None,
+        });
+        [one, other, source].into_iter().flatten()
     }
 
     /// The bytes that it brings along, from wherever they come.
@@ -325,7 +350,7 @@ pub enum Outcome {
         /// The system's error, for people.
         why: String,
     },
-    /// The folder is there, and has this number in the replica's journal.
+    /// The folder was made, and has this number in the replica's journal.
     Made {
         /// The replica's own number of it.
         folder: u32,

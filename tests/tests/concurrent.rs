@@ -368,3 +368,106 @@ fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
         let _ = greeted_until_hung_up(hello);
     }
 }
+
+/// A run that was told everything and has asked for nothing yet.
+fn held_sync(world: &World, client: &Client) -> (Held, harness::process::Running) {
+    let held = Held::new(world, "told");
+    let command = held.command(26, &agent_command(&world.server_state()));
+    let running = client.sync().through(&command).start();
+    held.wait_until_held();
+    (held, running)
+}
+
+fn assert_all_settle(world: &World) {
+    for _ in 0..2 {
+        for client in world.clients() {
+            let _ = client.sync().run().ok();
+        }
+    }
+    for client in world.clients() {
+        let run = client.sync().run().ok().idle();
+        assert_eq!(run.pending(), 0, "{}", run.stdout);
+        harness::assert_same(world.server(), client.tree());
+    }
+}
+
+/// I8, I4: a folder is known by its number. What is asked of one is not done to another that got its name meanwhile, by
+/// another client or by somebody at the server.
+#[test]
+fn a_folder_that_took_the_name_of_another_meanwhile_is_not_taken_for_it() {
+    const BOTH: &str = "1.M.mx";
+    const NEW: &str = "2.M.mx";
+    let exchange = |tree: &harness::Tree| {
+        tree.rename_folder("X", "C");
+        tree.rename_folder("Y", "X");
+    };
+    for deletes in [false, true] {
+        for by_client in [false, true] {
+            println!("-- deletion: {deletes}, renamed by a client: {by_client}");
+            let world = World::with_clients(2);
+            for folder in ["X", "Y"] {
+                world.server().store(folder, BOTH, "S", &body("alike"));
+                let own = format!("{folder}.M.mx");
+                world.server().store(folder, &own, "S", &body(folder));
+            }
+            for client in world.clients() {
+                let _ = client.sync().run().ok();
+            }
+            if deletes {
+                world.local().delete("X", BOTH);
+            } else {
+                world.local().store("X", NEW, "S", &body("new"));
+            }
+            if by_client {
+                exchange(world.nth(1).tree());
+            }
+            let (held, running) = held_sync(&world, world.client());
+            if by_client {
+                let _ = world.nth(1).sync().run().ok();
+            } else {
+                exchange(world.server());
+            }
+            held.release();
+            assert_eq!(running.wait().code, Some(0));
+            assert_all_settle(&world);
+            let server = world.server();
+            assert!(server.has("C", "X.M.mx") && server.has("X", "Y.M.mx"));
+            assert!(server.has("X", BOTH), "the other folder's copy is gone");
+            // The deletion came before the rename, or after it as after a move, which beats it (row 9).
+            assert!(server.has("C", BOTH) || by_client && deletes);
+            assert_eq!(server.has("C", NEW), !deletes);
+            assert!(!server.has("X", NEW));
+        }
+    }
+}
+
+/// A folder that is to be made, and that another one became meanwhile.
+#[test]
+fn a_folder_that_got_the_name_of_one_to_be_made_is_not_taken_for_it() {
+    for by_client in [false, true] {
+        let world = World::with_clients(2);
+        world.server().store("INBOX", "1.M.mx", "S", &body("one"));
+        for client in world.clients() {
+            let _ = client.sync().run().ok();
+        }
+        world.server().store("B", "2.M.mx", "S", &body("two"));
+        let _ = world.nth(1).sync().run().ok();
+        world.local().make_folder("A");
+        world.local().store("A", "3.M.mx", "S", &body("three"));
+        let (held, running) = held_sync(&world, world.client());
+        if by_client {
+            world.nth(1).tree().rename_folder("B", "A");
+        } else {
+            world.server().rename_folder("B", "A");
+        }
+        let _ = world.nth(1).sync().run().ok();
+        held.release();
+        assert_eq!(running.wait().code, Some(0));
+        assert_all_settle(&world);
+        world.server().store("A", "4.M.mx", "S", &body("later"));
+        assert_all_settle(&world);
+        for unique in ["2.M.mx", "3.M.mx", "4.M.mx"] {
+            assert!(world.local().has("A", unique), "{unique}");
+        }
+    }
+}

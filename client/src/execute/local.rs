@@ -2,7 +2,7 @@
 
 use maildir::{Incoming, SMALL_BYTES_MAX};
 use protocol::codec::batches;
-use protocol::message::{At, Fetch, NewBody};
+use protocol::message::{Fetch, NewBody};
 use protocol::{Op, Request};
 
 use super::{BATCH_OPS, Executor, copies, must_follow, wired};
@@ -60,13 +60,8 @@ impl Executor<'_, '_> {
             .as_ref()?
             .place;
         let renaming = &self.plan.renaming[Side::Remote as usize];
-        let folders = &self.session.folders;
         Some(Fetch {
-            at: At {
-                folder: folders.name_then(Side::Remote, place.folder, renaming),
-                unique: place.unique.clone(),
-                copy: place.copy,
-            },
+            at: self.session.folders.at(Side::Remote, place, renaming),
             digest: body.digest,
             offset: self.kept_bytes(body),
         })

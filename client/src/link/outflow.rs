@@ -168,6 +168,7 @@ mod tests {
             let (name, bytes) = (format!("{number}.a.b"), letters(number, LENGTH));
             fs::write(cur.join(&name), &bytes).expect("it is written");
             let at = At {
+                number: None,
                 folder: FolderName::inbox(),
                 unique: Unique::new(name.as_bytes()).expect("a name"),
                 copy: 0,

@@ -125,14 +125,7 @@ impl Planner<'_> {
 
     /// A place as a side knows it once its folders have their names.
     pub(super) fn at(&self, side: Side, place: &Place) -> At {
-        let folder = self
-            .folders
-            .name_then(side, place.folder, &self.renaming[side as usize]);
-        At {
-            folder,
-            unique: place.unique.clone(),
-            copy: place.copy,
-        }
+        self.folders.at(side, place, &self.renaming[side as usize])
     }
 
     /// Who agreed that a message is taken away; what the guard does not ask about (`consent`) does not count later.

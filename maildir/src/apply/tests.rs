@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use protocol::message::{Reason, Source};
-use protocol::{Digest, Info};
+use protocol::{Digest, FolderName, Info};
 
 use super::*;
 use crate::Replica;
@@ -40,6 +40,35 @@ impl Fixture {
         fs::write(self.path(name), bytes).expect("it is written");
     }
 
+    fn number(&self, name: &str) -> u32 {
+        let folders = self.replica.folders_since(0).expect("they are known");
+        let found = folders
+            .iter()
+            .find(|folder| folder.name == folder_name(name));
+        found.expect("it was scanned").id
+    }
+
+    fn at(&self, folder: &str, unique: &str) -> At {
+        At {
+            number: Some(self.number(folder)),
+            folder: folder_name(folder),
+            unique: Unique::new(unique.as_bytes()).expect("a name"),
+            copy: 0,
+        }
+    }
+
+    fn update(&self, to: &str, flags: &[u8], body: Option<NewBody>) -> Op {
+        Op::Update {
+            at: self.at("INBOX", "1.a"),
+            expect: agreed(),
+            to: self.at(to, "1.a"),
+            in_new: false,
+            flags: Flags::from_letters(flags),
+            body,
+            consent: Consent::Free,
+        }
+    }
+
     /// Carries one operation out, with a body where it wants one.
     fn apply(&mut self, op: Op) -> Outcome {
         let bodies = op.new_body().map(|_| Ok(Body::Small(NEW.to_vec())));
@@ -70,12 +99,8 @@ fn files(expected: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
     expected.iter().map(owned).collect()
 }
 
-fn at(folder: &str, unique: &str) -> At {
-    At {
-        folder: FolderName::new(folder.as_bytes()).expect("a name"),
-        unique: Unique::new(unique.as_bytes()).expect("a name"),
-        copy: 0,
-    }
+fn folder_name(name: &str) -> FolderName {
+    FolderName::new(name.as_bytes()).expect("a name")
 }
 
 fn agreed() -> Expect {
@@ -95,24 +120,12 @@ fn body() -> NewBody {
     }
 }
 
-fn update(to: At, flags: &[u8], body: Option<NewBody>) -> Op {
-    Op::Update {
-        at: at("INBOX", "1.a"),
-        expect: agreed(),
-        to,
-        in_new: false,
-        flags: Flags::from_letters(flags),
-        body,
-        consent: Consent::Free,
-    }
-}
-
 #[test]
 fn a_delivery_leaves_a_file_that_appeared_under_its_name() {
     let mut fixture = Fixture::new();
     fixture.put("new/2.b", FOREIGN);
     let outcome = fixture.apply(Op::Create {
-        at: at("INBOX", "2.b"),
+        at: fixture.at("INBOX", "2.b"),
         in_new: true,
         info: Info::default(),
         body: body(),
@@ -127,7 +140,7 @@ fn a_rename_leaves_a_file_that_appeared_under_its_name() {
     for (to, name) in [("INBOX", "cur/1.a:2,S"), ("Old", ".Old/cur/1.a:2,S")] {
         let mut fixture = Fixture::new();
         fixture.put(name, FOREIGN);
-        let outcome = fixture.apply(update(at(to, "1.a"), b"S", None));
+        let outcome = fixture.apply(fixture.update(to, b"S", None));
         assert_eq!(outcome, Outcome::Taken, "{name}");
         let mut expected = files(&[("cur/1.a:2,", OLD), (name, FOREIGN)]);
         expected.sort();
@@ -140,7 +153,7 @@ fn a_replacement_leaves_what_was_edited_meanwhile() {
     for flags in [&b""[..], b"S"] {
         let mut fixture = Fixture::new();
         fixture.put("cur/1.a:2,", FOREIGN);
-        let outcome = fixture.apply(update(at("INBOX", "1.a"), flags, Some(body())));
+        let outcome = fixture.apply(fixture.update("INBOX", flags, Some(body())));
         assert_eq!(outcome, Outcome::Stale);
         assert_eq!(fixture.files(), files(&[("cur/1.a:2,", FOREIGN)]));
     }
@@ -150,7 +163,7 @@ fn a_replacement_leaves_what_was_edited_meanwhile() {
 fn a_replacement_under_a_new_name_leaves_a_file_that_appeared_there() {
     let mut fixture = Fixture::new();
     fixture.put("cur/1.a:2,S", FOREIGN);
-    let outcome = fixture.apply(update(at("INBOX", "1.a"), b"S", Some(body())));
+    let outcome = fixture.apply(fixture.update("INBOX", b"S", Some(body())));
     assert_eq!(outcome, Outcome::Taken);
     let expected = files(&[("cur/1.a:2,", OLD), ("cur/1.a:2,S", FOREIGN)]);
     assert_eq!(fixture.files(), expected);
@@ -163,7 +176,7 @@ fn a_deletion_leaves_what_was_edited_or_renamed_meanwhile() {
         fs::remove_file(fixture.path("cur/1.a:2,")).expect("it was there");
         fixture.put(name, bytes);
         let outcome = fixture.apply(Op::Retire {
-            at: at("INBOX", "1.a"),
+            at: fixture.at("INBOX", "1.a"),
             expect: agreed(),
             reason: Reason::Deleted,
             consent: Consent::Free,
@@ -179,8 +192,9 @@ fn a_renamed_folder_leaves_a_directory_that_appeared_under_its_name() {
     fs::create_dir_all(fixture.path(".New/cur")).expect("it is made");
     fixture.put(".New/cur/2.b:2,", FOREIGN);
     let outcome = fixture.apply(Op::RenameFolder {
-        from: FolderName::new(b"Old").expect("a name"),
-        to: FolderName::new(b"New").expect("a name"),
+        number: fixture.number("Old"),
+        from: folder_name("Old"),
+        to: folder_name("New"),
     });
     let is_done = matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. });
     assert!(!is_done, "{outcome:?}");
@@ -194,9 +208,69 @@ fn a_removed_folder_keeps_a_message_that_was_delivered_meanwhile() {
     let mut fixture = Fixture::new();
     fixture.put(".Old/new/2.b", FOREIGN);
     let outcome = fixture.apply(Op::RemoveFolder {
-        name: FolderName::new(b"Old").expect("a name"),
+        number: fixture.number("Old"),
+        name: folder_name("Old"),
     });
     assert!(!matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     let expected = files(&[(".Old/new/2.b", FOREIGN), ("cur/1.a:2,", OLD)]);
     assert_eq!(fixture.files(), expected);
+}
+
+/// Two folders exchanged their names, and a message lies in both: what is asked of one is not done to the other.
+#[test]
+fn another_directory_in_a_folders_place_is_left_alone() {
+    let mut fixture = Fixture::new();
+    fixture.put(".Old/cur/1.a:2,", OLD);
+    fs::create_dir_all(fixture.path(".New/cur")).expect("it is made");
+    fixture.put(".New/cur/1.a:2,", OLD);
+    fixture.replica.scan().expect("it scans");
+    fs::rename(fixture.path(".Old"), fixture.path(".Gone")).expect("it is renamed");
+    fs::rename(fixture.path(".New"), fixture.path(".Old")).expect("it is renamed");
+    let op = Op::Retire {
+        at: fixture.at("Old", "1.a"),
+        expect: agreed(),
+        reason: Reason::Deleted,
+        consent: Consent::Free,
+    };
+    assert_eq!(fixture.apply(op), Outcome::Stale);
+    let op = Op::Create {
+        at: fixture.at("Old", "2.b"),
+        in_new: false,
+        info: Info::default(),
+        body: body(),
+    };
+    assert_eq!(fixture.apply(op), Outcome::Stale);
+    let op = Op::RenameFolder {
+        number: fixture.number("Old"),
+        from: folder_name("Old"),
+        to: folder_name("Other"),
+    };
+    assert_eq!(fixture.apply(op), Outcome::Stale);
+    let expected = files(&[(".Old/cur/1.a:2,", OLD), ("cur/1.a:2,", OLD)]);
+    assert_eq!(fixture.files(), expected);
+}
+
+/// Only who made a folder in this run may name it without its number.
+#[test]
+fn a_folder_of_the_right_name_is_not_any_folder() {
+    let mut fixture = Fixture::new();
+    let make = |name| Op::MakeFolder {
+        name: folder_name(name),
+    };
+    assert_eq!(fixture.apply(make("Old")), Outcome::Stale);
+    assert!(matches!(fixture.apply(make("New")), Outcome::Made { .. }));
+    assert!(matches!(fixture.apply(make("New")), Outcome::Made { .. }));
+    for (name, is_made) in [("Old", false), ("New", true)] {
+        let op = Op::Create {
+            at: At {
+                number: None,
+                ..fixture.at(name, "2.b")
+            },
+            in_new: false,
+            info: Info::default(),
+            body: body(),
+        };
+        let outcome = fixture.apply(op);
+        assert_eq!(matches!(outcome, Outcome::Done { .. }), is_made, "{name}");
+    }
 }

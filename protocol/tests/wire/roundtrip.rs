@@ -113,7 +113,9 @@ fn folder_change() -> impl Strategy<Value = FolderChange> {
 }
 
 fn at() -> impl Strategy<Value = At> {
-    (folder(), unique(), any::<u16>()).prop_map(|(folder, unique, copy)| At {
+    let number = any::<Option<u32>>();
+    (number, folder(), unique(), any::<u16>()).prop_map(|(number, folder, unique, copy)| At {
+        number,
         folder,
         unique,
         copy,
@@ -150,8 +152,12 @@ fn body() -> impl Strategy<Value = NewBody> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         folder().prop_map(|name| Op::MakeFolder { name }),
-        (folder(), folder()).prop_map(|(from, to)| Op::RenameFolder { from, to }),
-        folder().prop_map(|name| Op::RemoveFolder { name }),
+        (any::<u32>(), folder(), folder()).prop_map(|(number, from, to)| Op::RenameFolder {
+            number,
+            from,
+            to
+        }),
+        (any::<u32>(), folder()).prop_map(|(number, name)| Op::RemoveFolder { number, name }),
         (at(), any::<bool>(), info(), body()).prop_map(|(at, in_new, info, body)| Op::Create {
             at,
             in_new,

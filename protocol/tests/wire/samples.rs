@@ -68,10 +68,14 @@ pub(crate) fn ops() -> Vec<Op> {
     vec![
         Op::MakeFolder { name: name() },
         Op::RenameFolder {
+            number: 7,
             from: name(),
             to: FolderName::inbox(),
         },
-        Op::RemoveFolder { name: name() },
+        Op::RemoveFolder {
+            number: 7,
+            name: name(),
+        },
         Op::Create {
             at: at(),
             in_new: true,
@@ -81,7 +85,11 @@ pub(crate) fn ops() -> Vec<Op> {
         Op::Update {
             at: at(),
             expect: expect(),
-            to: At { copy: 1, ..at() },
+            to: At {
+                number: None,
+                copy: 1,
+                ..at()
+            },
             in_new: false,
             flags: Flags::from_letters(b"RSa"),
             body: Some(body(Source::Copy(at()))),
@@ -217,6 +225,7 @@ pub(crate) const REFUSALS: [RefusalKind; 4] = [
 
 fn at() -> At {
     At {
+        number: Some(7),
         folder: folder(),
         unique: unique(),
         copy: 0,
