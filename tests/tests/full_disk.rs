@@ -61,6 +61,12 @@ fn added_until_full(command: &str, place: &str) {
     harness::assert_untouched(&before, from, command);
     let again = world.client().pair(command).run();
     said_and_clean(&world, &again);
+    let status = world.client().pair("status").found_beside().run().exits(1);
+    assert!(
+        status.stdout.contains("\"last_sync\":null"),
+        "it never synced to the end: {}",
+        status.stdout
+    );
     assert!(count(to) >= done, "what was done is not undone");
     disk.remount(ENOUGH);
     let run = world.client().sync().run().ok();

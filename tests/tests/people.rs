@@ -228,6 +228,14 @@ fn without_a_terminal_there_is_one_line() {
         !lines[0].contains('\u{1b}') && !lines[0].contains(U1),
         "{lines:?}"
     );
+    world.server().set_flags("INBOX", U1, "FRS");
+    let verbose: Vec<&str> = words.iter().copied().chain(["-v"]).collect();
+    let run = world.client().bare(&verbose).run().ok();
+    assert!(
+        run.stderr.contains(U1) && !run.stderr.contains('\u{1b}'),
+        "one line for each message, without colours: {:?}",
+        run.stderr
+    );
     let quiet: Vec<&str> = words.iter().copied().chain(["-q"]).collect();
     let run = world.client().bare(&quiet).run().ok();
     assert_eq!(

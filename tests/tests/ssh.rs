@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use harness::faults::Held;
+use harness::snapshot::everything;
 use harness::sshd::Login;
 use harness::world::agent_program;
 use harness::{Client, Run, Snapshot, Sshd, World, body, bulky};
@@ -256,6 +257,21 @@ fn persist_keeps_one_connection_for_several_runs() {
         world.assert_same();
     }
     assert_eq!(sshd.logins(), 1, "four runs, one login");
+}
+
+/// A dry run writes nothing, and a control socket is something.
+#[test]
+fn a_dry_run_keeps_no_connection() {
+    let (world, sshd, _) = over_ssh("");
+    account(&world, &sshd, "persist = \"10m\"");
+    let dry = world.client().bare(&["sync", "-n", "home", "--json"]);
+    let run = dry.run().ok();
+    assert!(run.here("new") >= 1, "{}", run.stdout);
+    let left = everything(&world.client().home().join("run"));
+    let files = left.keys().filter(|path| !path.is_dir());
+    assert_eq!(files.count(), 0, "a control socket stays: {left:?}");
+    let _ = by_account(&world, "sync").ok();
+    assert_eq!(sshd.logins(), 2, "there was none to be used");
 }
 
 #[test]
