@@ -236,6 +236,7 @@ impl Applier<'_> {
     }
 
     /// Finds folders whose directory was replaced since the scan, as by renames: what is asked is not meant for that one.
+    /// A rename moves the ctime of what is in it, too, so the next scan reads it.
     fn find_strange(&mut self, ops: &[Op]) {
         let numbers = ops.iter().flat_map(|op| match op {
             Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => vec![*number],
@@ -245,7 +246,7 @@ impl Applier<'_> {
         let named = self.folders.iter().filter(|row| numbers.contains(&row.id));
         let is_strange = |row: &&FolderRow| {
             let identity = self.root.dir_identity(&row.dir);
-            row.ino != 0 && identity.is_ok_and(|identity| identity != (row.ino, row.birth))
+            !row.gone && identity.is_ok_and(|identity| identity != (row.ino, row.birth))
         };
         self.strange = named.filter(is_strange).map(|row| row.id).collect();
     }

@@ -39,10 +39,8 @@ pub(crate) fn compare(
     mut listing: Listing,
 ) -> Result<()> {
     let (is_settled, stamps) = (listing.is_settled, listing.stamps);
-    if (row.cur.ino, row.new.ino) != (stamps.cur.ino, stamps.new.ino)
-        && let Ok(identity) = scanner.root.dir_identity(&row.dir)
-    {
-        // Another directory has the name now; later it is that one which a user renames.
+    if let Ok(identity) = scanner.root.dir_identity(&row.dir) {
+        // Another directory may have the name now; later it is that one which a user renames.
         (row.ino, row.birth) = identity;
     }
     scanner.has_moved |= (row.cur, row.new) != (stamps.cur, stamps.new);

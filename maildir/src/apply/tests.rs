@@ -274,3 +274,29 @@ fn a_folder_of_the_right_name_is_not_any_folder() {
         assert_eq!(matches!(outcome, Outcome::Done { .. }), is_made, "{name}");
     }
 }
+
+/// A directory may be replaced with all that is in it, so that `cur` and `new` are the same: the next scan takes it as it is.
+#[test]
+fn a_directory_made_anew_around_a_folder_is_known_after_the_next_scan() {
+    let mut fixture = Fixture::new();
+    fixture.put(".Old/cur/1.a:2,", OLD);
+    fixture.replica.scan().expect("it scans");
+    fs::create_dir(fixture.path(".Other")).expect("it is made");
+    for part in ["cur", "new", "tmp"] {
+        let (from, to) = (format!(".Old/{part}"), format!(".Other/{part}"));
+        fs::rename(fixture.path(&from), fixture.path(&to)).expect("it is moved");
+    }
+    fs::remove_dir(fixture.path(".Old")).expect("it is empty");
+    fs::rename(fixture.path(".Other"), fixture.path(".Old")).expect("it is renamed");
+    let retire = |fixture: &Fixture| Op::Retire {
+        at: fixture.at("Old", "1.a"),
+        expect: agreed(),
+        reason: Reason::Deleted,
+        consent: Consent::Free,
+    };
+    let op = retire(&fixture);
+    assert_eq!(fixture.apply(op), Outcome::Stale);
+    fixture.replica.scan().expect("it scans");
+    let op = retire(&fixture);
+    assert!(matches!(fixture.apply(op), Outcome::Done { .. }));
+}
