@@ -316,11 +316,7 @@ impl Planner<'_> {
         };
         let is_taken = |side| {
             let seen = self.set.all[index].record.seen(side);
-            let taken = Taken {
-                side,
-                was_there: seen.is_some_and(|seen| seen.place == state.place),
-                place: state.place.clone(),
-            };
+            let taken = Taken::of(side, &state.place, seen);
             seen.is_none_or(|seen| seen.state() != *state) && self.set.taken.contains(&taken)
         };
         !self.set.taken.is_empty() && Side::BOTH.into_iter().any(is_taken)

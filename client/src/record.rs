@@ -53,6 +53,18 @@ pub struct Taken {
     pub was_there: bool,
 }
 
+impl Taken {
+    /// The name of a place, for a message that is seen on a side, or is not.
+    #[must_use]
+    pub fn of(side: Side, place: &Place, seen: Option<&Seen>) -> Taken {
+        Taken {
+            side,
+            place: place.clone(),
+            was_there: seen.is_some_and(|seen| seen.place == *place),
+        }
+    }
+}
+
 /// Where a message is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Place {

@@ -22,7 +22,6 @@ use protocol::{BatchId, Entry, Flags, Info, Op, Outcome, Unique};
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
 use crate::folder_scan::path as path_of;
-use crate::hash::hash_file;
 use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FileRow, FolderRow, Index, now_secs};
@@ -31,7 +30,7 @@ use crate::listing::subdir;
 use crate::notes::{Note, Notes};
 use crate::op::{counted, fates_of, is_trashing};
 use crate::prepare::Ready;
-use crate::root::{Listed, Root, join, split_path};
+use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Taken, Trash};
 
@@ -233,105 +232,6 @@ impl Applier<'_> {
             } => self.retire(number, (at, expect, *consent), trash_name),
             Op::Confirm { at } => self.confirm(at),
         }
-    }
-
-    /// Finds folders whose directory was replaced since the scan, as by renames: what is asked is not meant for that one.
-    /// A rename moves the ctime of what is in it, too, so the next scan reads it.
-    fn find_strange(&mut self, ops: &[Op]) {
-        let numbers = ops.iter().flat_map(|op| match op {
-            Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => vec![*number],
-            other => other.places().filter_map(|at| at.number).collect(),
-        });
-        let numbers: BTreeSet<u32> = numbers.collect();
-        let named = self.folders.iter().filter(|row| numbers.contains(&row.id));
-        let is_strange = |row: &&FolderRow| {
-            let identity = self.root.dir_identity(&row.dir);
-            !row.gone && identity.is_ok_and(|identity| identity != (row.ino, row.birth))
-        };
-        self.strange = named.filter(is_strange).map(|row| row.id).collect();
-    }
-
-    /// The folder of a place, if it is the one that was told, or was made in this run.
-    pub(crate) fn folder_of(&self, at: &At) -> Option<&FolderRow> {
-        match at.number {
-            Some(number) => self.folder(number),
-            None => {
-                let is_it = |row: &&FolderRow| row.name == at.folder && self.made.contains(&row.id);
-                self.folders.iter().filter(|row| !row.gone).find(is_it)
-            }
-        }
-    }
-
-    /// A live folder by its number.
-    pub(crate) fn folder(&self, number: u32) -> Option<&FolderRow> {
-        let is_it =
-            |row: &&FolderRow| row.id == number && !row.gone && !self.strange.contains(&row.id);
-        self.folders.iter().find(is_it)
-    }
-
-    pub(crate) fn row_at(&self, at: &At) -> Result<Option<(FolderRow, FileRow)>> {
-        let Some(folder) = self.folder_of(at) else {
-            return Ok(None);
-        };
-        let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
-        Ok(row.filter(|row| !row.gone).map(|row| (folder.clone(), row)))
-    }
-
-    /// The message at a place, if it is the expected one, in the index and on disk, with no other name.
-    fn expected(&mut self, at: &At, expect: &Expect) -> Step<(FolderRow, FileRow)> {
-        let Some((folder, mut row)) = self.row_at(at)? else {
-            return stale();
-        };
-        let seen = Expect {
-            in_new: row.entry.in_new,
-            flags: row.entry.flags(),
-            digest: row.entry.digest,
-        };
-        if seen != *expect {
-            return stale();
-        }
-        let path = path_of(&folder.dir, &row);
-        row.stamp = match self.root.file_stamp(&path)? {
-            stamp if stamp == row.stamp => stamp,
-            _ => {
-                let hashed = hash_file(self.root, &path)?;
-                if hashed.digest != expect.digest {
-                    return stale();
-                }
-                hashed.stamp
-            }
-        };
-        if self.root.links(&path)? > 1 {
-            self.drop_twins(&folder, &row, &path)?;
-        }
-        Ok((folder, row))
-    }
-
-    /// Removes the other names that a message has in its folder: they would stand for it once this one is gone (C1).
-    fn drop_twins(&mut self, folder: &FolderRow, row: &FileRow, path: &[u8]) -> Step<()> {
-        for in_new in [true, false] {
-            let sub = join(&folder.dir, &[subdir(in_new)]);
-            let names = match self.root.list(&sub) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            for Listed { name, .. } in names {
-                let twin = join(&sub, &[&name]);
-                if protocol::name::split(&name).is_ok_and(|(unique, _)| unique == row.unique)
-                    && twin != path
-                    && self.root.file_stamp(&twin)?.ino == row.stamp.ino
-                {
-                    self.root.unlink(&twin)?;
-                    self.dirty_dirs.insert(sub.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn live_folder(&self, at: &At) -> Step<FolderRow> {
-        let row = self.folder_of(at);
-        row.cloned().ok_or(Stop::Outcome(Outcome::Stale))
     }
 
     fn create(

@@ -21,6 +21,7 @@ mod index;
 pub mod layout;
 mod listing;
 mod lock;
+mod lookup;
 mod marker;
 mod notes;
 mod op;

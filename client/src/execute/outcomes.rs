@@ -57,11 +57,9 @@ impl Executor<'_, '_> {
                 Outcome::Taken => {
                     let step = &self.plan.steps[side as usize][at];
                     let seen = self.session.set.all[step.index].record.seen(side);
-                    self.taken.extend(step.target.as_ref().map(|state| Taken {
-                        side,
-                        was_there: seen.is_some_and(|seen| seen.place == state.place),
-                        place: state.place.clone(),
-                    }));
+                    let target = step.target.as_ref();
+                    let taken = target.map(|state| Taken::of(side, &state.place, seen));
+                    self.taken.extend(taken);
                 }
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
