@@ -187,3 +187,42 @@ fn a_deletion_of_which_only_the_note_is_left_did_not_happen() {
         }
     }
 }
+
+/// A folder that is renamed into a directory goes entry by entry; a kill in between leaves none of its mail behind.
+#[test]
+fn a_folder_renamed_in_pieces_survives_kills_between_them() {
+    for side in [End::Client, End::Agent] {
+        let world = world();
+        world.server().store("B", NEW, "S", &body("moved"));
+        world.server().deliver("B", "3.M.mx", &body("moved, too"));
+        let _ = world.client().sync().run().ok();
+        fs::create_dir_all(tree(&world, side).dir("A").join("tmp")).expect("it is made");
+        tree(&world, other(side)).rename_folder("B", "A");
+        world.save("renamed");
+        let mut hits = 0;
+        for call in ["renameat2", "unlinkat", "fsync", "fdatasync", "pwrite64"] {
+            for nth in 1..=6 {
+                world.load("renamed");
+                let kill = Kill {
+                    end: side,
+                    call,
+                    nth,
+                };
+                let (hit, _) = kill.run(&world, world.client().sync());
+                hits += usize::from(hit);
+                let what = format!("{kill:?}");
+                for _ in 0..2 {
+                    let run = world.client().sync().run();
+                    assert!(matches!(run.code, Some(0 | 3)), "{what}: {run:?}");
+                }
+                settle(&world, &what);
+                for tree in [world.local(), world.server()] {
+                    tree.assert_holds("A", NEW, &body("moved"));
+                    tree.assert_holds("A", "3.M.mx", &body("moved, too"));
+                    assert!(!tree.has_folder("B"), "{what}");
+                }
+            }
+        }
+        assert!(hits > 12, "{hits} kills of {side:?}");
+    }
+}
