@@ -16,7 +16,7 @@ const TAIL_BYTES_MAX: usize = 8 * 1024;
 /// How much of it goes into a sentence.
 const SAID_BYTES_MAX: usize = 400;
 /// How long to wait for the end of a stream whose process has ended; a process in the background may hold it open.
-const END_TIMEOUT: Duration = Duration::from_millis(200);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a process says and then lives on for so long is no last word, so people should see it.
 const HELD_BACK: Duration = Duration::from_millis(500);
 
