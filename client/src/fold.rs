@@ -141,13 +141,19 @@ impl WorkSet {
         self.claimed.contains(place)
     }
 
-    /// Puts a message into a record, on one side.
-    pub fn link(&mut self, index: usize, side: Side, seen: Seen) {
+    /// Puts a message into a record, on one side. Whoever was at its place is there no more: returned, because that side
+    /// has yet to tell where it went.
+    pub fn link(&mut self, index: usize, side: Side, seen: Seen) -> Option<usize> {
         self.unlink(index, side);
+        let displaced = self.at[side as usize].get(&seen.place).copied();
+        if let Some(displaced) = displaced {
+            self.lose(displaced, side);
+        }
         self.at[side as usize].insert(seen.place.clone(), index);
         let work = &mut self.all[index];
         *work.record.seen_mut(side) = Some(seen);
         work.is_dirty = true;
+        displaced
     }
 
     /// Takes a message out of a record, on one side, and returns it.

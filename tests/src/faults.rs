@@ -199,7 +199,7 @@ impl Alive {
     }
 }
 
-/// A run that is stopped after so many bytes from the agent, until it is let go.
+/// A run that is stopped in the middle, until it is let go.
 #[derive(Debug)]
 pub struct Held {
     reached: PathBuf,
@@ -226,6 +226,14 @@ impl Held {
         let wrap = wrap_program();
         let fifos = format!("{} {}", self.reached.display(), self.go.display());
         format!("{} --stop-after {bytes} {fifos} -- {agent}", wrap.display())
+    }
+
+    /// The server command that stops when the client has been told everything and asks for the first thing.
+    #[must_use]
+    pub fn asking(&self, agent: &str) -> String {
+        let wrap = wrap_program();
+        let fifos = format!("{} {}", self.reached.display(), self.go.display());
+        format!("{} --stop-asking {fifos} -- {agent}", wrap.display())
     }
 
     /// Waits until the run stands still.

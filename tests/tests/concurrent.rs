@@ -370,10 +370,10 @@ fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
 }
 
 /// A run that was told everything and has asked for nothing yet.
-fn held_sync(world: &World, client: &Client) -> (Held, harness::process::Running) {
+fn held_asking(world: &World, client: &Client, command: &str) -> (Held, harness::process::Running) {
     let held = Held::new(world, "told");
-    let command = held.command(26, &agent_command(&world.server_state()));
-    let running = client.sync().through(&command).start();
+    let agent = held.asking(&agent_command(&world.server_state()));
+    let running = client.pair(command).through(&agent).start();
     held.wait_until_held();
     (held, running)
 }
@@ -421,7 +421,7 @@ fn a_folder_that_took_the_name_of_another_meanwhile_is_not_taken_for_it() {
             if by_client {
                 exchange(world.nth(1).tree());
             }
-            let (held, running) = held_sync(&world, world.client());
+            let (held, running) = held_asking(&world, world.client(), "sync");
             if by_client {
                 let _ = world.nth(1).sync().run().ok();
             } else {
@@ -454,7 +454,7 @@ fn a_folder_that_got_the_name_of_one_to_be_made_is_not_taken_for_it() {
         let _ = world.nth(1).sync().run().ok();
         world.local().make_folder("A");
         world.local().store("A", "3.M.mx", "S", &body("three"));
-        let (held, running) = held_sync(&world, world.client());
+        let (held, running) = held_asking(&world, world.client(), "sync");
         if by_client {
             world.nth(1).tree().rename_folder("B", "A");
         } else {
@@ -468,6 +468,45 @@ fn a_folder_that_got_the_name_of_one_to_be_made_is_not_taken_for_it() {
         assert_all_settle(&world);
         for unique in ["2.M.mx", "3.M.mx", "4.M.mx"] {
             assert!(world.local().has("A", unique), "{unique}");
+        }
+    }
+}
+
+/// A message takes the name of another that went away on this side; meanwhile that one went away there as well, elsewhere.
+#[test]
+fn a_message_that_took_the_name_of_one_that_went_meanwhile_stays_one() {
+    for command in ["push", "sync"] {
+        for exchanged in [false, true] {
+            println!("-- {command}, names exchanged: {exchanged}");
+            let world = World::with_clients(2);
+            for unique in ["p", "q"] {
+                world.server().store("INBOX", unique, "S", &body(unique));
+            }
+            for folder in ["A", "B"] {
+                world.server().make_folder(folder);
+            }
+            for client in world.clients() {
+                let _ = client.sync().run().ok();
+            }
+            let own = world.local();
+            if exchanged {
+                own.rename("INBOX", "p", "INBOX", "between");
+                own.rename("INBOX", "q", "INBOX", "p");
+                own.rename("INBOX", "between", "INBOX", "q");
+            } else {
+                own.rename("INBOX", "p", "A", "p");
+                own.rename("INBOX", "q", "INBOX", "p");
+            }
+            let (held, running) = held_asking(&world, world.client(), command);
+            world.server().rename("INBOX", "p", "B", "p");
+            let _ = world.nth(1).sync().run().ok();
+            held.release();
+            assert_eq!(running.wait().code, Some(0));
+            assert_all_settle(&world);
+            let all = Snapshot::of(world.server());
+            assert_eq!(all.messages.len(), 2, "{all:?}");
+            let counts: Vec<usize> = all.counts().into_values().collect();
+            assert_eq!(counts, [1, 1]);
         }
     }
 }

@@ -89,7 +89,7 @@ impl Executor<'_, '_> {
                 .seen(side.other())
                 .map(|seen| seen.entry.clone());
             let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
-            set.link(
+            let displaced = set.link(
                 step.index,
                 side,
                 Seen {
@@ -99,6 +99,9 @@ impl Executor<'_, '_> {
                     touched: false,
                 },
             );
+            if let Some(displaced) = displaced {
+                set.store(&self.session.archive, displaced)?;
+            }
         }
         if step.forget {
             set.forget(step.index);

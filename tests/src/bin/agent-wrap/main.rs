@@ -3,7 +3,8 @@
 //! lock as long as the agent lives.
 //!
 //! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--flip-up N | --flip-down N]
-//! [--rate-up N] [--rate-down N] [--stop-after N FIFO_REACHED FIFO_GO] [--flights FILE] -- PROGRAM ARG…`
+//! [--rate-up N] [--rate-down N] [--stop-after N FIFO_REACHED FIFO_GO] [--stop-asking FIFO_REACHED FIFO_GO]
+//! [--flights FILE] -- PROGRAM ARG…`
 
 #![allow(
     clippy::disallowed_methods,
@@ -39,6 +40,8 @@ struct Link {
     flip: Option<u64>,
     /// After so many bytes everything waits: two fifos tell that it does, and when it may go on.
     stop: Option<(u64, String, String)>,
+    /// The same, once the first bytes have come and before they go on.
+    stop_first: Option<(String, String)>,
     /// How many bytes go through in a second.
     rate: Option<u64>,
 }
@@ -104,6 +107,10 @@ fn parse() -> Wishes {
                     words.next().expect("a fifo"),
                 ));
             }
+            "--stop-asking" => {
+                let fifos = (words.next(), words.next());
+                wishes.up.stop_first = fifos.0.zip(fifos.1);
+            }
             "--flights" => wishes.flights = words.next(),
             "--" => break,
             other => panic!("unknown word {other:?}"),
@@ -137,6 +144,7 @@ impl Link {
         self.bytes_max.is_none()
             && self.flip.is_none()
             && self.stop.is_none()
+            && self.stop_first.is_none()
             && self.rate.is_none()
     }
 
@@ -165,6 +173,9 @@ impl Link {
                 continue;
             }
             let count = from.read(&mut buffer[..room]).unwrap_or(0);
+            if let Some((reached, go)) = self.stop_first.take_if(|_| count > 0) {
+                rendezvous(&reached, &go);
+            }
             self.spoil(done, &mut buffer[..count]);
             if count == 0
                 || to
