@@ -431,7 +431,8 @@ impl Applier<'_> {
             Some(number) => row.id == number,
             None => row.name == at.folder,
         };
-        let Some(folder) = self.folders.iter().find(is_it) else {
+        let folders = self.folders.iter().filter(is_it);
+        let Some(folder) = folders.max_by_key(|row| !row.gone) else {
             return stale();
         };
         let Some(mut row) = self

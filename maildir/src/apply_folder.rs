@@ -138,11 +138,6 @@ impl Applier<'_> {
         self.dirty_dirs.insert(parent(&old_dir));
         self.dirty_dirs.insert(parent(&new_dir));
         let seq = self.index.next_number()?;
-        let gone = self
-            .folders
-            .iter()
-            .position(|row| row.gone && row.name == *to);
-        gone.map(|at| self.folders.swap_remove(at));
         let (ino, birth) = self.root.dir_identity(&new_dir)?;
         let Some(row) = self.folders.iter_mut().find(|row| row.id == number) else {
             return stale();

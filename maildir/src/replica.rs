@@ -449,7 +449,8 @@ impl Replica {
             .index
             .folders()?
             .into_iter()
-            .find(|row| row.name == at.folder);
+            .filter(|row| row.name == at.folder)
+            .max_by_key(|row| !row.gone);
         let Some(folder) = folder else {
             return Ok(None);
         };

@@ -330,8 +330,6 @@ impl<'a> Scanner<'a> {
                 && was_moved()
         });
         let seq = self.index.next_number()?;
-        self.folders
-            .retain(|row| !(row.gone && row.name == *name && old.is_some()));
         let at = old.map_or_else(
             || self.folders.iter().position(|row| row.name == *name),
             |_| {

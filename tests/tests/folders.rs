@@ -598,3 +598,44 @@ fn a_folder_is_renamed_to_the_name_of_a_directory_that_is_no_folder() {
         }
     }
 }
+
+/// A client that was away hears of every folder that went, whatever got its name since.
+#[test]
+fn a_removed_folder_whose_name_was_used_again_is_removed_at_a_client_that_was_away() {
+    let world = World::with_clients(2);
+    for folder in ["A", "D"] {
+        world.server().store(folder, U1, "S", &body(folder));
+    }
+    for client in world.clients() {
+        let _ = client.sync().run().ok();
+    }
+    let sync = |number: usize| {
+        let run = world.nth(number).sync().arg("--max-delete=100%");
+        run.run().ok()
+    };
+    world.server().rename_folder("A", "C");
+    let _ = sync(0);
+    world.server().remove_folder("C");
+    let _ = sync(0);
+    world.server().rename_folder("D", "C");
+    for _ in 0..2 {
+        let _ = sync(0);
+        let _ = sync(1);
+    }
+    for (number, client) in world.clients().iter().enumerate() {
+        harness::assert_same(world.server(), client.tree());
+        assert!(!client.tree().has_folder("A"), "client {number}");
+        client.tree().assert_holds("C", U1, &body("D"));
+        let _ = sync(number).idle();
+    }
+    // And again, with the name of one that is gone twice.
+    world.server().remove_folder("C");
+    world.server().store("C", U2, "S", &body("new"));
+    for number in [0, 1, 0, 1] {
+        let _ = sync(number);
+    }
+    for client in world.clients() {
+        harness::assert_same(world.server(), client.tree());
+        client.tree().assert_holds("C", U2, &body("new"));
+    }
+}
