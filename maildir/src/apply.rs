@@ -313,6 +313,15 @@ impl Applier<'_> {
         }
         let info = info_after(&row, in_new, flags);
         let from = path_of(&folder.dir, &row);
+        // Beside a hard link under its unique name it would count as one message with that one (C1).
+        if !same_place
+            && self.root.links(&from)? > 1
+            && !self
+                .twins(&target_folder, &to.unique, row.stamp.ino)?
+                .is_empty()
+        {
+            return taken();
+        }
         let path = target(&target_folder, &to.unique, &info, in_new)?;
         if from != path {
             self.rename_making(&from, &path, &target_folder, in_new)?;
@@ -464,7 +473,11 @@ pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileSta
 pub(crate) fn info_after(row: &FileRow, in_new: bool, flags: Flags) -> Info {
     let info = row.entry.info.with_flags(flags);
     if row.entry.in_new && !in_new && info == Info::default() {
-        return Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+        // Readers of `cur` expect an info where there is room for one; `new` has none.
+        let usual = Info::of(flags);
+        if protocol::name::join(&row.unique, &usual).is_ok() {
+            return usual;
+        }
     }
     info
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use protocol::message::{At, Expect};
-use protocol::{Op, Outcome};
+use protocol::{Op, Outcome, Unique};
 
 use crate::apply::{Applier, Step, Stop, stale};
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
 use crate::index::{FileRow, FolderRow};
 use crate::listing::subdir;
-use crate::root::{Listed, join};
+use crate::root::{Listed, join, split_path};
 
 impl Applier<'_> {
     /// Finds folders whose directory was replaced since the scan, as by renames: what is asked is not meant for that one.
@@ -92,6 +92,23 @@ impl Applier<'_> {
 
     /// Removes the other names that a message has in its folder: they would stand for it once this one is gone (C1).
     fn drop_twins(&mut self, folder: &FolderRow, row: &FileRow, path: &[u8]) -> Step<()> {
+        for twin in self.twins(folder, &row.unique, row.stamp.ino)? {
+            if twin != path {
+                self.root.unlink(&twin)?;
+                self.dirty_dirs.insert(split_path(&twin).0.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of a file in a folder that count as one message: those of one unique name.
+    pub(crate) fn twins(
+        &self,
+        folder: &FolderRow,
+        unique: &Unique,
+        ino: u64,
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let mut twins = Vec::new();
         for in_new in [true, false] {
             let sub = join(&folder.dir, &[subdir(in_new)]);
             let names = match self.root.list(&sub) {
@@ -99,17 +116,15 @@ impl Applier<'_> {
                 other => other?,
             };
             for Listed { name, .. } in names {
-                let twin = join(&sub, &[&name]);
-                if protocol::name::split(&name).is_ok_and(|(unique, _)| unique == row.unique)
-                    && twin != path
-                    && self.root.file_stamp(&twin)?.ino == row.stamp.ino
+                let path = join(&sub, &[&name]);
+                if protocol::name::split(&name).is_ok_and(|(found, _)| found == *unique)
+                    && self.root.file_stamp(&path)?.ino == ino
                 {
-                    self.root.unlink(&twin)?;
-                    self.dirty_dirs.insert(sub.clone());
+                    twins.push(path);
                 }
             }
         }
-        Ok(())
+        Ok(twins)
     }
 
     pub(crate) fn live_folder(&self, at: &At) -> Step<FolderRow> {

@@ -345,6 +345,78 @@ fn modification_times_travel() {
     }
 }
 
+/// C1: two hard links that are two messages do not become one by getting one unique name.
+#[test]
+fn hard_links_that_are_two_messages_stay_two() {
+    println!("-- a link is paired with a message of the other's name");
+    let world = World::with_clients(2);
+    let put = |flags: &str| {
+        let name = format!("{U1}:2,{flags}");
+        world
+            .server()
+            .put("INBOX", "cur", name.as_bytes(), &body("alike"));
+    };
+    let sync = |number: usize| world.nth(number).sync().run().ok();
+    world.server().make_folder("A");
+    put("S");
+    for number in [0, 1] {
+        let _ = sync(number);
+    }
+    put("F");
+    world.local().link("INBOX", U1, "INBOX", "copy");
+    for number in [0, 0, 1, 1, 0, 1] {
+        let _ = sync(number);
+    }
+    for (number, client) in world.clients().iter().enumerate() {
+        let _ = sync(number).idle();
+        harness::assert_same(world.server(), client.tree());
+        assert_eq!(Snapshot::of(client.tree()).messages.len(), 2);
+    }
+    println!("-- a link is moved beside the other");
+    let world = World::with_clients(2);
+    let sync = |number: usize| world.nth(number).sync().run().ok();
+    world.server().make_folder("A");
+    world.server().store("INBOX", U1, "S", &body("linked"));
+    let _ = sync(0);
+    world.local().link("INBOX", U1, "A", U1);
+    world.local().set_flags("A", U1, "F");
+    for number in [0, 1, 0] {
+        let _ = sync(number);
+    }
+    let other = world.nth(1).tree();
+    let moved = other.dir("INBOX").join(format!("cur/{U1}:2,F"));
+    fs::rename(other.path("A", U1), moved).expect("it is there");
+    for number in [1, 0, 0, 1, 1, 0] {
+        let _ = sync(number);
+    }
+    for (number, client) in world.clients().iter().enumerate() {
+        let _ = sync(number).idle();
+        harness::assert_same(world.server(), client.tree());
+        assert_eq!(Snapshot::of(client.tree()).messages.len(), 2);
+    }
+}
+
+/// A name that has no room for `:2,` is read without it.
+#[test]
+fn a_name_without_room_for_an_info_is_read_all_the_same() {
+    for length in [252, 253, 255] {
+        let world = World::new();
+        let unique = "z".repeat(length);
+        world.server().deliver("INBOX", &unique, &body("long"));
+        let _ = world.client().sync().run().ok();
+        let read = world.local().path("INBOX", &unique);
+        let cur = world.local().dir("INBOX").join("cur").join(&unique);
+        fs::rename(read, cur).expect("it is there");
+        let _ = world.client().sync().run().ok();
+        let run = world.client().sync().run().ok().idle();
+        assert_eq!(run.pending(), 0, "{length}");
+        for tree in [world.local(), world.server()] {
+            let path = tree.path("INBOX", &unique);
+            assert!(path.parent().is_some_and(|dir| dir.ends_with("cur")));
+        }
+    }
+}
+
 /// C1: two messages of one unique name in one folder that come to want each other's file names, or one and the same.
 #[test]
 fn messages_of_one_unique_name_may_come_to_the_same_flags() {
