@@ -311,7 +311,7 @@ impl Applier<'_> {
         if !same_place && self.row_at(to)?.is_some() {
             return taken();
         }
-        let info = info_after(&row, in_new, flags);
+        let info = info_after(&row, &to.unique, in_new, flags);
         let from = path_of(&folder.dir, &row);
         // Beside a hard link under its unique name it would count as one message with that one (C1).
         if !same_place
@@ -469,15 +469,16 @@ pub(crate) fn entry_of(in_new: bool, info: Info, body: &NewBody, stamp: &FileSta
     }
 }
 
-/// The info that a message gets with new flags.
-pub(crate) fn info_after(row: &FileRow, in_new: bool, flags: Flags) -> Info {
-    let info = row.entry.info.with_flags(flags);
+/// The info that a message gets with new flags and perhaps another unique name.
+pub(crate) fn info_after(row: &FileRow, unique: &Unique, in_new: bool, flags: Flags) -> Info {
+    let mut info = row.entry.info.with_flags(flags);
     if row.entry.in_new && !in_new && info == Info::default() {
-        // Readers of `cur` expect an info where there is room for one; `new` has none.
-        let usual = Info::of(flags);
-        if protocol::name::join(&row.unique, &usual).is_ok() {
-            return usual;
-        }
+        info = Info::of(flags); // Readers of `cur` expect an info; `new` has none.
+    }
+    // One that says nothing is left out where there is no room for it.
+    let is_too_long = protocol::name::join(unique, &info).is_err();
+    if is_too_long && info == Info::of(Flags::default()) {
+        info = Info::default();
     }
     info
 }

@@ -194,7 +194,7 @@ impl Applier<'_> {
         let target_folder = self.folder_of(to);
         if let (Some((folder, row)), Some(target_folder)) = (self.row_at(at)?, target_folder) {
             from = path_of(&folder.dir, &row);
-            let info = info_after(&row, *in_new, *flags);
+            let info = info_after(&row, &to.unique, *in_new, *flags);
             target_path = target(target_folder, &to.unique, &info, *in_new).unwrap_or_default();
             stamp = self.root.file_stamp(&from).ok();
         }

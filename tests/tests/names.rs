@@ -414,6 +414,20 @@ fn a_name_without_room_for_an_info_is_read_all_the_same() {
             let path = tree.path("INBOX", &unique);
             assert!(path.parent().is_some_and(|dir| dir.ends_with("cur")));
         }
+        world.server().store("INBOX", U1, "", &body("short"));
+        let _ = world.client().sync().run().ok();
+        world.server().rename("INBOX", U1, "INBOX", "between");
+        let long = world.server().path("INBOX", &unique);
+        fs::rename(&long, long.with_file_name(U1)).expect("it is there");
+        let short = world.server().path("INBOX", "between");
+        fs::rename(&short, &long).expect("it is there");
+        let _ = world.client().sync().run().ok();
+        let run = world.client().sync().run().ok().idle();
+        assert_eq!(run.pending(), 0, "{length}");
+        for tree in [world.local(), world.server()] {
+            tree.assert_holds("INBOX", U1, &body("long"));
+            tree.assert_holds("INBOX", &unique, &body("short"));
+        }
     }
 }
 
