@@ -1,24 +1,40 @@
 //! Finding out who is who: moves within a side, and messages that both sides hold without having agreed on them.
 //!
 //! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
-//! and three copies stay three (C2).
+//! and three copies stay three (C2). Of several in one place those with the same flags belong together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::{Digest, Unique};
+use protocol::{Digest, Flags, Unique};
 
 use crate::fold::WorkSet;
 use crate::record::{Base, Place, Seen, Side};
 
-/// One candidate: where it is or was, and its index.
-type Candidate = (Place, usize);
+/// One candidate: where it is or was, whether in `new`, with which flags, and its index.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    place: Place,
+    shown: Option<(bool, Flags)>,
+    index: usize,
+}
+
+impl Candidate {
+    fn of(seen: &Seen, index: usize) -> Candidate {
+        Candidate {
+            place: seen.place.clone(),
+            shown: Some((seen.entry.in_new, seen.entry.flags())),
+            index,
+        }
+    }
+}
 
 /// A rule by which two candidates of the same bytes pair off.
-type Rule = fn(&Place, &Place) -> bool;
+type Rule = fn(&Candidate, &Candidate) -> bool;
 
-const SAME_PLACE: Rule = |a, b| a.folder == b.folder && a.unique == b.unique;
-const SAME_UNIQUE: Rule = |a, b| a.unique == b.unique;
-const SAME_FOLDER: Rule = |a, b| a.folder == b.folder;
+const ALIKE: Rule = |a, b| SAME_PLACE(a, b) && a.shown == b.shown;
+const SAME_PLACE: Rule = |a, b| SAME_FOLDER(a, b) && SAME_UNIQUE(a, b);
+const SAME_UNIQUE: Rule = |a, b| a.place.unique == b.place.unique;
+const SAME_FOLDER: Rule = |a, b| a.place.folder == b.place.folder;
 const ANY: Rule = |_, _| true;
 
 /// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
@@ -29,25 +45,33 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
             continue;
         };
         let last = work.lost[side as usize].as_ref();
-        let place = last.map(|seen| &seen.place).or(base.place.as_ref());
-        if let Some(place) = place {
-            let digest = last.map_or(base.digest, |seen| seen.entry.digest);
-            lost.entry(digest).or_default().push((place.clone(), index));
-        }
+        let digest = last.map_or(base.digest, |seen| seen.entry.digest);
+        let candidate = match (last, &base.place) {
+            (Some(seen), _) => Candidate::of(seen, index),
+            (None, Some(place)) => Candidate {
+                place: place.clone(),
+                shown: None,
+                index,
+            },
+            (None, None) => continue,
+        };
+        lost.entry(digest).or_default().push(candidate);
     }
     let mut fresh: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, seen) in set.loose[side as usize].iter().enumerate() {
         if lost.contains_key(&seen.entry.digest) {
-            fresh
-                .entry(seen.entry.digest)
-                .or_default()
-                .push((seen.place.clone(), index));
+            let candidates = fresh.entry(seen.entry.digest).or_default();
+            candidates.push(Candidate::of(seen, index));
         }
     }
     let mut taken = Vec::new();
     for (digest, fresh) in fresh {
         let lost = lost.remove(&digest).unwrap_or_default();
-        for (old, new) in pair_off(lost, fresh, &[SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY]) {
+        for (old, new) in pair_off(
+            lost,
+            fresh,
+            &[ALIKE, SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY],
+        ) {
             let mut seen = set.loose[side as usize][new].clone();
             let was = set.all[old].lost[side as usize].take();
             // Back at its old place it still was away in between, which counts like a move.
@@ -162,10 +186,8 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
                 work.record.seen(side),
                 work.record.seen(side.other()),
             ) {
-                found
-                    .entry(seen.entry.digest)
-                    .or_default()
-                    .push((seen.place.clone(), index));
+                let candidates = found.entry(seen.entry.digest).or_default();
+                candidates.push(Candidate::of(seen, index));
             }
         }
         found
@@ -178,7 +200,8 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     let mut count = 0;
     for (digest, here) in here {
         let there = there.remove(&digest).unwrap_or_default();
-        for (local, remote) in pair_off(here, there, &[SAME_PLACE, SAME_FOLDER, SAME_UNIQUE]) {
+        for (local, remote) in pair_off(here, there, &[ALIKE, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE])
+        {
             let Some(theirs) = set.unlink(remote, Side::Remote) else {
                 continue;
             };
@@ -203,14 +226,11 @@ fn pair_off(
     other.sort();
     let mut pairs = Vec::new();
     for rule in rules {
-        one.retain(|(place, index)| {
-            let Some(at) = other
-                .iter()
-                .position(|(candidate, _)| rule(place, candidate))
-            else {
+        one.retain(|candidate| {
+            let Some(at) = other.iter().position(|other| rule(candidate, other)) else {
                 return true;
             };
-            pairs.push((*index, other.remove(at).1));
+            pairs.push((candidate.index, other.remove(at).index));
             false
         });
     }

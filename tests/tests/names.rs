@@ -431,6 +431,29 @@ fn a_name_without_room_for_an_info_is_read_all_the_same() {
     }
 }
 
+/// C1: the same bytes twice under one unique name, and nothing is remembered of them: those with the same flags are one.
+#[test]
+fn copies_of_one_unique_name_keep_their_own_flags_when_state_is_lost() {
+    for flags in [["T", "S"], ["S", "F"]] {
+        let world = World::new();
+        for flags in flags {
+            let name = format!("{U1}:2,{flags}");
+            let server = world.server();
+            server.put("INBOX", "cur", name.as_bytes(), &body("alike"));
+            let _ = world.client().sync().run().ok();
+        }
+        harness::world::remove_dir(&world.client().state());
+        let run = world.client().sync().run().ok();
+        assert_eq!(run.conflicts(), 0, "{}", run.stdout);
+        world.assert_same();
+        for flags in flags {
+            let name = format!("cur/{U1}:2,{flags}");
+            assert!(world.server().dir("INBOX").join(&name).exists(), "{name}");
+        }
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
 /// C1: two messages of one unique name in one folder that come to want each other's file names, or one and the same.
 #[test]
 fn messages_of_one_unique_name_may_come_to_the_same_flags() {
