@@ -77,7 +77,7 @@ pub struct Replica {
     /// Writes bodies into `tmp`, from the first one on.
     inbox: Option<Inbox>,
     has_applied: bool,
-    /// Folder names that are not what whoever asks must think they are.
+    /// The folders that were made in this run: whoever asked for them does not know their numbers yet.
     made: BTreeSet<u32>,
 }
 

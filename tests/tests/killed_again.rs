@@ -44,6 +44,29 @@ fn kill_at_rename(world: &World, side: End) {
     assert!(hit, "nobody was killed: does strace work here?");
 }
 
+/// Syncs a saved world with a kill at each of the first so many calls of each kind, and says after each what it was;
+/// returns how many runs were hit.
+fn kill_everywhere(
+    world: &World,
+    saved: &str,
+    end: End,
+    calls: &[&'static str],
+    most: usize,
+    after: impl Fn(&str),
+) -> usize {
+    let mut hits = 0;
+    for &call in calls {
+        for nth in 1..=most {
+            world.load(saved);
+            let kill = Kill { end, call, nth };
+            let (hit, _) = kill.run(world, world.client().sync());
+            hits += usize::from(hit);
+            after(&format!("{kill:?}"));
+        }
+    }
+    hits
+}
+
 fn settle(world: &World, what: &str) {
     for _ in 0..2 {
         let _ = world.client().sync().run().ok();
@@ -61,32 +84,21 @@ fn new_mail_survives_a_second_kill() {
         tree(&world, other(side)).store("INBOX", NEW, "", &body("new"));
         kill_at_rename(&world, side);
         world.save("killed");
-        let mut hits = 0;
-        for call in [
+        let calls = [
             "fdatasync",
             "fsync",
             "unlinkat",
             "unlink",
             "pwrite64",
             "ftruncate",
-        ] {
-            for nth in 1..=8 {
-                world.load("killed");
-                let kill = Kill {
-                    end: side,
-                    call,
-                    nth,
-                };
-                let (hit, _) = kill.run(&world, world.client().sync());
-                hits += usize::from(hit);
-                let what = format!("{kill:?}");
-                settle(&world, &what);
-                assert!(
-                    world.server().has("INBOX", NEW),
-                    "{what}: the new message is gone"
-                );
-            }
-        }
+        ];
+        let hits = kill_everywhere(&world, "killed", side, &calls, 8, |what| {
+            settle(&world, what);
+            assert!(
+                world.server().has("INBOX", NEW),
+                "{what}: the new message is gone"
+            );
+        });
         assert!(hits > 8, "{hits} second kills of {side:?}");
     }
 }
@@ -199,30 +211,19 @@ fn a_folder_renamed_in_pieces_survives_kills_between_them() {
         fs::create_dir_all(tree(&world, side).dir("A").join("tmp")).expect("it is made");
         tree(&world, other(side)).rename_folder("B", "A");
         world.save("renamed");
-        let mut hits = 0;
-        for call in ["renameat2", "unlinkat", "fsync", "fdatasync", "pwrite64"] {
-            for nth in 1..=6 {
-                world.load("renamed");
-                let kill = Kill {
-                    end: side,
-                    call,
-                    nth,
-                };
-                let (hit, _) = kill.run(&world, world.client().sync());
-                hits += usize::from(hit);
-                let what = format!("{kill:?}");
-                for _ in 0..2 {
-                    let run = world.client().sync().run();
-                    assert!(matches!(run.code, Some(0 | 3)), "{what}: {run:?}");
-                }
-                settle(&world, &what);
-                for tree in [world.local(), world.server()] {
-                    tree.assert_holds("A", NEW, &body("moved"));
-                    tree.assert_holds("A", "3.M.mx", &body("moved, too"));
-                    assert!(!tree.has_folder("B"), "{what}");
-                }
+        let calls = ["renameat2", "unlinkat", "fsync", "fdatasync", "pwrite64"];
+        let hits = kill_everywhere(&world, "renamed", side, &calls, 6, |what| {
+            for _ in 0..2 {
+                let run = world.client().sync().run();
+                assert!(matches!(run.code, Some(0 | 3)), "{what}: {run:?}");
             }
-        }
+            settle(&world, what);
+            for tree in [world.local(), world.server()] {
+                tree.assert_holds("A", NEW, &body("moved"));
+                tree.assert_holds("A", "3.M.mx", &body("moved, too"));
+                assert!(!tree.has_folder("B"), "{what}");
+            }
+        });
         assert!(hits > 12, "{hits} kills of {side:?}");
     }
 }
