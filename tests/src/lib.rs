@@ -9,6 +9,7 @@
     reason = "the suite plays mail readers, and they write files"
 )]
 
+pub mod dovecot;
 pub mod faults;
 pub mod mail;
 pub mod mount;
@@ -20,6 +21,7 @@ pub mod sshd;
 pub mod tree;
 pub mod world;
 
+pub use dovecot::Dovecot;
 pub use faults::{Cut, Kill};
 pub use mail::{body, bulky, digest_hex, fresh_name};
 pub use mount::Mount;
