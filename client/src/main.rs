@@ -55,7 +55,7 @@ fn trace(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MAILDIR_SYNC_LOG")
         .unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| report::LogLine)
         .with_env_filter(filter)
         .with_ansi(false)
         .with_target(false)

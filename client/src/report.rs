@@ -175,7 +175,7 @@ impl Reporter {
             self.print_err(account, Weight::Note, &text::plan_line(plan));
         }
         if self.json {
-            self.print_out(&text::summary_json(summary).to_string())?;
+            self.print_out(&text::json_line(&text::summary_json(summary)))?;
         } else if !self.quiet && (summary.error.is_none() || text::has_figures(summary)) {
             self.print_out(&text::summary_line(summary, self.colored.0))?;
         }
@@ -224,7 +224,7 @@ impl Reporter {
     /// When stdout takes no more.
     pub fn json(&self, value: &serde_json::Value) -> io::Result<()> {
         if self.json {
-            self.print_out(&value.to_string())?;
+            self.print_out(&text::json_line(value))?;
         }
         Ok(())
     }
@@ -285,14 +285,29 @@ pub fn unprinted(error: &io::Error) {
     put(&mut io::stderr().lock(), &line);
 }
 
-/// Passes on what ssh or the agent said on its stderr, escaped line by line.
+/// Passes on what ssh or the agent said on its stderr, escaped line by line, and marked: no line of it is ours.
 pub fn relay(said: &[u8]) {
     for line in said
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
     {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        put(&mut io::stderr().lock(), &escape(line));
+        put(&mut io::stderr().lock(), &format!("> {}", escape(line)));
+    }
+}
+
+/// Writes each event of the log as one line; names and texts of the other end may stand in it.
+pub struct LogLine;
+
+impl Write for LogLine {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = event.strip_suffix(b"\n").unwrap_or(event);
+        put(&mut io::stderr().lock(), &escape(text));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-/// Shows bytes for people: UTF-8 as it is, control characters and invalid bytes as `\xNN`.
+/// Shows bytes for people as one line: UTF-8 as it is, what moves the cursor or reorders the line, and invalid bytes, as
+/// `\xNN`. What was escaped stays as it is when it is escaped again.
 ///
 /// Source: rsync's CWE-117, where a file name wrote its own log lines.
 #[must_use]
@@ -13,7 +14,7 @@ pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {
-            if char.is_control() || is_bidi_control(char) {
+            if is_control(char) {
                 let mut utf8 = [0; 4];
                 for byte in char.encode_utf8(&mut utf8).bytes() {
                     let _ = write!(text, "\\x{byte:02x}");
@@ -29,9 +30,22 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// Right-to-left overrides reorder what a terminal shows, so they count as control characters.
-fn is_bidi_control(char: char) -> bool {
-    matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// C0, DEL and C1; the separators that some terminals take for a new line; and what reorders a line of text.
+fn is_control(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Reads text that people will see: whatever the other end sends becomes one line that does nothing to a terminal.
+///
+/// # Errors
+/// When it is no text.
+pub fn escaped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text: String = serde::Deserialize::deserialize(deserializer)?;
+    Ok(escape(text.as_bytes()))
 }
 
 /// Writes bytes as lower-case hexadecimal.
@@ -121,6 +135,12 @@ mod tests {
     fn control_characters_and_invalid_bytes_are_escaped() {
         assert_eq!(escape(b"plain \xc3\xa9"), "plain \u{e9}");
         assert_eq!(escape(b"a\nb\x1b[31m\xff"), "a\\x0ab\\x1b[31m\\xff");
+        let controls = "\0\u{1f}\u{7f}\u{80}\u{9b}\u{9f}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}";
+        for char in controls.chars() {
+            let shown = escape(char.to_string().as_bytes());
+            assert!(shown.starts_with("\\x"), "{char:?}: {shown}");
+            assert_eq!(escape(shown.as_bytes()), shown, "once is enough");
+        }
         assert_eq!(escape("\u{202e}".as_bytes()), "\\xe2\\x80\\xae");
     }
 

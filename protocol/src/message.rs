@@ -19,6 +19,7 @@ pub struct Hello {
     /// The Maildir that is wanted, as bytes of a path on the server; empty leaves it to the agent's `--root`.
     pub path: PathBytes,
     /// Who asks, for the trash's log.
+    #[serde(deserialize_with = "crate::bytes::escaped")]
     pub client: String,
     /// The replica that the client synced with under this address, if any.
     pub expect: Option<ReplicaId>,
@@ -87,6 +88,7 @@ pub struct Welcome {
     /// The features that both know.
     pub features: u64,
     /// The agent's own version, for people.
+    #[serde(deserialize_with = "crate::bytes::escaped")]
     pub agent: String,
     /// What the client may do.
     pub rights: Rights,
@@ -132,8 +134,10 @@ pub struct Listed {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Problem {
     /// The file or folder, for people (escaped).
+    #[serde(deserialize_with = "crate::bytes::escaped")]
     pub path: String,
     /// What is the matter with it.
+    #[serde(deserialize_with = "crate::bytes::escaped")]
     pub why: String,
 }
 
@@ -343,11 +347,13 @@ pub enum Outcome {
     /// It could not be done; the rest goes on.
     Failed {
         /// What is the matter, for people.
+        #[serde(deserialize_with = "crate::bytes::escaped")]
         why: String,
     },
     /// The disk or quota is full or the file system read-only; nothing more should be added.
     Full {
         /// The system's error, for people.
+        #[serde(deserialize_with = "crate::bytes::escaped")]
         why: String,
     },
     /// The folder was made, and has this number in the replica's journal.
@@ -437,6 +443,7 @@ pub enum Response {
     /// Instead of a body: it is not to be had now; `why` is empty where the message has just vanished.
     NoBody {
         /// What is the matter, for people.
+        #[serde(deserialize_with = "crate::bytes::escaped")]
         why: String,
     },
     /// The answer to [`Request::Prefixes`]; `None` where the message is not as described.
@@ -463,6 +470,7 @@ pub struct Refusal {
     /// What the client should make of it.
     pub kind: RefusalKind,
     /// One sentence for people: the thing and the remedy.
+    #[serde(deserialize_with = "crate::bytes::escaped")]
     pub why: String,
 }
 

@@ -68,6 +68,12 @@ pub fn wrap_program() -> PathBuf {
     program("agent-wrap")
 }
 
+/// The suite's own agent that means no good.
+#[must_use]
+pub fn lying_program() -> PathBuf {
+    program("agent-lies")
+}
+
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it lies");
     let deps = test.parent().expect("a test lies in a directory");

@@ -1,6 +1,7 @@
 //! How things are put into words and figures. Pure, so that every sentence can be tested as it stands.
 
 use protocol::bytes::escape;
+use serde_json::Value;
 
 use super::{PlannedAction, Skipped, Summary, Tally, Weight};
 
@@ -128,6 +129,28 @@ pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
         object["error"] = error.as_str().into();
     }
     object
+}
+
+/// A value for scripts on one line. JSON escapes C0 alone, and what reads it may print it as it is.
+pub(super) fn json_line(value: &Value) -> String {
+    fn clean(value: &Value) -> Value {
+        match value {
+            Value::String(text) => {
+                let lines: Vec<String> = text
+                    .split('\n')
+                    .map(|line| escape(line.as_bytes()))
+                    .collect();
+                Value::String(lines.join("\n"))
+            }
+            Value::Array(list) => list.iter().map(clean).collect(),
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| (key.clone(), clean(value)))
+                .collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        }
+    }
+    clean(value).to_string()
 }
 
 /// A line for people on stderr.
@@ -345,6 +368,15 @@ mod tests {
             message_line(None, Weight::Note, "Hm", true),
             "maildir-sync: Hm"
         );
+    }
+
+    #[test]
+    fn what_a_script_prints_cannot_move_the_cursor_either() {
+        let value =
+            serde_json::json!({ "list": [{ "why": "a\u{9b}2J\u{202e}\u{2028}\nb" }], "count": 1 });
+        let line =
+            r#"{"count":1,"list":[{"why":"a\\xc2\\x9b2J\\xe2\\x80\\xae\\xe2\\x80\\xa8\nb"}]}"#;
+        assert_eq!(json_line(&value), line);
     }
 
     #[test]
