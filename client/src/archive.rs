@@ -19,7 +19,7 @@ use crate::record::{Fid, Place, Record, Side, State};
 
 mod agreed;
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long a second run waits for the first before it gives up (exit 75).
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// A number that no journal reaches: the side's own number is not known any more.
@@ -126,7 +126,9 @@ pub struct Folder {
 pub struct Archive {
     db: Connection,
     path: PathBuf,
-    _lock: Option<Lock>,
+    /// Where one of an older format was put.
+    pub set_aside: Option<PathBuf>,
+    lock: Option<Lock>,
 }
 
 impl Archive {
@@ -158,7 +160,8 @@ impl Archive {
             return Archive {
                 db,
                 path,
-                _lock: None,
+                set_aside: None,
+                lock: None,
             }
             .ready();
         }
@@ -173,7 +176,8 @@ impl Archive {
         Archive {
             db,
             path,
-            _lock: Some(lock),
+            set_aside: None,
+            lock: Some(lock),
         }
         .ready()
     }
@@ -198,6 +202,7 @@ impl Archive {
             0 => self.batch(&format!(
                 "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             ))?,
+            older if (1..SCHEMA_VERSION).contains(&older) => return self.renew(older),
             other => {
                 let why =
                     format!("its format {other} is newer than this version's {SCHEMA_VERSION}");
@@ -208,6 +213,24 @@ impl Archive {
             }
         }
         Ok(self)
+    }
+
+    /// Begins anew, because what is there has an older format: it stays beside, and the pair is adopted.
+    fn renew(mut self, format: i64) -> Result<Archive> {
+        let aside = self.path.with_extension(format!("format-{format}"));
+        let db = if self.lock.is_some() {
+            std::fs::rename(&self.path, &aside).map_err(|source| maildir::Error::Io {
+                what: "set aside",
+                path: self.path.clone(),
+                source,
+            })?;
+            Connection::open(&self.path)
+        } else {
+            Connection::open_in_memory()
+        };
+        self.db = self.wrap(db)?;
+        self.set_aside = Some(aside);
+        self.ready()
     }
 
     fn wrap<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
@@ -476,6 +499,27 @@ fn fid(id: i64) -> Fid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_of_an_older_format_is_set_aside() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
+        let open = |dry_run| Archive::open(dir.path(), local, remote, dry_run).expect("it opens");
+        let archive = open(false);
+        archive.set("last_sync", &7_u64).expect("it is written");
+        archive
+            .batch("PRAGMA user_version = 1")
+            .expect("it is written");
+        drop(archive);
+        let known = |archive: &Archive| archive.get::<u64>("last_sync").expect("it can be asked");
+        for dry_run in [true, false] {
+            let archive = open(dry_run);
+            assert_eq!(known(&archive), None);
+            let aside = archive.set_aside.as_ref().expect("it was set aside");
+            assert_eq!(aside.exists(), !dry_run);
+        }
+        assert_eq!(open(false).set_aside, None);
+    }
 
     #[test]
     fn an_archive_without_room_says_what_helps() {

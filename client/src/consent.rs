@@ -4,7 +4,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use protocol::{Digest, Op};
+use protocol::Digest;
 
 use crate::archive::{Archive, Stored, now_secs};
 use crate::config::{Account, MaxDelete};
@@ -73,12 +73,11 @@ pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Fail
     })
 }
 
-/// What a plan deletes and replaces, but for what only leaves what is synced.
+/// What a plan deletes and replaces on each side, also what leaves it for a folder that is excluded.
 fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
     Side::BOTH.map(|side| {
         let steps = plan.steps[side as usize].iter();
-        let deleting = steps
-            .filter(|step| matches!(step.kind, Kind::Deleted | Kind::Replaced) && !step.forget);
+        let deleting = steps.filter(|step| matches!(step.kind, Kind::Deleted | Kind::Replaced));
         deleting
             .filter_map(|step| {
                 let record = &planner.set.all[step.index].record;
@@ -88,7 +87,6 @@ fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
                     place: seen.place.clone(),
                     digest: seen.entry.digest,
                     becomes: step.op.new_body().map(|body| body.digest),
-                    confirmed: record.confirmed,
                 };
                 Some((step.index, deletion))
             })
@@ -140,28 +138,15 @@ fn confirm(
     lines: &HashSet<Digest>,
 ) -> Result<Guarded, Failure> {
     let mut held = HashSet::new();
-    let mut told = Vec::new();
     for (index, deletion) in deletions.iter().flatten() {
         if lines.contains(&line_of(asking, deletion)) {
-            let record = &mut planner.set.all[*index].record;
-            let place = record.base.as_ref().and_then(|base| base.place.clone());
-            if let (Side::Local, false, Some(place)) = (deletion.side, record.confirmed, place) {
-                told.push(place);
-            }
-            record.confirmed = true;
-        } else if !deletion.confirmed {
+            planner.confirm(deletion.side, *index);
+        } else {
             held.insert((deletion.side, *index));
         }
     }
-    let mut plan = planner.lay_out(&held)?;
-    // Other clients hear of it from the server's journal and need not ask again.
-    for place in told {
-        let renaming = &plan.renaming[Side::Remote as usize];
-        let at = asking.folders.at(Side::Remote, &place, renaming);
-        plan.after[Side::Remote as usize].push((place.folder, Op::Confirm { at }));
-    }
     Ok(Guarded {
-        plan,
+        plan: planner.lay_out(&held)?,
         name: None,
         held: Vec::new(),
     })

@@ -235,7 +235,6 @@ impl WorkSet {
             self.tombstones[side as usize].insert(place, (change.entry.digest, change.born));
             if let Some(index) = known {
                 self.lose(index, side);
-                self.all[index].record.confirmed |= change.confirmed;
             }
             return Ok(());
         }

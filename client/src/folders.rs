@@ -310,7 +310,7 @@ impl Folders {
                 }
             }
             Op::RemoveFolder { .. } => *folder.on_mut(side) = None,
-            Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } | Op::Confirm { .. } => {}
+            Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => {}
         }
         self.agree();
     }
@@ -356,6 +356,6 @@ fn op_name(op: &Op) -> Option<&FolderName> {
     match op {
         Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => Some(name),
         Op::RenameFolder { to, .. } => Some(to),
-        Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } | Op::Confirm { .. } => None,
+        Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => None,
     }
 }

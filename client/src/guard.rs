@@ -26,8 +26,6 @@ pub struct Deletion {
     pub digest: Digest,
     /// The bytes that it gets, where it is replaced.
     pub becomes: Option<Digest>,
-    /// Whether a person has confirmed it already.
-    pub confirmed: bool,
 }
 
 /// What the guard compares with.
@@ -44,22 +42,18 @@ pub struct Holdings {
 /// Whether the deletions of one side are too many.
 #[must_use]
 pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete) -> bool {
-    let asked: Vec<&&Deletion> = deletions
-        .iter()
-        .filter(|deletion| !deletion.confirmed)
-        .collect();
-    if asked.is_empty() {
+    if deletions.is_empty() {
         return false;
     }
     // The other end's number may be anything.
-    let count = (asked.len() as u64).saturating_add(holdings.deleted_lately);
+    let count = (deletions.len() as u64).saturating_add(holdings.deleted_lately);
     let is_over =
         |percent: u64| count.saturating_mul(100) > holdings.messages.saturating_mul(percent);
     match max {
         MaxDelete::Default => {
             (count > COUNT_FREE && is_over(PERCENT_MAX))
                 || count > COUNT_MAX
-                || empties_a_folder(&asked, holdings)
+                || empties_a_folder(deletions, holdings)
         }
         MaxDelete::Count(max) => count > max,
         MaxDelete::Percent(100) => false,
@@ -68,7 +62,7 @@ pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete)
 }
 
 /// Whether a folder of more than 50 messages would vanish whole.
-fn empties_a_folder(deletions: &[&&Deletion], holdings: &Holdings) -> bool {
+fn empties_a_folder(deletions: &[&Deletion], holdings: &Holdings) -> bool {
     let mut lost: BTreeMap<Fid, u64> = BTreeMap::new();
     for deletion in deletions {
         *lost.entry(deletion.place.folder).or_default() += 1;
@@ -136,7 +130,6 @@ mod tests {
                 place: place(n),
                 digest: Digest::of(b"x"),
                 becomes: None,
-                confirmed: false,
             })
             .collect()
     }
@@ -184,21 +177,5 @@ mod tests {
         assert!(!too_much(3, 3, 0, MaxDelete::Count(3)));
         assert!(too_much(11, 100, 0, MaxDelete::Percent(10)));
         assert!(!too_much(100, 100, 0, MaxDelete::Percent(100)));
-    }
-
-    #[test]
-    fn what_a_person_confirmed_does_not_count() {
-        let mut all = deletions(5000);
-        all.iter_mut()
-            .for_each(|deletion| deletion.confirmed = true);
-        let holdings = Holdings {
-            messages: 5000,
-            ..Holdings::default()
-        };
-        assert!(!is_too_much(
-            &all.iter().collect::<Vec<_>>(),
-            &holdings,
-            MaxDelete::Default
-        ));
     }
 }

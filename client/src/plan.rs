@@ -138,6 +138,8 @@ pub struct Planner<'a> {
     reachable: [HashSet<Fid>; 2],
     wants: Vec<Want>,
     conflicts: Vec<(usize, Conflict)>,
+    /// What a person confirmed to be deleted or replaced, on which side.
+    confirmed: HashSet<(Side, usize)>,
 }
 
 impl<'a> Planner<'a> {
@@ -159,6 +161,7 @@ impl<'a> Planner<'a> {
             reachable: Default::default(),
             wants: Vec::new(),
             conflicts: Vec::new(),
+            confirmed: HashSet::new(),
         };
         planner.decide();
         planner.separate();
@@ -208,6 +211,11 @@ impl Planner<'_> {
         plan.renaming = self.renaming.clone();
         plan.conflicts = self.conflicts.clone();
         Ok(plan)
+    }
+
+    /// Takes in that a person confirmed what this run takes away of a message on a side.
+    pub fn confirm(&mut self, side: Side, index: usize) {
+        self.confirmed.insert((side, index));
     }
 
     /// Merges every message; an edit on both sides becomes two messages first.

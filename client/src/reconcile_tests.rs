@@ -234,7 +234,6 @@ fn the_merge_table_holds_row_by_row() {
             base: base(base_text),
             local: seen(here),
             remote: seen(there),
-            confirmed: false,
         };
         assert_eq!(merged(&record), expected, "row {name}");
         let mirrored = Record {
@@ -272,7 +271,6 @@ fn every_combination_of_the_small_universe_follows_the_rules_of_its_fields() {
                     base: base.clone(),
                     local: local.clone(),
                     remote,
-                    confirmed: false,
                 };
                 check(&record);
             }
@@ -347,7 +345,6 @@ fn a_message_that_went_and_came_back_beats_a_deletion() {
         base: base("A/u cur - x"),
         local: Some(back),
         remote: None,
-        confirmed: false,
     };
     assert_eq!(merged(&record), "A/u cur - x Survived");
 }

@@ -116,8 +116,6 @@ pub struct Record {
     pub local: Option<Seen>,
     /// The message there.
     pub remote: Option<Seen>,
-    /// A person confirmed that it be deleted where it still is.
-    pub confirmed: bool,
 }
 
 /// What a message shall be, on both sides.

@@ -297,6 +297,5 @@ fn action(side: &'static str, op: &Op, kind: Option<&'static str>) -> Option<Pla
             let target = (at != to).then(|| format!("{}/{}", to.folder, to.unique));
             Some(message(at, target))
         }
-        Op::Confirm { .. } => None,
     }
 }

@@ -244,7 +244,6 @@ fn change(side: Side, place: &Place, row: &Row, gone: bool) -> Change {
         unique: place.unique.clone(),
         copy: place.copy,
         gone,
-        confirmed: false,
         entry: row.mail.entry(),
     }
 }
@@ -358,7 +357,6 @@ impl World {
             base,
             local: Some(local),
             remote: Some(remote),
-            confirmed: false,
         };
         self.archive.put(&Stored::Nowhere, &record).expect(MEMORY);
     }

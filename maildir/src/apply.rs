@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use protocol::message::{At, Consent, Expect, NewBody};
+use protocol::message::{At, Expect, NewBody};
 use protocol::{BatchId, Entry, Flags, Info, Op, Outcome, Unique};
 
 use crate::body::Body;
@@ -228,9 +228,8 @@ impl Applier<'_> {
                 at,
                 expect,
                 reason: _,
-                consent,
-            } => self.retire(number, (at, expect, *consent), trash_name),
-            Op::Confirm { at } => self.confirm(at),
+                consent: _,
+            } => self.retire(number, (at, expect), trash_name),
         }
     }
 
@@ -261,7 +260,6 @@ impl Applier<'_> {
             unique,
             copy,
             gone: false,
-            confirmed: false,
             entry,
             stamp,
         };
@@ -362,7 +360,6 @@ impl Applier<'_> {
             self.dirty_dirs.insert(sub);
         }
         row.stamp = self.root.file_stamp(&path)?;
-        row.confirmed = false;
         if let Some(place) = place {
             let tombstone = FileRow {
                 gone: true,
@@ -416,7 +413,7 @@ impl Applier<'_> {
     fn retire(
         &mut self,
         number: usize,
-        (at, expect, consent): (&At, &Expect, Consent),
+        (at, expect): (&At, &Expect),
         name: Option<&str>,
     ) -> Step<u64> {
         let (folder, mut row) = self.expected(at, expect)?;
@@ -428,30 +425,7 @@ impl Applier<'_> {
         self.note(number, Note::Renamed);
         self.dirty_dirs
             .insert(join(&folder.dir, &[subdir(row.entry.in_new)]));
-        row.confirmed = consent == Consent::Confirmed;
         (row.gone, row.seq) = (true, self.index.next_number()?);
-        self.index.put_file(&row)?;
-        Ok(row.seq)
-    }
-
-    fn confirm(&mut self, at: &At) -> Step<u64> {
-        // It may have gone with its folder, which the client has forgotten then.
-        let is_it = |row: &&FolderRow| match at.number {
-            Some(number) => row.id == number,
-            None => row.name == at.folder,
-        };
-        let folders = self.folders.iter().filter(is_it);
-        let Some(folder) = folders.max_by_key(|row| !row.gone) else {
-            return stale();
-        };
-        let Some(mut row) = self
-            .index
-            .file_at(folder.id, &at.unique, at.copy)?
-            .filter(|row| row.gone)
-        else {
-            return stale();
-        };
-        (row.confirmed, row.seq) = (true, self.index.next_number()?);
         self.index.put_file(&row)?;
         Ok(row.seq)
     }

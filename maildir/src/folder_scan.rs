@@ -170,7 +170,6 @@ fn put(
         unique,
         copy,
         gone: false,
-        confirmed: false,
         entry,
         stamp: seen,
     };

@@ -24,7 +24,7 @@ mod rows;
 pub(crate) use rows::{FileRow, FolderRow, Known};
 
 /// The version of the schema below, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long the journal remembers that a message went.
 const JOURNAL_DAYS: u64 = 90;
 /// For how long a deletion counts for the guard.
@@ -41,7 +41,7 @@ CREATE TABLE folders (
 CREATE UNIQUE INDEX live_folders ON folders (name) WHERE NOT gone;
 CREATE TABLE files (
   seq INTEGER PRIMARY KEY, born INTEGER NOT NULL, folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL,
-  gone INTEGER NOT NULL, confirmed INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
+  gone INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
   size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, ino INTEGER NOT NULL,
   damaged INTEGER NOT NULL, draft INTEGER NOT NULL);
 CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
@@ -110,18 +110,31 @@ impl Index {
         if version == SCHEMA_VERSION {
             return Ok(self);
         }
-        if version != 0 {
+        if version > SCHEMA_VERSION {
             return Err(Error::Usage(format!(
                 "The index {:?} has format {version}, and this version knows {SCHEMA_VERSION}; install the newer version, or delete the index",
                 self.path
             )));
         }
         self.batch("BEGIN IMMEDIATE")?;
+        self.drop_tables()?;
         self.batch(SCHEMA)?;
         self.set_meta("index", index_id().0.as_slice())?;
         self.batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
         self.commit()?;
         Ok(self)
+    }
+
+    /// An index of an older format is built anew from the tree.
+    fn drop_tables(&self) -> Result<()> {
+        let sql =
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        let mut statement = self.wrap(self.db.prepare(sql))?;
+        let names = self.wrap(statement.query_map([], |row| row.get(0)))?;
+        let names: Vec<String> = names.map(|name| self.wrap(name)).collect::<Result<_>>()?;
+        names
+            .iter()
+            .try_for_each(|name| self.batch(&format!("DROP TABLE {name}")))
     }
 
     /// Forgets everything and begins a new life, because the tree is not the one that was remembered.
@@ -420,6 +433,22 @@ mod tests {
             .db
             .query_row("SELECT count(*) FROM deletions", [], |row| row.get(0));
         count.expect("it can be asked")
+    }
+
+    #[test]
+    fn an_index_of_an_older_format_is_built_anew() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("index.db");
+        let old = Connection::open(&path).expect("it opens");
+        let sql = "CREATE TABLE files (x); INSERT INTO files VALUES (1); PRAGMA user_version = 1";
+        old.execute_batch(sql).expect("it is written");
+        drop(old);
+        let index = Index::open(&path, || IndexId([7; 8])).expect("it opens");
+        assert_eq!(index.id().expect("it has one"), IndexId([7; 8]));
+        assert!(index.folders().expect("it can be asked").is_empty());
+        drop(index);
+        let index = Index::open(&path, || IndexId([8; 8])).expect("it opens");
+        assert_eq!(index.id().expect("it has one"), IndexId([7; 8]));
     }
 
     #[test]

@@ -14,8 +14,7 @@ pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
         | Op::Create { .. }
         | Op::MakeFolder { .. }
         | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Confirm { .. } => None,
+        | Op::RemoveFolder { .. } => None,
     }
 }
 

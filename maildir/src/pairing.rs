@@ -252,7 +252,6 @@ mod tests {
                         unique: unique(name),
                         copy,
                         gone,
-                        confirmed: false,
                         entry: Entry {
                             in_new,
                             info: info(is_seen),

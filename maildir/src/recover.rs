@@ -98,7 +98,6 @@ fn recover_create(
         unique,
         copy,
         gone: false,
-        confirmed: false,
         entry,
         stamp: FileStamp::default(), // Proves nothing, so the scan looks at the file.
     };

@@ -417,7 +417,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
                 row.seq = self.index.next_number()?;
-                (row.gone, row.confirmed) = (true, false);
+                row.gone = true;
                 self.index.put_file(&row)?;
             }
         }
@@ -454,7 +454,7 @@ impl<'a> Scanner<'a> {
             }
             if has_moved {
                 row.seq = self.index.next_number()?;
-                (row.gone, row.confirmed) = (true, false);
+                row.gone = true;
                 self.index.begin()?;
                 self.index.put_file(row)?;
             }

@@ -44,8 +44,6 @@ pub struct Change {
     pub copy: u16,
     /// Whether the message is gone; then `entry` is what it last was.
     pub gone: bool,
-    /// Whether somebody confirmed this deletion, so that no other client's guard asks again.
-    pub confirmed: bool,
     /// The message.
     pub entry: Entry,
 }

@@ -242,7 +242,7 @@ pub enum Op {
         flags: Flags,
         /// The bytes that it shall have, where they change; the old version goes to the trash.
         body: Option<NewBody>,
-        /// Who agreed to that; without new bytes it means nothing.
+        /// How that counts; without new bytes it means nothing.
         consent: Consent,
     },
     /// Takes a message away into the trash.
@@ -253,13 +253,8 @@ pub enum Op {
         expect: Expect,
         /// Why, for the trash's log.
         reason: Reason,
-        /// Who agreed to it.
+        /// How it counts.
         consent: Consent,
-    },
-    /// Marks a deletion that the replica already shows as confirmed by a person.
-    Confirm {
-        /// Where the message was.
-        at: At,
     },
 }
 
@@ -269,9 +264,7 @@ impl Op {
         let (one, other) = match self {
             Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => (name, None),
             Op::RenameFolder { from, to, .. } => (from, Some(to)),
-            Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => {
-                (&at.folder, None)
-            }
+            Op::Create { at, .. } | Op::Retire { at, .. } => (&at.folder, None),
             Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),
         };
         std::iter::once(one).chain(other)
@@ -283,7 +276,7 @@ impl Op {
             Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => {
                 (None, None)
             }
-            Op::Create { at, .. } | Op::Retire { at, .. } | Op::Confirm { at } => (Some(at), None),
+            Op::Create { at, .. } | Op::Retire { at, .. } => (Some(at), None),
             Op::Update { at, to, .. } => (Some(at), Some(to)),
         };
         let source = self.new_body().and_then(|body| match &body.source {
@@ -302,21 +295,19 @@ impl Op {
             Op::MakeFolder { .. }
             | Op::RenameFolder { .. }
             | Op::RemoveFolder { .. }
-            | Op::Retire { .. }
-            | Op::Confirm { .. } => None,
+            | Op::Retire { .. } => None,
         }
     }
 }
 
-/// Who agreed that a message is deleted or replaced.
+/// How a deletion or replacement counts where it happens. Nobody else takes it for anybody's consent: each client's guard
+/// asks for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Consent {
     /// Nobody was asked: it counts for the guard of whoever deletes here in the next 24 hours.
     Counts,
-    /// Nobody need be asked: a run without any guard, or a message that only leaves what is synced.
+    /// It does not count: a person confirmed it, or the run was without any guard.
     Free,
-    /// A person confirmed it: it does not count, and the other clients do not ask again.
-    Confirmed,
 }
 
 /// Why a message went to the trash.

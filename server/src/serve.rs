@@ -396,7 +396,7 @@ impl Agent {
             return false;
         }
         match (self.rights, op) {
-            (Rights::All, _) | (_, Op::Confirm { .. }) => true,
+            (Rights::All, _) => true,
             (Rights::NoDelete, op) => !matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. }),
             (Rights::AppendOnly, op) => matches!(op, Op::Create { .. } | Op::MakeFolder { .. }),
             (Rights::ReadOnly, _) => false,

@@ -376,15 +376,17 @@ fn a_plan_that_nobody_made_confirms_nothing() {
 }
 
 #[test]
-fn what_was_confirmed_once_is_not_asked_again_on_the_other_clients() {
+fn each_client_asks_for_itself_whatever_was_confirmed_elsewhere() {
     let world = synced(3);
     delete(world.nth(0).tree(), "INBOX", 0..60);
     let plan = assert_refused(world.nth(0).sync().run()).plan();
     let run = world.nth(0).sync().args(&["--confirm", &plan]).run().ok();
     assert_eq!(run.there("deleted"), 60);
     for client in [1, 2] {
-        let run = world.nth(client).sync().run().ok();
-        assert_eq!(run.here("deleted"), 60, "{}", run.stdout);
+        let run = assert_refused(world.nth(client).sync().run());
+        assert_eq!(count(world.nth(client).tree()), 200);
+        let confirmed = world.nth(client).sync().args(&["--confirm", &run.plan()]);
+        assert_eq!(confirmed.run().ok().here("deleted"), 60);
         harness::assert_same(world.server(), world.nth(client).tree());
     }
 }
@@ -402,14 +404,41 @@ fn what_a_confirmed_run_deleted_does_not_count_afterwards() {
 }
 
 #[test]
-fn deletions_at_the_server_are_confirmed_once_for_every_client() {
+fn deletions_at_the_server_are_asked_about_on_every_client() {
     let world = synced(2);
     delete(world.server(), "INBOX", 0..60);
     let plan = assert_refused(world.nth(0).sync().run()).plan();
     let _ = world.nth(0).sync().args(&["--confirm", &plan]).run().ok();
     assert_eq!(count(world.nth(0).tree()), 140);
-    let run = world.nth(1).sync().run().ok();
-    assert_eq!(run.here("deleted"), 60, "{}", run.stdout);
+    let _ = assert_refused(world.nth(1).sync().run());
+    assert_eq!(count(world.nth(1).tree()), 200);
+}
+
+/// C83: what leaves for an excluded folder is not here any more either, and whoever moves it there may be anybody.
+#[test]
+fn what_leaves_for_an_excluded_folder_counts_like_a_deletion() {
+    let world = World::new();
+    fill(world.server(), "INBOX", 0..200);
+    let client = world.client().with(&["--exclude", "Away"]);
+    let _ = client.sync().run().ok();
+    let leave = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let name = name(number);
+            world.server().rename("INBOX", &name, "Away", &name);
+        }
+    };
+    world.server().make_folder("Away");
+    leave(0..30);
+    assert_eq!(client.sync().run().ok().here("deleted"), 30);
+    leave(30..60);
+    let run = assert_refused(client.sync().run());
+    assert_eq!(count(world.local()), 170, "the first thirty counted");
+    let confirmed = client.sync().args(&["--confirm", &run.plan()]).run().ok();
+    assert_eq!(confirmed.here("deleted"), 30);
+    assert_eq!((count(world.local()), count(world.server())), (140, 200));
+    leave(60..80);
+    let run = client.sync().run().ok();
+    assert_eq!(run.here("deleted"), 20, "what was confirmed does not count");
 }
 
 #[test]

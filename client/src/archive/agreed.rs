@@ -158,6 +158,5 @@ fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
         base: Some(base),
         local: Some(local),
         remote: Some(remote),
-        confirmed: false,
     })
 }

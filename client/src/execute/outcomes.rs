@@ -164,10 +164,7 @@ fn named_after(op: &Op) -> Option<&At> {
     match op {
         Op::Create { at, .. } | Op::Retire { at, .. } => Some(at),
         Op::Update { to, .. } => Some(to),
-        Op::MakeFolder { .. }
-        | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Confirm { .. } => None,
+        Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => None,
     }
 }
 

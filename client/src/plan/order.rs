@@ -128,8 +128,7 @@ fn rank(step: &Step) -> (u8, bool, i64) {
         Op::Update { .. }
         | Op::MakeFolder { .. }
         | Op::RenameFolder { .. }
-        | Op::RemoveFolder { .. }
-        | Op::Confirm { .. } => (0, false, 0),
+        | Op::RemoveFolder { .. } => (0, false, 0),
     }
 }
 

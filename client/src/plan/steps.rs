@@ -128,11 +128,9 @@ impl Planner<'_> {
         self.folders.at(side, place, &self.renaming[side as usize])
     }
 
-    /// Who agreed that a message is taken away; what the guard does not ask about (`consent`) does not count later.
-    fn consent(&self, index: usize, reason: Reason) -> Consent {
-        if self.set.all[index].record.confirmed {
-            Consent::Confirmed
-        } else if self.limits.is_unguarded || reason == Reason::Excluded {
+    /// How it counts later that a message is taken away: what a person confirmed does not, nor what needed nobody's word.
+    fn consent(&self, side: Side, index: usize) -> Consent {
+        if self.limits.is_unguarded || self.confirmed.contains(&(side, index)) {
             Consent::Free
         } else {
             Consent::Counts
@@ -146,7 +144,7 @@ impl Planner<'_> {
                 at: self.at(side, &seen.place),
                 expect: expect(seen),
                 reason,
-                consent: self.consent(index, reason),
+                consent: self.consent(side, index),
             },
             kind: Kind::Deleted,
             target: None,
@@ -191,7 +189,7 @@ impl Planner<'_> {
                 in_new: state.in_new,
                 flags: state.flags,
                 body,
-                consent: self.consent(index, Reason::Replaced),
+                consent: self.consent(side, index),
             },
             kind,
             target: Some(state.clone()),

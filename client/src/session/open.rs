@@ -131,6 +131,11 @@ impl<'a> Expected<'a> {
             None => Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run)?,
         };
         let mut notes = Vec::new();
+        if let Some(aside) = &archive.set_aside {
+            notes.push(format!(
+                "What was agreed before has an older format and is set aside as {aside:?}: both sides are joined, and nothing is deleted"
+            ));
+        }
         if self.hint.is_some_and(|hint| hint != pair) {
             notes.push("This is another pair of Maildirs than last time: both sides are joined, and nothing is deleted".to_owned());
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::message::{Reason, Source};
+use protocol::message::{Consent, Reason, Source};
 use protocol::{Digest, FolderName, Info};
 
 use super::*;

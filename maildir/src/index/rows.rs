@@ -8,7 +8,8 @@ use super::{Index, broken, get_u64};
 use crate::error::Result;
 use crate::stamp::{DirStamp, FileStamp};
 
-const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, confirmed, in_new, info, digest, size, mtime, ctime, ino, damaged";
+const FILE_COLUMNS: &str =
+    "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged";
 const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_mtime, cur_ctime, new_ino, new_mtime, new_ctime, dirty, gone, seq, \
      messages";
 
@@ -23,7 +24,6 @@ pub(crate) struct FileRow {
     pub(crate) unique: Unique,
     pub(crate) copy: u16,
     pub(crate) gone: bool,
-    pub(crate) confirmed: bool,
     pub(crate) entry: Entry,
     pub(crate) stamp: FileStamp,
 }
@@ -184,7 +184,7 @@ impl Index {
     /// Writes a row under its number, in the place of whatever stood at its place.
     pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO files VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         let entry = &row.entry;
         self.execute(
             sql,
@@ -195,7 +195,6 @@ impl Index {
                 row.unique.as_bytes(),
                 row.copy,
                 row.gone,
-                row.confirmed,
                 entry.in_new,
                 entry.info.as_bytes(),
                 entry.digest.as_bytes(),
@@ -235,7 +234,6 @@ impl FileRow {
             unique,
             copy,
             gone,
-            confirmed,
             entry,
             ..
         } = self;
@@ -246,7 +244,6 @@ impl FileRow {
             unique,
             copy,
             gone,
-            confirmed,
             entry,
         }
     }
@@ -269,8 +266,8 @@ impl Known<'_> {
     ) -> rusqlite::Result<bool> {
         Ok(stamp_at(self.0)? == *stamp
             && !self.0.get::<_, bool>(5)?
-            && self.0.get::<_, bool>(7)? == in_new
-            && self.0.get_ref(8)?.as_blob()? == info.as_bytes())
+            && self.0.get::<_, bool>(6)? == in_new
+            && self.0.get_ref(7)?.as_blob()? == info.as_bytes())
     }
 
     pub(crate) fn row(&self) -> rusqlite::Result<FileRow> {
@@ -280,22 +277,22 @@ impl Known<'_> {
 
 fn stamp_at(row: &SqlRow) -> rusqlite::Result<FileStamp> {
     Ok(FileStamp {
-        ino: get_u64(row, 13)?,
-        size: get_u64(row, 10)?,
-        mtime_ns: row.get(11)?,
-        ctime_ns: row.get(12)?,
+        ino: get_u64(row, 12)?,
+        size: get_u64(row, 9)?,
+        mtime_ns: row.get(10)?,
+        ctime_ns: row.get(11)?,
     })
 }
 
 fn file_row(row: &SqlRow) -> rusqlite::Result<FileRow> {
     let stamp = stamp_at(row)?;
     let entry = Entry {
-        in_new: row.get(7)?,
-        info: Info::new(row.get_ref(8)?.as_blob()?).map_err(|error| broken(8, error))?,
-        digest: Digest::new(row.get(9)?),
+        in_new: row.get(6)?,
+        info: Info::new(row.get_ref(7)?.as_blob()?).map_err(|error| broken(7, error))?,
+        digest: Digest::new(row.get(8)?),
         size: stamp.size,
         mtime_ns: stamp.mtime_ns,
-        damaged: row.get(14)?,
+        damaged: row.get(13)?,
     };
     Ok(FileRow {
         seq: get_u64(row, 0)?,
@@ -304,7 +301,6 @@ fn file_row(row: &SqlRow) -> rusqlite::Result<FileRow> {
         unique: Unique::new(row.get_ref(3)?.as_blob()?).map_err(|error| broken(3, error))?,
         copy: row.get(4)?,
         gone: row.get(5)?,
-        confirmed: row.get(6)?,
         entry,
         stamp,
     })

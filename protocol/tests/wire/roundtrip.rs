@@ -77,28 +77,24 @@ fn entry() -> impl Strategy<Value = Entry> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let flags = (any::<bool>(), any::<bool>());
     (
         number(),
         number(),
         any::<u32>(),
         unique(),
         any::<u16>(),
-        flags,
+        any::<bool>(),
         entry(),
     )
-        .prop_map(
-            |(seq, born, folder, unique, copy, (gone, confirmed), entry)| Change {
-                seq,
-                born,
-                folder,
-                unique,
-                copy,
-                gone,
-                confirmed,
-                entry,
-            },
-        )
+        .prop_map(|(seq, born, folder, unique, copy, gone, entry)| Change {
+            seq,
+            born,
+            folder,
+            unique,
+            copy,
+            gone,
+            entry,
+        })
 }
 
 fn folder_change() -> impl Strategy<Value = FolderChange> {
@@ -196,7 +192,6 @@ fn op() -> impl Strategy<Value = Op> {
                 reason,
                 consent
             }),
-        at().prop_map(|at| Op::Confirm { at }),
     ]
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn requests() -> Vec<Request> {
         }]),
         Request::Apply {
             batch: Some(batch()),
-            ops: vec![Op::Confirm { at: at() }],
+            ops: vec![Op::MakeFolder { name: folder() }],
         },
         Request::Finish,
     ]
@@ -99,9 +99,8 @@ pub(crate) fn ops() -> Vec<Op> {
             at: at(),
             expect: expect(),
             reason: Reason::Replaced,
-            consent: Consent::Confirmed,
+            consent: Consent::Free,
         },
-        Op::Confirm { at: at() },
     ]
 }
 
@@ -176,7 +175,6 @@ pub(crate) fn change() -> Change {
         unique: unique(),
         copy: 0,
         gone: false,
-        confirmed: false,
         entry: entry(),
     }
 }
@@ -214,7 +212,7 @@ pub(crate) const REASONS: [Reason; 4] = [
     Reason::Replaced,
     Reason::Damaged,
 ];
-pub(crate) const CONSENTS: [Consent; 3] = [Consent::Counts, Consent::Free, Consent::Confirmed];
+pub(crate) const CONSENTS: [Consent; 2] = [Consent::Counts, Consent::Free];
 pub(crate) const FATES: [Fate; 3] = [Fate::No, Fate::Done, Fate::Renamed];
 pub(crate) const REFUSALS: [RefusalKind; 4] = [
     RefusalKind::Usage,
