@@ -98,6 +98,14 @@ impl Root {
             .into())
     }
 
+    /// Makes a file that only its owner may read, where nothing has its name.
+    pub(crate) fn create_private(&self, relative: &[u8]) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        Ok(self
+            .open_beneath(relative, flags, Mode::RUSR | Mode::WUSR)?
+            .into())
+    }
+
     /// Opens a directory so that names in it can be used one component at a time.
     fn parent<'a>(&self, relative: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
         let (dir, name) = split_path(relative);
@@ -166,6 +174,12 @@ impl Root {
     /// Exchanges two files in one step.
     pub(crate) fn exchange(&self, one: &[u8], other: &[u8]) -> io::Result<()> {
         self.rename_with(one, other, RenameFlags::EXCHANGE)
+    }
+
+    /// Renames over what has the name: the marker, and nothing else.
+    pub(crate) fn replace(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
     }
 
     fn rename_with(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> io::Result<()> {
@@ -266,6 +280,11 @@ pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
             "not a regular file",
         )),
     }
+}
+
+/// What the system says of an open file.
+pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
+    Ok(rustix::fs::fstat(file)?)
 }
 
 /// The stamp of an open file.

@@ -28,6 +28,7 @@ use crate::folder_scan;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::{self, Discovery, Layout};
 use crate::listing::{self, Listing, Wanted};
+use crate::replica::check_nothing_below;
 use crate::root::{Root, join, split_path};
 use crate::stamp::DirStamp;
 
@@ -338,6 +339,7 @@ impl<'a> Scanner<'a> {
                 })
             },
         );
+        check_nothing_below(self.root, dir)?;
         let mut row = match at {
             Some(at) => self.folders.remove(at),
             None => FolderRow {

@@ -23,6 +23,7 @@ mod leftovers;
 mod names;
 mod people;
 mod promises;
+mod put_back;
 mod reading;
 mod real_mail;
 mod restored;
