@@ -94,6 +94,7 @@ impl Applier<'_> {
             gone: false,
             seq,
             messages: 0,
+            keywords: None,
         };
         row.id = self.index.put_folder(&row)?;
         self.made.insert(row.id);

@@ -18,6 +18,7 @@ mod hash;
 mod held;
 mod inbox;
 mod index;
+mod keywords;
 pub mod layout;
 mod listing;
 mod lock;

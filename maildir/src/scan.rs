@@ -128,6 +128,12 @@ impl<'a> Scanner<'a> {
         })
     }
 
+    /// Whether any folder has names for its letters.
+    pub(crate) fn holds_keywords(&self) -> bool {
+        let mut live = self.folders.iter().filter(|row| !row.gone);
+        live.any(|row| row.keywords.is_some())
+    }
+
     fn gone_count(&self) -> usize {
         self.missing.values().map(Vec::len).sum::<usize>() + self.vanished.len()
     }
@@ -354,6 +360,7 @@ impl<'a> Scanner<'a> {
                 gone: false,
                 seq,
                 messages: 0,
+                keywords: None,
             },
         };
         let was_live = !row.gone && at.is_some();
