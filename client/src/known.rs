@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maildir::Lock;
 use maildir::durable::replace_file;
+use maildir::{Lock, private};
 use protocol::bytes::hex;
 use protocol::{Digest, ReplicaId};
 
@@ -53,11 +53,7 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
     }
     let path = path(&account.state_dir, account);
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
-            what: "make",
-            path: dir.to_owned(),
-            source,
-        })?;
+        private::make_dirs(dir)?;
     }
     replace_file(
         &path,
@@ -72,11 +68,7 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
 pub fn lock(account: &Account) -> maildir::Result<Lock> {
     let path = path(&account.state_dir, account).with_extension("lock");
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
-            what: "make",
-            path: dir.to_owned(),
-            source,
-        })?;
+        private::make_dirs(dir)?;
     }
     Lock::take(
         &path,

@@ -29,6 +29,7 @@ mod op;
 mod pairing;
 mod pending;
 mod prepare;
+pub mod private;
 mod recover;
 mod replica;
 mod root;

@@ -23,6 +23,7 @@ use crate::index::{FolderRow, Index, now_secs};
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
 use crate::marker::Marker;
+use crate::private;
 use crate::recover::recover;
 use crate::root::{Root, join};
 use crate::scan::{Scan, Scanner, grain_ns};
@@ -272,7 +273,7 @@ impl Replica {
         }
         let scan = scanned?;
         if !self.options.dry_run
-            && let Err(error) = fs::write(&spot_path, spot.to_string())
+            && let Err(error) = private::write(&spot_path, spot.to_string().as_bytes())
         {
             tracing::debug!("Cannot remember where the spot check was: {error}"); // It begins anew, that is all.
         }
@@ -606,7 +607,8 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
     let index = if options.dry_run {
         Index::in_memory(&path, || id)?
     } else {
-        fs::create_dir_all(state).context("make", state)?;
+        private::make_dirs(state)?;
+        private::prepare_database(&path)?;
         Index::open(&path, || id)?
     };
     let newest = index.newest_tag()?;

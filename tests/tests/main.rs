@@ -10,6 +10,7 @@
 mod concurrent;
 mod damage;
 mod disk;
+mod editors;
 mod errors;
 mod evidence;
 mod faults;
@@ -20,6 +21,7 @@ mod guard;
 mod histories;
 mod killed_again;
 mod leftovers;
+mod modes;
 mod names;
 mod people;
 mod promises;

@@ -8,6 +8,7 @@ use super::Options;
 use crate::error::{Context, Error, Result};
 use crate::layout::{Encoding, Layout, Setting, Style};
 use crate::marker;
+use crate::private;
 use crate::root::Root;
 
 /// A Maildir in another one would be synced twice, each time as something else (C69).
@@ -59,7 +60,7 @@ pub(super) fn prepare_root(options: &Options) -> Result<bool> {
                     "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
                 )));
             }
-            fs::create_dir_all(path).context("make", path)?;
+            private::make_dirs(path)?;
             Ok(true)
         }
         Err(error) => Err(error).context("open", path),
