@@ -10,9 +10,10 @@ use crate::archive::{Archive, Stored, now_secs};
 use crate::config::{Account, MaxDelete};
 use crate::failure::Failure;
 use crate::folders::Folders;
-use crate::guard::{Deletion, Holdings, is_too_much, line, plan_name};
+use crate::guard::{Deletion, Holdings, limit_over, line, plan_name};
 use crate::plan::{Kind, Plan, Planner};
 use crate::record::{Fid, Side};
+use crate::refusal::{Held, Over, Refusal};
 
 /// What is known when the guard is asked.
 pub struct Asking<'a> {
@@ -30,10 +31,8 @@ pub struct Asking<'a> {
 pub struct Guarded {
     /// The plan, without what was held back.
     pub plan: Plan,
-    /// The name under which the deletions that were held back can be confirmed.
-    pub name: Option<String>,
-    /// What was held back, for people.
-    pub held: Vec<String>,
+    /// What was held back, and how it can be confirmed.
+    pub refusal: Option<Refusal>,
 }
 
 /// The deletions of each side, with the messages' indexes in the working set.
@@ -54,22 +53,24 @@ pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Fail
         };
         return confirm(planner, asking, &deletions, &lines.into_iter().collect());
     }
-    let mut is_refused = false;
+    let mut over = Vec::new();
     for side in Side::BOTH {
-        let all: Vec<&Deletion> = deletions[side as usize]
-            .iter()
-            .map(|(_, deletion)| deletion)
-            .collect();
+        let deletions = deletions[side as usize].iter();
+        let all: Vec<&Deletion> = deletions.map(|(_, deletion)| deletion).collect();
         let holdings = holdings(planner, asking, side, &all)?;
-        is_refused |= is_too_much(&all, &holdings, asking.account.guard);
+        let limit = limit_over(&all, &holdings, asking.account.guard);
+        over.extend(limit.map(|limit| Over {
+            side,
+            lately: holdings.deleted_lately,
+            limit,
+        }));
     }
-    if is_refused {
-        return refuse(planner, asking, &deletions);
+    if !over.is_empty() {
+        return refuse(planner, asking, &deletions, over);
     }
     Ok(Guarded {
         plan,
-        name: None,
-        held: Vec::new(),
+        refusal: None,
     })
 }
 
@@ -104,29 +105,34 @@ fn refuse(
     planner: &mut Planner,
     asking: &Asking,
     deletions: &Deletions,
+    over: Vec<Over>,
 ) -> Result<Guarded, Failure> {
-    let (mut held, mut lines, mut list) = (HashSet::new(), BTreeSet::new(), Vec::new());
+    let (mut held, mut lines, mut holds) = (HashSet::new(), BTreeSet::new(), Vec::new());
     for (index, deletion) in deletions.iter().flatten() {
         held.insert((deletion.side, *index));
         lines.insert(line_of(asking, deletion));
-        let side = if deletion.side == Side::Local {
-            "here"
-        } else {
-            "there"
-        };
-        let folder = asking.folders.name(deletion.place.folder);
-        list.push(format!(
-            "Held back, to be deleted or replaced {side}: {folder}/{}",
-            deletion.place.unique
-        ));
+        holds.push(Held {
+            index: *index,
+            side: deletion.side,
+            folder: asking.folders.name(deletion.place.folder).to_string(),
+            name: deletion.place.unique.to_string(),
+            replaces: deletion.becomes.is_some(),
+            heading: None,
+        });
     }
-    let name = plan_name(&lines);
+    let plan = plan_name(&lines);
+    let is_known = asking.archive.plan(&plan)?.is_some();
     let lines: Vec<Digest> = lines.into_iter().collect();
-    asking.archive.put_plan(&name, &lines, now_secs())?;
+    asking.archive.put_plan(&plan, &lines, now_secs())?;
+    let refusal = Refusal {
+        plan,
+        is_known,
+        over,
+        holds,
+    };
     Ok(Guarded {
         plan: planner.lay_out(&held)?,
-        name: Some(name),
-        held: list,
+        refusal: Some(refusal),
     })
 }
 
@@ -147,8 +153,7 @@ fn confirm(
     }
     Ok(Guarded {
         plan: planner.lay_out(&held)?,
-        name: None,
-        held: Vec::new(),
+        refusal: None,
     })
 }
 

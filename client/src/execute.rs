@@ -4,7 +4,7 @@
 //! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
 //! which they were asked for; remote ones go out in batches with their bodies behind them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
 use maildir::{Incoming, Partials};
@@ -19,6 +19,7 @@ use crate::progress::Progress;
 use crate::record::{Fid, Side, Taken};
 use crate::report::{Skipped, Tally};
 use crate::session::Session;
+use crate::waiting::Why;
 
 mod local;
 mod outcomes;
@@ -34,6 +35,8 @@ pub struct Done {
     pub tallies: [Tally; 2],
     /// Messages that could not be dealt with.
     pub skipped: Vec<Skipped>,
+    /// Why messages wait, by their index, and whether they would be deleted.
+    pub waits: HashMap<usize, (Why, bool)>,
     /// On which side nothing more could be added, and why.
     pub full: Option<(Side, String)>,
     /// Files that changed here.
@@ -247,9 +250,21 @@ impl<'s, 'a> Executor<'s, 'a> {
         }
     }
 
+    /// Remembers why a step was not made.
+    fn wait(&mut self, side: Side, at: usize, why: Why) {
+        let step = &self.plan.steps[side as usize][at];
+        let deletes = step.kind == Kind::Deleted;
+        self.done.waits.insert(step.index, (why, deletes));
+    }
+
     fn skip(&mut self, side: Side, path: String, why: &str) {
         let why = why.to_owned();
-        self.done.skipped.push(Skipped { side, path, why });
+        self.done.skipped.push(Skipped {
+            side,
+            path,
+            why,
+            heading: None,
+        });
     }
 
     // The conversation.

@@ -47,6 +47,13 @@ impl Folder {
         self.base.iter().chain(held.map(|(_, name)| name))
     }
 
+    /// Whether the sides do not have it under one name.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        let [here, there] = Side::BOTH.map(|side| self.on(side).map(|(_, name)| name));
+        here != there
+    }
+
     /// Whether a side renamed it since base.
     #[must_use]
     pub fn is_renamed(&self, side: Side) -> bool {

@@ -39,41 +39,48 @@ pub struct Holdings {
     pub deleted_lately: u64,
 }
 
-/// Whether the deletions of one side are too many.
+/// The limit that the deletions of one side are over, if any, as people read it.
 #[must_use]
-pub fn is_too_much(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete) -> bool {
+pub fn limit_over(deletions: &[&Deletion], holdings: &Holdings, max: MaxDelete) -> Option<String> {
     if deletions.is_empty() {
-        return false;
+        return None;
     }
     // The other end's number may be anything.
     let count = (deletions.len() as u64).saturating_add(holdings.deleted_lately);
     let is_over =
         |percent: u64| count.saturating_mul(100) > holdings.messages.saturating_mul(percent);
     match max {
+        MaxDelete::Default if count > COUNT_MAX => Some(format!("over {COUNT_MAX}")),
+        MaxDelete::Default if count > COUNT_FREE && is_over(PERCENT_MAX) => Some(format!(
+            "over {COUNT_FREE} and over {PERCENT_MAX} % of {} messages",
+            holdings.messages
+        )),
         MaxDelete::Default => {
-            (count > COUNT_FREE && is_over(PERCENT_MAX))
-                || count > COUNT_MAX
-                || empties_a_folder(deletions, holdings)
+            let count = emptied_folder(deletions, holdings)?;
+            Some(format!("a whole folder of {count}, over {COUNT_FREE}"))
         }
-        MaxDelete::Count(max) => count > max,
-        MaxDelete::Percent(100) => false,
-        MaxDelete::Percent(percent) => is_over(u64::from(percent)),
+        MaxDelete::Count(max) => (count > max).then(|| format!("over max_delete, {max}")),
+        MaxDelete::Percent(100) => None,
+        MaxDelete::Percent(percent) => is_over(u64::from(percent)).then(|| {
+            format!(
+                "over max_delete, {percent} % of {} messages",
+                holdings.messages
+            )
+        }),
     }
 }
 
-/// Whether a folder of more than 50 messages would vanish whole.
-fn empties_a_folder(deletions: &[&Deletion], holdings: &Holdings) -> bool {
+/// How many messages a folder of more than 50 has that would vanish whole.
+fn emptied_folder(deletions: &[&Deletion], holdings: &Holdings) -> Option<u64> {
     let mut lost: BTreeMap<Fid, u64> = BTreeMap::new();
     for deletion in deletions {
         *lost.entry(deletion.place.folder).or_default() += 1;
     }
-    lost.into_iter().any(|(folder, count)| {
-        count > COUNT_FREE
-            && holdings
-                .folders
-                .get(&folder)
-                .is_some_and(|&held| count >= held)
-    })
+    let mut emptied = lost.into_iter().filter(|(folder, count)| {
+        let held = holdings.folders.get(folder);
+        *count > COUNT_FREE && held.is_some_and(|held| count >= held)
+    });
+    emptied.next().map(|(_, count)| count)
 }
 
 /// What stands for one deletion in a plan: side, place, bytes, and those that replace them.
@@ -141,7 +148,7 @@ mod tests {
             folders: BTreeMap::from([(Fid(1), messages)]),
             deleted_lately: lately,
         };
-        is_too_much(&all.iter().collect::<Vec<_>>(), &holdings, max)
+        limit_over(&all.iter().collect::<Vec<_>>(), &holdings, max).is_some()
     }
 
     #[test]
@@ -166,9 +173,10 @@ mod tests {
             folders: BTreeMap::from([(Fid(1), 51)]),
             deleted_lately: 0,
         };
-        assert!(is_too_much(&refs, &holdings, MaxDelete::Default));
+        let limit = limit_over(&refs, &holdings, MaxDelete::Default);
+        assert_eq!(limit.as_deref(), Some("a whole folder of 51, over 50"));
         holdings.folders.insert(Fid(1), 52);
-        assert!(!is_too_much(&refs, &holdings, MaxDelete::Default));
+        assert_eq!(limit_over(&refs, &holdings, MaxDelete::Default), None);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! A hint, never identity: it says which marker to expect, so that a missing one is noticed, and which archive to open
 //! before the server has answered. Keyed by a hash of what was typed; losing it costs one more connection.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use maildir::Lock;
 use maildir::durable::replace_file;
-use maildir::{Lock, private};
 use protocol::bytes::hex;
 use protocol::{Digest, ReplicaId};
 
@@ -25,10 +25,13 @@ pub struct Pair {
     pub remote: ReplicaId,
 }
 
-fn path(state_dir: &Path, account: &Account) -> PathBuf {
+/// The file of an account's address, beside which lies what else is remembered of it.
+#[must_use]
+pub fn path(account: &Account) -> PathBuf {
     let text = format!("{}\0{}", account.remote, account.local.display());
     let digest = Digest::of(text.as_bytes());
-    state_dir
+    account
+        .state_dir
         .join("addresses")
         .join(hex(&digest.as_bytes()[..16]))
 }
@@ -36,7 +39,7 @@ fn path(state_dir: &Path, account: &Account) -> PathBuf {
 /// What is remembered of an account.
 #[must_use]
 pub fn find(account: &Account) -> Option<Pair> {
-    let text = std::fs::read(path(&account.state_dir, account)).ok()?;
+    let text = std::fs::read(path(account)).ok()?;
     let mut words = text.split(u8::is_ascii_whitespace);
     let local = ReplicaId::parse(words.next()?)?;
     let remote = ReplicaId::parse(words.next()?)?;
@@ -51,9 +54,13 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
     if find(account) == Some(pair) {
         return Ok(());
     }
-    let path = path(&account.state_dir, account);
+    let path = path(account);
     if let Some(dir) = path.parent() {
-        private::make_dirs(dir)?;
+        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.to_owned(),
+            source,
+        })?;
     }
     replace_file(
         &path,
@@ -66,9 +73,13 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
 /// # Errors
 /// When another run holds it for longer than a little, or the state directory cannot be written.
 pub fn lock(account: &Account) -> maildir::Result<Lock> {
-    let path = path(&account.state_dir, account).with_extension("lock");
+    let path = path(account).with_extension("lock");
     if let Some(dir) = path.parent() {
-        private::make_dirs(dir)?;
+        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.to_owned(),
+            source,
+        })?;
     }
     Lock::take(
         &path,

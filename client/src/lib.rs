@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod archive;
+pub mod attempt;
 pub mod cli;
 pub mod config;
 pub mod consent;
@@ -15,6 +16,7 @@ pub mod filter;
 pub mod fold;
 pub mod folders;
 pub mod guard;
+pub mod heading;
 pub mod hooks;
 pub mod known;
 pub mod link;
@@ -25,9 +27,11 @@ pub mod plan;
 pub mod progress;
 pub mod reconcile;
 pub mod record;
+pub mod refusal;
 pub mod report;
 pub mod run;
 pub mod session;
 pub mod ssh;
 pub mod status;
 pub mod transport;
+pub mod waiting;

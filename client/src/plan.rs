@@ -3,7 +3,7 @@
 //! Pure but for asking the archive where bytes lie already. A step that may not be carried out in this run (direction,
 //! rights, the guard) is left out, and its message stays pending.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::Op;
 use protocol::message::Rights;
@@ -14,6 +14,7 @@ use crate::fold::{Work, WorkSet};
 use crate::folders::Folders;
 use crate::reconcile::{Conflict, Merged, reconcile};
 use crate::record::{Fid, Place, Side, State, Taken};
+use crate::waiting::Why;
 
 mod order;
 mod steps;
@@ -65,6 +66,30 @@ pub struct Limits {
     pub is_unguarded: bool,
 }
 
+impl Limits {
+    /// Why an operation may not be asked of a side, if it may not.
+    #[must_use]
+    pub fn forbid(&self, side: Side, op: &Op) -> Option<Why> {
+        let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
+        let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
+        self.forbid_kind(side, deletes, adds)
+    }
+
+    /// The same of what takes something away, adds something, or neither.
+    #[must_use]
+    pub fn forbid_kind(&self, side: Side, deletes: bool, adds: bool) -> Option<Why> {
+        match self.rights {
+            _ if !self.direction.changes(side) => Some(Why::Unchanged(side)),
+            _ if deletes && self.no_delete => Some(Why::NoDelete),
+            _ if side == Side::Local => None,
+            Rights::All => None,
+            Rights::NoDelete => deletes.then_some(Why::RightNoDelete),
+            Rights::AppendOnly => (!adds).then_some(Why::RightAppend),
+            Rights::ReadOnly => Some(Why::RightRead),
+        }
+    }
+}
+
 /// What a step counts as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -114,6 +139,8 @@ pub struct Plan {
     pub conflicts: Vec<(usize, Conflict)>,
     /// The folders of each side that are renamed before the steps.
     pub renaming: [HashSet<Fid>; 2],
+    /// The messages that are left out, by their index, why, and whether they would be deleted.
+    pub waits: HashMap<usize, (Why, bool)>,
 }
 
 /// What a message shall be, as far as this run is concerned.
@@ -188,10 +215,21 @@ impl Planner<'_> {
             plan.before[side as usize] = renames;
             let copies = self.copies(side);
             // A ring of messages that wait for each other's names is broken by a detour of one of them.
-            let (mut detours, mut stuck) = (HashSet::new(), held.clone());
+            let (mut detours, mut stuck) = (HashSet::new(), HashSet::new());
             loop {
-                let mut steps = self.steps(side, &copies)?;
-                steps.retain(|step| !stuck.contains(&(side, step.index)));
+                let mut steps = self.steps(side, &copies, &mut plan.waits)?;
+                steps.retain(|step| {
+                    let why = if held.contains(&(side, step.index)) {
+                        Why::Guard
+                    } else if stuck.contains(&step.index) {
+                        Why::Changed
+                    } else {
+                        return true;
+                    };
+                    let deletes = step.kind == Kind::Deleted;
+                    plan.waits.insert(step.index, (why, deletes));
+                    false
+                });
                 self.take_detours(side, &mut steps, &detours);
                 match order(steps, &self.occupied(side)) {
                     Ok(mut steps) => {
@@ -202,11 +240,12 @@ impl Planner<'_> {
                     Err(index) if detours.insert(index) => {}
                     // Never seen, but a run must end: the message waits.
                     Err(index) => {
-                        stuck.insert((side, index));
+                        stuck.insert(index);
                     }
                 }
             }
         }
+        self.leave_out(&mut plan);
         self.plan_folders(&mut plan);
         plan.renaming = self.renaming.clone();
         plan.conflicts = self.conflicts.clone();
@@ -216,6 +255,28 @@ impl Planner<'_> {
     /// Takes in that a person confirmed what this run takes away of a message on a side.
     pub fn confirm(&mut self, side: Side, index: usize) {
         self.confirmed.insert((side, index));
+    }
+
+    /// Says why messages wait that this run does not deal with, or only on the other side.
+    fn leave_out(&self, plan: &mut Plan) {
+        for (index, want) in self.wants.iter().enumerate() {
+            let record = &self.set.all[index].record;
+            let is_due = |side: Side| match (want, record.seen(side)) {
+                (Want::Keep(state), Some(seen)) => seen.state() != *state,
+                (Want::Keep(_), None) | (Want::Gone, Some(_)) => true,
+                (Want::Gone, None) | (Want::Leave, _) => false,
+            };
+            let why = match self.limits.direction {
+                _ if *want == Want::Leave => Some(Why::NotChosen),
+                Direction::Pull if is_due(Side::Remote) => Some(Why::Unchanged(Side::Remote)),
+                Direction::Push if is_due(Side::Local) => Some(Why::Unchanged(Side::Local)),
+                Direction::Pull | Direction::Push | Direction::Sync => None,
+            };
+            if let Some(why) = why {
+                let wait = (why, *want == Want::Gone);
+                plan.waits.entry(index).or_insert(wait);
+            }
+        }
     }
 
     /// Merges every message; an edit on both sides becomes two messages first.
@@ -331,20 +392,7 @@ impl Planner<'_> {
     }
 
     fn is_allowed(&self, side: Side, op: &Op) -> bool {
-        let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
-        let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
-        let rights = if side == Side::Remote {
-            self.limits.rights
-        } else {
-            Rights::All
-        };
-        let by_right = match rights {
-            Rights::All => true,
-            Rights::NoDelete => !deletes,
-            Rights::AppendOnly => adds,
-            Rights::ReadOnly => false,
-        };
-        by_right && !(deletes && self.limits.no_delete)
+        self.limits.forbid(side, op).is_none()
     }
 
     /// Folders are renamed and made before the messages are touched, and removed after.

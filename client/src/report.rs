@@ -6,6 +6,7 @@
 
 mod text;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use protocol::bytes::escape;
@@ -14,13 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{OutputArgs, When};
 use crate::exit_code::ExitCode;
+use crate::heading::{Heading, named};
 use crate::progress::Progress;
 use crate::record::Side;
+use crate::refusal::Refusal;
+use crate::waiting::Waiting;
 
 pub use text::{bytes_text, duration_text};
 
-/// How many lines of one kind go to stderr without `-v`; `--json` has them all.
-const LINES_MAX: usize = 100;
+/// Up to so many lines of one kind are printed; of more, counts by folder, and all with `-v`. `--json` has them all.
+pub const LINES_MAX: usize = 20;
 
 /// What was done on one side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -55,6 +59,18 @@ pub struct PlannedAction {
     /// Where it would go, escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// What the message says of itself, where it is shown and its file is here.
+    #[serde(flatten)]
+    pub heading: Option<Heading>,
+}
+
+/// A sentence about a message of a folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The folder, escaped.
+    pub folder: String,
+    /// The sentence.
+    pub text: String,
 }
 
 /// A message or folder that was left alone, and why.
@@ -66,13 +82,36 @@ pub struct Skipped {
     pub path: String,
     /// What is the matter with it.
     pub why: String,
+    /// What the message says of itself, where its file is here.
+    pub heading: Option<Heading>,
 }
 
 impl Skipped {
     /// What a side told of itself.
     pub fn on(side: Side, problems: Vec<Problem>) -> Vec<Skipped> {
-        let skipped = |Problem { path, why }| Skipped { side, path, why };
+        let skipped = |Problem { path, why }| Skipped {
+            side,
+            path,
+            why,
+            heading: None,
+        };
         problems.into_iter().map(skipped).collect()
+    }
+
+    /// For people: the message, the side, and what is the matter.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let named = match &self.heading {
+            Some(heading) => named(folder, name, Some(heading)),
+            None => format!("\"{}\"", self.path),
+        };
+        format!("{named} {}: {}", self.side.word(), self.why)
+    }
+
+    fn folder(&self) -> String {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("\"{folder}\" {}", self.side.word())
     }
 
     /// For scripts.
@@ -94,9 +133,9 @@ pub struct Summary {
     /// What was done there.
     pub there: Tally,
     /// Where both sides had changed the same thing, one sentence each.
-    pub conflicts: Vec<String>,
-    /// How many differences wait for a later run.
-    pub pending: u64,
+    pub conflicts: Vec<Told>,
+    /// What waits for a later run, and why; none where the sides were not compared.
+    pub waiting: Option<Vec<Waiting>>,
     /// What was left alone.
     pub skipped: Vec<Skipped>,
     /// Bytes that went over the wire.
@@ -107,8 +146,8 @@ pub struct Summary {
     pub seconds: f64,
     /// How it ended.
     pub exit: ExitCode,
-    /// The plan to confirm, where the guard refused.
-    pub plan: Option<String>,
+    /// What the guard held back, where it refused.
+    pub refusal: Option<Refusal>,
     /// Whether nothing was done, and the tallies say what would be.
     pub dry_run: bool,
     /// What would be done, in a dry run.
@@ -119,11 +158,26 @@ pub struct Summary {
     pub error: Option<String>,
 }
 
+impl Summary {
+    /// What waits for a later run, and why.
+    #[must_use]
+    pub fn waiting(&self) -> &[Waiting] {
+        self.waiting.as_deref().unwrap_or_default()
+    }
+
+    /// Whether there is anything that people should hear of who did not ask.
+    fn is_news(&self) -> bool {
+        text::has_figures(self) || self.dry_run || !self.conflicts.is_empty()
+    }
+}
+
 /// Prints, as the options say.
 pub struct Reporter {
     json: bool,
     quiet: bool,
     verbose: bool,
+    /// Somebody is looking on: stdout or stderr is a terminal.
+    watched: bool,
     colored: (bool, bool),
     progress: Progress,
 }
@@ -148,6 +202,7 @@ impl Reporter {
             json: output.json,
             quiet: output.quiet,
             verbose: output.verbose > 0,
+            watched: io::stdout().is_terminal() || io::stderr().is_terminal(),
             colored,
             progress,
         }
@@ -160,23 +215,40 @@ impl Reporter {
     pub fn summary(&self, summary: &Summary) -> io::Result<()> {
         self.progress.clear();
         let account = Some(summary.account.as_str());
-        self.skipped(summary);
-        self.notes(account, &summary.conflicts);
-        self.notes(account, &summary.notes);
+        let skipped = summary.skipped.iter();
+        let skipped =
+            skipped.map(|skipped| (skipped.folder(), format!("Skipped {}", skipped.text())));
+        self.listed(account, Weight::Warning, "skipped", skipped.collect());
+        if !self.quiet {
+            let conflicts = summary.conflicts.iter().cloned();
+            let conflicts = conflicts.map(|Told { folder, text }| (folder, text));
+            self.listed(account, Weight::Note, "conflicts", conflicts.collect());
+            for note in &summary.notes {
+                self.print_err(account, Weight::Note, note);
+            }
+        }
         if summary.dry_run && !self.json {
-            for action in &summary.actions {
-                self.print_out(&text::action_line(action))?;
+            for line in text::action_lines(&summary.actions, self.verbose) {
+                self.print_out(&line)?;
             }
         }
         if let Some(error) = &summary.error {
             self.error(account, error);
         }
-        if let Some(plan) = &summary.plan {
-            self.print_err(account, Weight::Note, &text::plan_line(plan));
+        if let Some(refusal) = &summary.refusal {
+            let mut lines = refusal.lines();
+            if self.verbose {
+                lines.extend(refusal.messages());
+            }
+            self.error(account, &lines.join("\n"));
         }
+        let is_line_due = self.watched || self.verbose || summary.is_news();
         if self.json {
             self.print_out(&text::json_line(&text::summary_json(summary)))?;
-        } else if !self.quiet && (summary.error.is_none() || text::has_figures(summary)) {
+        } else if !self.quiet
+            && is_line_due
+            && (summary.error.is_none() || text::has_figures(summary))
+        {
             self.print_out(&text::summary_line(summary, self.colored.0))?;
         }
         Ok(())
@@ -229,40 +301,27 @@ impl Reporter {
         Ok(())
     }
 
-    fn skipped(&self, summary: &Summary) {
-        let lines = summary.skipped.iter().map(|Skipped { side, path, why }| {
-            format!("Skipped \"{path}\" {}: {why}", side.word())
-        });
-        self.capped(Some(&summary.account), Weight::Warning, lines);
-    }
-
-    fn notes(&self, account: Option<&str>, lines: &[String]) {
-        if !self.quiet {
-            self.capped(account, Weight::Note, lines.iter().cloned());
-        }
-    }
-
-    fn capped(
+    /// Prints a line for each message, or counts by folder where they are too many.
+    fn listed(
         &self,
         account: Option<&str>,
         weight: Weight,
-        lines: impl ExactSizeIterator<Item = String>,
+        what: &str,
+        lines: Vec<(String, String)>,
     ) {
-        let total = lines.len();
-        let shown = if self.verbose || total <= LINES_MAX {
-            total
-        } else {
-            LINES_MAX
-        };
-        lines
-            .take(shown)
-            .for_each(|line| self.print_err(account, weight, &line));
-        if total > shown {
-            self.print_err(
-                account,
-                weight,
-                &format!("and {} more; -v lists them all", total - shown),
-            );
+        if self.verbose || lines.len() <= LINES_MAX {
+            for (_, line) in lines {
+                self.print_err(account, weight, &line);
+            }
+            return;
+        }
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (folder, _) in lines {
+            *counts.entry(folder).or_default() += 1;
+        }
+        for (folder, count) in counts {
+            let line = format!("{folder}: {count} {what}, -v lists them");
+            self.print_err(account, weight, &line);
         }
     }
 

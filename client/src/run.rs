@@ -1,27 +1,30 @@
 //! The story of one account's pull, push or sync: open, merge, ask the guard, carry out, say what happened.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use protocol::message::At;
-use protocol::{Op, Request};
+use protocol::Request;
 
-use crate::archive::now_secs;
+use crate::attempt;
 use crate::config::{Account, MaxDelete};
 use crate::consent::{Asking, ask_guard};
 use crate::execute::{Done, Executor};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::filter::Scope;
 use crate::hooks::run_post;
-use crate::plan::{Direction, Kind, Limits, Plan, Planner};
+use crate::plan::{Direction, Limits, Plan, Planner};
 use crate::progress::{Phase, Progress};
-use crate::reconcile::Conflict;
-use crate::record::{Fid, Side};
-use crate::report::{PlannedAction, Skipped, Summary, Tally};
-use crate::session::Session;
+use crate::report::{Skipped, Summary};
+use crate::session::{Session, keeps_state_inside};
+use crate::waiting::Why;
 
-/// Syncs one account; whatever happens is in the summary.
+mod left;
+mod people;
+
+use left::Left;
+use people::{describe, preview};
+
+/// Syncs one account; whatever happens is in the summary, and remembered for `status`.
 #[must_use]
 pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose: bool) -> Summary {
     let begun = Instant::now();
@@ -37,6 +40,13 @@ pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose
     }
     progress.clear();
     summary.seconds = begun.elapsed().as_secs_f64();
+    if !account.dry_run
+        && !keeps_state_inside(account)
+        && let Err(error) = attempt::remember(account, &summary)
+    {
+        let note = format!("What became of this run is not remembered for `status`: {error}");
+        summary.notes.push(note);
+    }
     summary
 }
 
@@ -51,14 +61,21 @@ fn sync(
     let mut session = Session::open(account, direction, verbose)?;
     summary.notes.extend(unmatched(account, &session));
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
-    let plan = make_plan(&mut session, account, direction, summary)?;
+    let limits = Limits {
+        direction,
+        rights: session.welcome.rights,
+        no_delete: account.no_delete,
+        is_unguarded: account.guard == MaxDelete::Percent(100),
+    };
+    let mut plan = make_plan(&mut session, limits, verbose, summary)?;
     summary.notes.append(&mut session.notes);
     let skipped = std::mem::take(&mut session.skipped);
     if account.dry_run {
-        preview(&session, &plan, summary);
+        preview(&session, &plan, limits, verbose, summary);
         return finish(session, skipped, summary);
     }
     session.store_changed()?;
+    let mut waits = std::mem::take(&mut plan.waits);
     let (done, result) = carry_out(&mut session, plan, progress);
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
     [summary.here, summary.there] = done.tallies;
@@ -69,7 +86,14 @@ fn sync(
     {
         summary.notes.push(why);
     }
-    summary.pending = pending(&session, &HashSet::new());
+    waits.extend(&done.waits);
+    let otherwise = match &done.full {
+        Some((side, _)) => Why::Full(*side),
+        None if result.is_err() => Why::Unreached,
+        None => Why::Changed,
+    };
+    let left = Left::after(limits, waits, otherwise);
+    summary.waiting = Some(left.waiting(&session));
     result?;
     if let Some((side, why)) = done.full {
         summary.exit = summary.exit.worst(ExitCode::Error);
@@ -77,8 +101,6 @@ fn sync(
             "The disk {} took no more ({why}); make room and run again, what is done is kept",
             side.word()
         ));
-    } else {
-        session.archive.set("last_sync", &now_secs())?;
     }
     let skipped = skipped.into_iter().chain(done.skipped).collect();
     finish(session, skipped, summary)
@@ -101,17 +123,12 @@ fn unmatched(account: &Account, session: &Session) -> Option<String> {
 /// Decides what is to be done, and says what the guard holds back.
 fn make_plan(
     session: &mut Session,
-    account: &Account,
-    direction: Direction,
+    limits: Limits,
+    verbose: bool,
     summary: &mut Summary,
 ) -> Result<Plan, Failure> {
-    let limits = Limits {
-        direction,
-        rights: session.welcome.rights,
-        no_delete: account.no_delete,
-        is_unguarded: account.guard == MaxDelete::Percent(100),
-    };
     let Session {
+        account,
         set,
         folders,
         archive,
@@ -129,14 +146,10 @@ fn make_plan(
         },
     )?;
     let plan = guarded.plan;
-    summary.conflicts = plan
-        .conflicts
-        .iter()
-        .map(|(index, conflict)| describe(session, *index, *conflict))
-        .collect();
-    summary.plan = guarded.name;
-    summary.notes.extend(guarded.held);
-    if summary.plan.is_some() {
+    summary.conflicts = describe(session, &plan.conflicts, verbose);
+    if let Some(mut refusal) = guarded.refusal {
+        people::name_held(session, &mut refusal, verbose);
+        summary.refusal = Some(refusal);
         summary.exit = ExitCode::Unsafe;
     }
     Ok(plan)
@@ -182,120 +195,4 @@ fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Res
     let (sent, received) = session.link.close();
     (summary.bytes_sent, summary.bytes_received) = (sent, received);
     Ok(())
-}
-
-// What people see.
-
-fn describe(session: &Session, index: usize, conflict: Conflict) -> String {
-    let record = &session.set.all[index].record;
-    let seen = record.remote.as_ref().or(record.local.as_ref());
-    let name = seen.map_or_else(String::new, |seen| {
-        format!(
-            "{}/{}",
-            session.folders.name(seen.place.folder),
-            seen.place.unique
-        )
-    });
-    let what = match conflict {
-        Conflict::Moved => "was moved to two places; the server's was kept",
-        Conflict::Survived => {
-            "was deleted on one side and moved or edited on the other; it was kept"
-        }
-        Conflict::Edited => "was edited on both sides; both versions were kept",
-        Conflict::Damaged => {
-            "is damaged on one side; that was not sent, and the good version comes back where there is one"
-        }
-        Conflict::Named => {
-            "had the name of another message; both were kept, one under a fresh name"
-        }
-    };
-    format!("{name} {what}")
-}
-
-/// How many messages and folders are not as they shall be on both sides, but for those that a plan takes care of.
-fn pending(session: &Session, planned: &HashSet<usize>) -> u64 {
-    let filter = &session.account.filter;
-    let is_known = |id: Fid| session.folders.scope(filter, id) != Scope::Excluded;
-    let messages = session.set.all.iter().enumerate().filter(|(index, work)| {
-        !work.record.is_empty()
-            && !work.record.is_agreed()
-            && !planned.contains(index)
-            && work.record.folders().any(is_known)
-    });
-    let folders = session.folders.iter().filter(|(id, folder)| {
-        let names =
-            [folder.on(Side::Local), folder.on(Side::Remote)].map(|on| on.map(|(_, name)| name));
-        names[0] != names[1] && is_known(*id)
-    });
-    let folders = if planned.is_empty() {
-        folders.count()
-    } else {
-        0
-    };
-    (messages.count() + folders) as u64
-}
-
-/// Says what a dry run would do.
-fn preview(session: &Session, plan: &Plan, summary: &mut Summary) {
-    let mut planned = HashSet::new();
-    for side in Side::BOTH {
-        let name = side.word();
-        let mut tally = Tally::default();
-        for (_, op) in plan.before[side as usize]
-            .iter()
-            .chain(&plan.after[side as usize])
-        {
-            summary.actions.extend(action(name, op, None));
-        }
-        for step in plan.steps[side as usize]
-            .iter()
-            .filter(|step| !step.is_detour)
-        {
-            planned.insert(step.index);
-            let (count, text) = match step.kind {
-                Kind::New => (&mut tally.new, "new"),
-                Kind::Copied => (&mut tally.copied, "copy"),
-                Kind::Moved => (&mut tally.moved, "move"),
-                Kind::Flags => (&mut tally.flags, "flags"),
-                Kind::Replaced => (&mut tally.replaced, "replace"),
-                Kind::Deleted => (&mut tally.deleted, "delete"),
-            };
-            *count += 1;
-            summary.actions.extend(action(name, &step.op, Some(text)));
-        }
-        match side {
-            Side::Local => summary.here = tally,
-            Side::Remote => summary.there = tally,
-        }
-    }
-    summary.pending = pending(session, &planned);
-}
-
-fn action(side: &'static str, op: &Op, kind: Option<&'static str>) -> Option<PlannedAction> {
-    let folder = |action, name: &protocol::FolderName, to: Option<String>| PlannedAction {
-        side,
-        action,
-        folder: name.to_string(),
-        name: String::new(),
-        to,
-    };
-    let message = |at: &At, to: Option<String>| PlannedAction {
-        side,
-        action: kind.unwrap_or("change"),
-        folder: at.folder.to_string(),
-        name: at.unique.to_string(),
-        to,
-    };
-    match op {
-        Op::MakeFolder { name } => Some(folder("make-folder", name, None)),
-        Op::RemoveFolder { name, .. } => Some(folder("remove-folder", name, None)),
-        Op::RenameFolder { from, to, .. } => {
-            Some(folder("rename-folder", from, Some(to.to_string())))
-        }
-        Op::Create { at, .. } | Op::Retire { at, .. } => Some(message(at, None)),
-        Op::Update { at, to, .. } => {
-            let target = (at != to).then(|| format!("{}/{}", to.folder, to.unique));
-            Some(message(at, target))
-        }
-    }
 }

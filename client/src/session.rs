@@ -26,6 +26,7 @@ mod observe;
 mod open;
 mod truncated;
 
+pub(crate) use open::keeps_state_inside;
 use open::{Expected, Stand, refuse_overlap};
 
 /// A run whose both sides are known.

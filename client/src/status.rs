@@ -1,33 +1,34 @@
-//! `status`: when an account last synced, what is pending here, and whether it is healthy. Offline.
+//! `status`: how the last attempt at an account ended, what is pending and why, and whether it is healthy. Offline.
 
 use std::collections::BTreeSet;
 
 use maildir::{Options, Replica};
-use protocol::Cursor;
+use protocol::{Cursor, ReplicaId};
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, now_secs};
+use crate::attempt::{self, Attempt};
 use crate::config::Account;
 use crate::failure::Failure;
 use crate::filter::Scope;
 use crate::known;
-use crate::record::Side;
 use crate::report::{Skipped, duration_text};
+use crate::waiting::Waiting;
 
 /// How an account stands.
 #[derive(Debug)]
 pub struct Status {
     /// The account's name.
     pub account: String,
-    /// Seconds since 1970, if it ever synced to the end.
-    pub last_sync: Option<u64>,
-    /// Messages that changed here since.
+    /// The last attempt, if there ever was one.
+    pub attempt: Option<Attempt>,
+    /// Messages that changed here since it last synced.
     pub changed_here: u64,
-    /// Messages on which both sides were not agreed at the end of the last run.
+    /// Messages and folders on which both sides were not agreed at the end of the last run.
     pub pending: u64,
     /// What was left alone then.
     pub skipped: Vec<Skipped>,
-    /// What is wrong, one sentence.
+    /// What is wrong now, one sentence.
     pub error: Option<String>,
 }
 
@@ -37,7 +38,7 @@ impl Status {
     pub fn of(account: &Account) -> Status {
         let mut status = Status {
             account: account.name.clone(),
-            last_sync: None,
+            attempt: attempt::find(account),
             changed_here: 0,
             pending: 0,
             skipped: Vec::new(),
@@ -51,35 +52,25 @@ impl Status {
 
     fn look(&mut self, account: &Account) -> Result<(), Failure> {
         let Some(pair) = known::find(account) else {
-            return Err(Failure::Usage(
-                "It was never synced; run `maildir-sync sync` first".to_owned(),
-            ));
+            return match self.attempt {
+                Some(_) => Ok(()),
+                None => Err(Failure::Usage(
+                    "It was never synced; run `maildir-sync sync` first".to_owned(),
+                )),
+            };
         };
         let archive = Archive::open(&account.state_dir, pair.local, pair.remote, true)?;
-        self.last_sync = archive.get("last_sync")?;
         let folders = archive.folders()?.into_iter().filter(|(_, folder)| {
-            let [here, there] = Side::BOTH.map(|side| folder.on(side).map(|(_, name)| name));
-            here != there && account.filter.scope(folder.name().as_bytes()) != Scope::Excluded
+            folder.differs() && account.filter.scope(folder.name().as_bytes()) != Scope::Excluded
         });
-        self.pending = (archive.pending()?.len() + folders.count()) as u64;
+        let differing = (archive.pending()?.len() + folders.count()) as u64;
+        self.pending = differing.max(Waiting::total(self.waiting()));
         self.skipped = archive
             .get::<BTreeSet<Skipped>>("skipped")?
             .unwrap_or_default()
             .into_iter()
             .collect();
-        let mut local = Replica::open(Options {
-            root: account.local.clone(),
-            state_dir: account.state_dir.clone(),
-            trash_dir: None,
-            trash_days: u64::from(account.trash_days),
-            client: String::new(),
-            dry_run: true,
-            checksum: false,
-            expect: Some(pair.local),
-            adopt: false,
-            create: false,
-            layout: maildir::layout::Setting::default(),
-        })?;
+        let mut local = open(account, pair.local)?;
         local.scan()?;
         if let Some(cursor) = archive.get::<Cursor>("local_cursor")? {
             if !local.continues(cursor.tag)? {
@@ -95,43 +86,102 @@ impl Status {
         Ok(())
     }
 
-    /// Whether nothing is wrong: it has synced to the end, the tree is the one that was synced, nothing was left alone.
+    fn waiting(&self) -> &[Waiting] {
+        let attempt = self.attempt.as_ref();
+        attempt.map_or(&[], |attempt| &attempt.waiting)
+    }
+
+    /// The last attempt, where it failed.
+    fn failed(&self) -> Option<&Attempt> {
+        self.attempt.as_ref().filter(|attempt| attempt.failed())
+    }
+
+    fn last_sync(&self) -> Option<u64> {
+        self.attempt.as_ref()?.last_sync
+    }
+
+    /// Whether nothing is wrong: it has synced to the end, the last attempt did not fail, the tree is the one that was
+    /// synced, nothing was left alone.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.error.is_none() && self.last_sync.is_some() && self.skipped.is_empty()
+        let is_well = self.error.is_none() && self.failed().is_none();
+        is_well && self.last_sync().is_some() && self.skipped.is_empty()
     }
 
     /// For scripts.
     #[must_use]
     pub fn json(&self) -> Value {
         let skipped: Vec<Value> = self.skipped.iter().map(Skipped::json).collect();
+        let failed = self.failed();
+        let error = self.error.as_ref();
+        let attempt = self.attempt.as_ref().map(|attempt| {
+            json!({
+                "at": attempt.at, "command": attempt.command, "exit": attempt.exit, "error": attempt.error,
+            })
+        });
         json!({
-            "account": self.account, "last_sync": self.last_sync, "changed_here": self.changed_here,
-            "pending": self.pending, "skipped": skipped, "error": self.error, "healthy": self.is_healthy(),
+            "account": self.account, "last_sync": self.last_sync(), "changed_here": self.changed_here,
+            "pending": self.pending, "waiting": self.waiting(), "skipped": skipped,
+            "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
+            "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
+            "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
         })
     }
 
-    /// For people, one line and one for each message that was left alone.
+    /// For people: a line on how it stands, one on each thing that is wrong or waits.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = match self.last_sync {
-            Some(at) => format!(
-                "{}: last synced {} ago",
-                self.account,
-                duration_text(now_secs().saturating_sub(at) as f64)
-            ),
-            None => format!("{}: never synced to the end", self.account),
+        let ago = |at: u64| duration_text(now_secs().saturating_sub(at) as f64);
+        let health = if self.is_healthy() {
+            "healthy"
+        } else {
+            "not healthy"
         };
-        text.push_str(&format!(
-            ", {} changed here since, {} pending",
-            self.changed_here, self.pending
-        ));
-        if let Some(error) = &self.error {
-            text.push_str(&format!("; {error}"));
+        let synced = match self.last_sync() {
+            Some(at) => format!("last synced {} ago", ago(at)),
+            None => "never synced to the end".to_owned(),
+        };
+        let mut text = format!(
+            "{}: {health}; {synced}, {} changed here since, {} pending",
+            self.account, self.changed_here, self.pending
+        );
+        if let Some(attempt) = self.failed() {
+            let since = attempt.failing_since.unwrap_or(attempt.at);
+            text += &format!(
+                "\n  failing for {}: {} ended with {} {} ago: {}",
+                ago(since),
+                attempt.command,
+                attempt.exit,
+                ago(attempt.at),
+                attempt.error.as_deref().unwrap_or("no more is known"),
+            );
         }
-        for Skipped { side, path, why } in &self.skipped {
-            text.push_str(&format!("\n  {path} {}: {why}", side.word()));
+        if let Some(error) = &self.error {
+            text += &format!("\n  {error}");
+        }
+        for waiting in self.waiting() {
+            text += &format!("\n  {}", waiting.text());
+        }
+        for skipped in &self.skipped {
+            text += &format!("\n  skipped: {}", skipped.text());
         }
         text
     }
+}
+
+/// Opens the replica here to look at it.
+fn open(account: &Account, expect: ReplicaId) -> Result<Replica, Failure> {
+    Ok(Replica::open(Options {
+        root: account.local.clone(),
+        state_dir: account.state_dir.clone(),
+        trash_dir: None,
+        trash_days: u64::from(account.trash_days),
+        client: String::new(),
+        dry_run: true,
+        checksum: false,
+        expect: Some(expect),
+        adopt: false,
+        create: false,
+        layout: maildir::layout::Setting::default(),
+    })?)
 }

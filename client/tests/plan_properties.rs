@@ -327,7 +327,6 @@ impl World {
                     id,
                     name,
                     gone: false,
-                    keywords: None,
                 })
                 .collect();
             folders.fold(side, &told);

@@ -10,8 +10,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::private;
-
 /// Tells the batch to which notes belong.
 pub(crate) type NotesKey = [u8; 16];
 
@@ -36,8 +34,7 @@ pub(crate) struct Notes {
 impl Notes {
     /// Begins anew, before the batch is recorded as begun.
     pub(crate) fn begin(path: &Path, key: NotesKey, ops: usize) -> io::Result<Notes> {
-        let file = private::open(path)?;
-        file.set_len(0)?;
+        let file = File::create(path)?;
         file.write_all_at(&[key.as_slice(), &vec![0; ops]].concat(), 0)?;
         Ok(Notes { file })
     }

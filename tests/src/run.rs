@@ -197,7 +197,7 @@ impl Run {
         let plan = self
             .json
             .as_ref()
-            .and_then(|json| json.get("plan"))
+            .and_then(|json| json.pointer("/plan/name"))
             .and_then(Value::as_str);
         plan.unwrap_or_else(|| {
             panic!(

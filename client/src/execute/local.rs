@@ -8,6 +8,7 @@ use protocol::{Op, Request};
 use super::{BATCH_OPS, Executor, copies, must_follow, wired};
 use crate::failure::Failure;
 use crate::record::Side;
+use crate::waiting::Why;
 
 /// How many bytes of bodies a batch has at most, but for a single larger one; they lie in `tmp`.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -208,6 +209,7 @@ impl Executor<'_, '_> {
         if !why.is_empty() {
             let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
             self.skip(Side::Remote, name, why);
+            self.wait(Side::Local, at, Why::Failed);
         }
         self.arrived[at] = Some(false);
         self.has_come(at);

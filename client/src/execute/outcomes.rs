@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::plan::{Kind, Step};
 use crate::record::{Seen, Side, State, Taken};
 use crate::report::Tally;
+use crate::waiting::Why;
 
 impl Executor<'_, '_> {
     /// Records what is about to be asked of a side.
@@ -52,8 +53,12 @@ impl Executor<'_, '_> {
                 Outcome::Failed { why } => {
                     let name = self.describe(&self.plan.steps[side as usize][at]);
                     self.skip(side, name, why);
+                    self.wait(side, at, Why::Failed);
                 }
-                Outcome::Full { why } => self.stop_adding(side, why),
+                Outcome::Full { why } => {
+                    self.stop_adding(side, why);
+                    self.wait(side, at, Why::Full(side));
+                }
                 Outcome::Taken => {
                     let step = &self.plan.steps[side as usize][at];
                     let seen = self.session.set.all[step.index].record.seen(side);

@@ -9,6 +9,7 @@ use super::{Kind, Planner, Step, Want};
 use crate::archive::ArchiveError;
 use crate::filter::Scope;
 use crate::record::{Place, Seen, Side, State};
+use crate::waiting::Why;
 
 impl Planner<'_> {
     /// Where a side will hold which bytes once its messages are where they shall be: copies come after moves. What is
@@ -34,11 +35,12 @@ impl Planner<'_> {
         copies
     }
 
-    /// The steps that bring one side to what is wanted, in no order yet.
+    /// The steps that bring one side to what is wanted, in no order yet; those that may not be made wait.
     pub(super) fn steps(
         &self,
         side: Side,
         copies: &BTreeMap<Digest, Place>,
+        waits: &mut HashMap<usize, (Why, bool)>,
     ) -> Result<Vec<Step>, ArchiveError> {
         let is_first = self.archive.is_empty()?;
         let mut steps = Vec::new();
@@ -47,21 +49,30 @@ impl Planner<'_> {
             let seen = work.record.seen(side);
             let step = match (seen, want) {
                 (_, Want::Leave) | (None, Want::Gone) => None,
-                (Some(seen), Want::Gone) => Some(self.retire(side, index, seen, Reason::Deleted)),
+                (Some(seen), Want::Gone) => {
+                    Some(Ok(self.retire(side, index, seen, Reason::Deleted)))
+                }
                 (Some(seen), Want::Keep(state))
                     if self.is_exiled(side, &seen.place, &state.place) =>
                 {
-                    Some(self.retire(side, index, seen, Reason::Excluded))
+                    Some(Ok(self.retire(side, index, seen, Reason::Excluded)))
                 }
                 (Some(seen), Want::Keep(state)) if seen.state() != *state => {
-                    self.update(side, index, seen, state, copies, is_first)?
+                    Some(self.update(side, index, seen, state, copies, is_first)?)
                 }
                 (Some(_), Want::Keep(_)) => None,
-                (None, Want::Keep(state)) => self.create(side, index, state, copies, is_first)?,
+                (None, Want::Keep(state)) => {
+                    Some(self.create(side, index, state, copies, is_first)?)
+                }
             };
-            steps.extend(
-                step.filter(|step| self.is_allowed(side, &step.op) && self.can_come(side, step)),
-            );
+            let deletes = matches!(&step, Some(Ok(step)) if step.kind == Kind::Deleted);
+            match step.map(|step| step.and_then(|step| self.allow(side, step))) {
+                Some(Ok(step)) => steps.push(step),
+                Some(Err(why)) => {
+                    waits.insert(index, (why, deletes));
+                }
+                None => {}
+            }
         }
         Ok(steps)
     }
@@ -117,6 +128,14 @@ impl Planner<'_> {
             && self.folders.scope(self.filter, from.folder) != Scope::Excluded
     }
 
+    fn allow(&self, side: Side, step: Step) -> Result<Step, Why> {
+        match self.limits.forbid(side, &step.op) {
+            Some(why) => Err(why),
+            None if self.can_come(side, &step) => Ok(step),
+            None => Err(Why::NoPlace(side)),
+        }
+    }
+
     /// Whether the folder to which a step leads is there or can be made: another one may have its name.
     fn can_come(&self, side: Side, step: &Step) -> bool {
         let to = step.to.as_ref();
@@ -163,12 +182,12 @@ impl Planner<'_> {
         state: &State,
         copies: &BTreeMap<Digest, Place>,
         is_first: bool,
-    ) -> Result<Option<Step>, ArchiveError> {
+    ) -> Result<Result<Step, Why>, ArchiveError> {
         let body = if state.digest == seen.entry.digest {
             None
         } else {
             let Some((_, body)) = self.body(side, index, state, copies, is_first)? else {
-                return Ok(None);
+                return Ok(Err(Why::NoGoodCopy));
             };
             Some(body)
         };
@@ -180,7 +199,7 @@ impl Planner<'_> {
         } else {
             Kind::Flags
         };
-        Ok(Some(Step {
+        Ok(Ok(Step {
             index,
             op: Op::Update {
                 at: self.at(side, &seen.place),
@@ -207,19 +226,19 @@ impl Planner<'_> {
         state: &State,
         copies: &BTreeMap<Digest, Place>,
         is_first: bool,
-    ) -> Result<Option<Step>, ArchiveError> {
+    ) -> Result<Result<Step, Why>, ArchiveError> {
         if self.folders.scope(self.filter, state.place.folder) != Scope::Included {
-            return Ok(None);
+            return Ok(Err(Why::NotChosen));
         }
         let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
-            return Ok(None);
+            return Ok(Err(Why::NoGoodCopy));
         };
         let kind = if matches!(body.source, Source::Copy(_)) {
             Kind::Copied
         } else {
             Kind::New
         };
-        Ok(Some(Step {
+        Ok(Ok(Step {
             index,
             op: Op::Create {
                 at: self.at(side, &state.place),

@@ -1,9 +1,13 @@
 //! How things are put into words and figures. Pure, so that every sentence can be tested as it stands.
 
+use std::collections::BTreeMap;
+
 use protocol::bytes::escape;
 use serde_json::Value;
 
-use super::{PlannedAction, Skipped, Summary, Tally, Weight};
+use super::{LINES_MAX, PlannedAction, Skipped, Summary, Tally, Weight};
+use crate::heading::named;
+use crate::waiting::Waiting;
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
@@ -19,7 +23,7 @@ pub(super) fn summary_line(summary: &Summary, colored: bool) -> String {
         .collect();
     if parts.is_empty() {
         parts.push(
-            if summary.pending == 0 {
+            if summary.waiting().is_empty() {
                 "nothing to do"
             } else {
                 "nothing done"
@@ -27,24 +31,15 @@ pub(super) fn summary_line(summary: &Summary, colored: bool) -> String {
             .to_owned(),
         );
     }
-    let counted = [
-        (
-            summary.conflicts.len() as u64,
-            if summary.conflicts.len() == 1 {
-                "conflict"
-            } else {
-                "conflicts"
-            },
-        ),
-        (summary.pending, "pending"),
-        (summary.skipped.len() as u64, "skipped"),
-    ];
-    parts.extend(
-        counted
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} {what}")),
-    );
+    parts.extend(match summary.conflicts.len() {
+        0 => None,
+        1 => Some("1 conflict".to_owned()),
+        count => Some(format!("{count} conflicts")),
+    });
+    parts.extend(summary.waiting().iter().map(Waiting::text));
+    if !summary.skipped.is_empty() {
+        parts.push(format!("{} skipped", summary.skipped.len()));
+    }
     parts.push(format!(
         "sent {}, received {}, {}",
         bytes_text(summary.bytes_sent),
@@ -106,21 +101,23 @@ pub(super) fn has_figures(summary: &Summary) -> bool {
 /// The same for scripts, with the keys of the contract.
 pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
     let skipped: Vec<_> = summary.skipped.iter().map(Skipped::json).collect();
+    let conflicts: Vec<_> = summary.conflicts.iter().map(|told| &told.text).collect();
     let mut object = serde_json::json!({
         "account": summary.account,
         "direction": summary.direction,
         "here": summary.here,
         "there": summary.there,
-        "conflicts": summary.conflicts,
-        "pending": summary.pending,
+        "conflicts": conflicts,
+        "pending": Waiting::total(summary.waiting()),
+        "waiting": summary.waiting(),
         "skipped": skipped,
         "bytes_sent": summary.bytes_sent,
         "bytes_received": summary.bytes_received,
         "seconds": (summary.seconds * 1000.0).round() / 1000.0,
         "exit": summary.exit.number(),
     });
-    if let Some(plan) = &summary.plan {
-        object["plan"] = plan.as_str().into();
+    if let Some(refusal) = &summary.refusal {
+        object["plan"] = refusal.json();
     }
     if summary.dry_run {
         object["actions"] = serde_json::json!(summary.actions);
@@ -176,26 +173,48 @@ pub(super) fn message_line(
     format!("maildir-sync: {about}{kind}{}", message.join("\n"))
 }
 
-/// What to do when the guard refused.
-pub(super) fn plan_line(plan: &str) -> String {
-    format!("To delete exactly what is listed, run the same command with --confirm {plan}")
+/// What a dry run would do: a line each, or counts by folder where those are too many.
+pub(super) fn action_lines(actions: &[PlannedAction], verbose: bool) -> Vec<String> {
+    if verbose || actions.len() <= LINES_MAX {
+        return actions.iter().map(action_line).collect();
+    }
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for action in actions {
+        let folder = if action.name.is_empty() {
+            ""
+        } else {
+            &action.folder
+        };
+        *counts
+            .entry((action.side, action.action, folder))
+            .or_default() += 1;
+    }
+    let lines = counts.into_iter().map(|((side, action, folder), count)| {
+        let space = if folder.is_empty() { "" } else { " " };
+        escape(format!("{side} {action}{space}{folder}: {count}").as_bytes())
+    });
+    lines.collect()
 }
 
 /// One line of a dry run.
-pub(super) fn action_line(action: &PlannedAction) -> String {
+fn action_line(action: &PlannedAction) -> String {
     let PlannedAction {
         side,
         action,
         folder,
         name,
         to,
+        heading,
     } = action;
-    let slash = if name.is_empty() { "" } else { "/" };
+    let named = match name.is_empty() {
+        true => folder.clone(),
+        false => named(folder, name, heading.as_ref()),
+    };
     let to = to
         .as_ref()
         .map(|to| format!(" -> {to}"))
         .unwrap_or_default();
-    escape(format!("{side} {action} {folder}{slash}{name}{to}").as_bytes())
+    escape(format!("{side} {action} {named}{to}").as_bytes())
 }
 
 fn paint(text: &str, style: &str, colored: bool) -> String {
@@ -242,7 +261,10 @@ pub fn duration_text(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::exit_code::ExitCode;
+    use crate::heading::Heading;
     use crate::record::Side;
+    use crate::refusal::Refusal;
+    use crate::report::Told;
 
     fn busy() -> Summary {
         Summary {
@@ -260,12 +282,16 @@ mod tests {
                 replaced: 1,
                 ..Tally::default()
             },
-            conflicts: vec!["Both sides edited it".to_owned()],
-            pending: 4,
+            conflicts: vec![Told {
+                folder: "INBOX".to_owned(),
+                text: "Both sides edited it".to_owned(),
+            }],
+            waiting: Some(waiting(4)),
             skipped: vec![Skipped {
                 side: Side::Remote,
                 path: "INBOX/a\\x0a".to_owned(),
                 why: "permission denied".to_owned(),
+                heading: None,
             }],
             bytes_sent: 1_234,
             bytes_received: 3_400_000,
@@ -273,6 +299,14 @@ mod tests {
             exit: ExitCode::Skipped,
             ..Summary::default()
         }
+    }
+
+    fn waiting(count: u64) -> Vec<Waiting> {
+        vec![Waiting {
+            count,
+            deletions: false,
+            why: "the key is read-only".to_owned(),
+        }]
     }
 
     fn idle() -> Summary {
@@ -291,8 +325,8 @@ mod tests {
     fn one_line_tells_what_became_of_an_account() {
         assert_eq!(
             summary_line(&busy(), false),
-            "home: sync: 12 new, 3 flags here; 1 moved, 1 copied, 2 deleted, 1 replaced there; 1 conflict; 4 pending; \
-             1 skipped; sent 1.2 kB, received 3.4 MB, 2.1 s"
+            "home: sync: 12 new, 3 flags here; 1 moved, 1 copied, 2 deleted, 1 replaced there; 1 conflict; 4 wait: the key is \
+             read-only; 1 skipped; sent 1.2 kB, received 3.4 MB, 2.1 s"
         );
         assert_eq!(
             summary_line(&idle(), false),
@@ -301,13 +335,13 @@ mod tests {
         assert_eq!(
             summary_line(
                 &Summary {
-                    pending: 2,
+                    waiting: Some(waiting(1)),
                     dry_run: true,
                     ..idle()
                 },
                 true
             ),
-            "\x1b[1mhome\x1b[0m: pull (dry run): nothing done; 2 pending; sent 412 B, received 380 B, 0.2 s"
+            "\x1b[1mhome\x1b[0m: pull (dry run): nothing done; 1 waits: the key is read-only; sent 412 B, received 380 B, 0.2 s"
         );
         let broken = Summary {
             error: Some("x".to_owned()),
@@ -318,7 +352,7 @@ mod tests {
 
     #[test]
     fn json_has_the_keys_of_the_contract() {
-        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0}}"#;
+        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"waiting":[]}"#;
         assert_eq!(summary_json(&self::idle()).to_string(), idle);
         let action = PlannedAction {
             side: "here",
@@ -326,11 +360,21 @@ mod tests {
             folder: "INBOX".into(),
             name: "1.a".into(),
             to: None,
+            heading: Some(Heading {
+                subject: Some("Letter".to_owned()),
+                ..Heading::default()
+            }),
+        };
+        let refusal = Refusal {
+            plan: "abc".to_owned(),
+            is_known: false,
+            over: Vec::new(),
+            holds: Vec::new(),
         };
         let summary = Summary {
             dry_run: true,
             actions: vec![action],
-            plan: Some("abc".to_owned()),
+            refusal: Some(refusal),
             error: Some("The guard refused".to_owned()),
             exit: ExitCode::Unsafe,
             ..busy()
@@ -338,14 +382,14 @@ mod tests {
         let object = summary_json(&summary);
         assert_eq!(
             object["actions"].to_string(),
-            r#"[{"action":"delete","folder":"INBOX","name":"1.a","side":"here"}]"#
+            r#"[{"action":"delete","folder":"INBOX","name":"1.a","side":"here","subject":"Letter"}]"#
         );
         assert_eq!(
             object["skipped"].to_string(),
             r#"[{"path":"INBOX/a\\x0a","side":"there","why":"permission denied"}]"#
         );
         assert_eq!(
-            (object["plan"].as_str(), object["error"].as_str()),
+            (object["plan"]["name"].as_str(), object["error"].as_str()),
             (Some("abc"), Some("The guard refused"))
         );
         assert_eq!(
@@ -387,12 +431,16 @@ mod tests {
             folder: "Lists/a\n".to_owned(),
             name: name.to_owned(),
             to: to.map(str::to_owned),
+            heading: None,
         };
         assert_eq!(
             action_line(&action("1.x", Some("INBOX/1.x"))),
             "there move Lists/a\\x0a/1.x -> INBOX/1.x"
         );
         assert_eq!(action_line(&action("", None)), "there move Lists/a\\x0a");
+        let many = vec![action("1.x", None); LINES_MAX + 1];
+        assert_eq!(action_lines(&many, false), ["there move Lists/a\\x0a: 21"]);
+        assert_eq!(action_lines(&many, true).len(), LINES_MAX + 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The local side as an account means it, and what the agent is told of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maildir::layout::{Encoding, Setting, Style};
 use maildir::{Lock, Options, Replica, Scan};
@@ -151,26 +151,44 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// A Maildir is not synced with itself, nor with one inside it, and nothing of ours is kept in one.
-pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+/// The Maildir, here or on this machine, in which an account's state would lie.
+fn tree_around_state(account: &Account) -> Option<&Path> {
     let state = &account.state_dir;
     let above_state = state
         .ancestors()
         .find_map(|path| path.canonicalize().ok())
         .unwrap_or_default();
-    let remote = match &account.remote {
+    let trees = remote_path(account).into_iter().chain([&*account.local]);
+    trees
+        .into_iter()
+        .find(|tree| state.starts_with(tree) || above_state.starts_with(real(tree)))
+}
+
+/// Whether nothing may be remembered of an account, since its state would lie in a Maildir.
+pub(crate) fn keeps_state_inside(account: &Account) -> bool {
+    tree_around_state(account).is_some()
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn remote_path(account: &Account) -> Option<&Path> {
+    match &account.remote {
         Address::Local(path) => Some(path),
         Address::Ssh { .. } => None,
-    };
-    let mut trees = remote.into_iter().chain([&account.local]);
-    if let Some(tree) =
-        trees.find(|tree| state.starts_with(tree) || above_state.starts_with(real(tree)))
-    {
+    }
+}
+
+/// A Maildir is not synced with itself, nor with one inside it, and nothing of ours is kept in one.
+pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
+    if let Some(tree) = tree_around_state(account) {
         return Err(Failure::Usage(format!(
-            "The state directory {state:?} would lie in the Maildir {tree:?}; name a place outside of it"
+            "The state directory {:?} would lie in the Maildir {tree:?}; name a place outside of it",
+            account.state_dir
         )));
     }
+    let remote = remote_path(account);
     let Some(remote) = remote else { return Ok(()) };
     let (here, there) = (real(&account.local), real(remote));
     if here == there {
@@ -188,7 +206,7 @@ pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
 
 /// An empty directory that stands for a root that is not there yet while a dry run looks at it.
 pub(super) struct Stand {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
 }
 
 impl Stand {
