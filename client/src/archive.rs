@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maildir::Lock;
+use maildir::{Lock, private};
 use protocol::codec::{decode_state, encode_state};
 use protocol::{BatchId, Digest, FolderName, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -165,13 +165,10 @@ impl Archive {
             }
             .ready();
         }
-        std::fs::create_dir_all(&dir).map_err(|source| maildir::Error::Io {
-            what: "make",
-            path: dir.clone(),
-            source,
-        })?;
+        private::make_dirs(&dir)?;
         let busy = "Another run is syncing this pair; try again when it is through";
         let lock = Lock::take(&path.with_extension("lock"), LOCK_PATIENCE, busy)?;
+        private::prepare_database(&path)?;
         let db = Connection::open(&path).map_err(wrap)?;
         Archive {
             db,

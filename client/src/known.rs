@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maildir::Lock;
 use maildir::durable::replace_file;
+use maildir::{Lock, private};
 use protocol::bytes::hex;
 use protocol::{Digest, ReplicaId};
 
@@ -56,11 +56,7 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
     }
     let path = path(account);
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
-            what: "make",
-            path: dir.to_owned(),
-            source,
-        })?;
+        private::make_dirs(dir)?;
     }
     replace_file(
         &path,
@@ -75,11 +71,7 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
 pub fn lock(account: &Account) -> maildir::Result<Lock> {
     let path = path(account).with_extension("lock");
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
-            what: "make",
-            path: dir.to_owned(),
-            source,
-        })?;
+        private::make_dirs(dir)?;
     }
     Lock::take(
         &path,

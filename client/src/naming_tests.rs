@@ -197,6 +197,7 @@ fn a_name_that_was_told_of_another_number_is_not_the_old_ones_any_more() {
         id: 2,
         name: name("A"),
         gone: false,
+        keywords: None,
     };
     folders.fold(Side::Remote, &[change]);
     let rehomed = rehomed(&mut folders, &Filter::default());

@@ -327,6 +327,7 @@ impl World {
                     id,
                     name,
                     gone: false,
+                    keywords: None,
                 })
                 .collect();
             folders.fold(side, &told);

@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 use crate::apply::{Applier, Step, Stop, stale};
 use crate::index::FolderRow;
 use crate::layout::Style;
+use crate::listing::holds_mail;
 use crate::root::{Listed, join};
 
 /// Files that servers and readers keep in a folder and make anew at need; they go with it.
@@ -94,6 +95,7 @@ impl Applier<'_> {
             gone: false,
             seq,
             messages: 0,
+            keywords: None,
         };
         row.id = self.index.put_folder(&row)?;
         self.made.insert(row.id);
@@ -245,22 +247,22 @@ impl Applier<'_> {
 
     /// Whether any file that may be a message lies in the folder, known or not.
     fn has_messages(&self, row: &FolderRow) -> Step<bool> {
+        let mut names = Vec::new();
         for sub in [&b"new"[..], b"cur"] {
             match self.root.list(&join(&row.dir, &[sub])) {
-                Ok(names) if names.iter().any(|listed| !listed.name.starts_with(b".")) => {
-                    return Ok(true);
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                listed => names.extend(listed?.into_iter().map(|listed| listed.name)),
             }
         }
-        Ok(false)
+        Ok(holds_mail(&names))
     }
 
     fn is_bare(&self, row: &FolderRow) -> Step<bool> {
         for listed in self.root.list(&row.dir)? {
             let is_known = match listed.name.as_slice() {
-                b"cur" | b"new" | b"tmp" => {
+                // What is in them is no mail, but what editors and disks leave beside it.
+                b"cur" | b"new" => listed.kind == FileType::Directory,
+                b"tmp" => {
                     listed.kind == FileType::Directory
                         && self.root.list(&join(&row.dir, &[&listed.name]))?.is_empty()
                 }

@@ -3,7 +3,7 @@
 //! A small body is collected in memory; a large one goes to a file in the state directory, where it also stays when the
 //! link breaks, so that the next run goes on from there. Whole bodies go on to the [`crate::inbox`].
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use protocol::bytes::hex;
 
 use crate::hash::hash_prefix;
 use crate::inbox::Written;
+use crate::listing::is_named;
+use crate::private;
 use crate::root::{Root, stamp_of};
 use crate::stamp::FileStamp;
 
@@ -101,10 +103,9 @@ impl Bodies {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
-            let found = listed.into_iter().find(|listed| {
-                protocol::name::split(&listed.name)
-                    .is_ok_and(|(unique, _)| unique == located.unique)
-            });
+            let found = listed
+                .into_iter()
+                .find(|listed| is_named(&listed.name, &located.unique));
             if let Some(found) = found {
                 return self
                     .root
@@ -322,13 +323,8 @@ impl Partials {
 
     /// Opens a partial file with `offset` bytes in it, which are hashed.
     fn open(&self, path: &Path, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
-        fs::create_dir_all(&self.dir)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)?;
+        private::make_dirs(&self.dir).map_err(io::Error::other)?;
+        let mut file = private::open(path)?;
         file.set_len(offset)?;
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {

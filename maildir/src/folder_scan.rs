@@ -1,16 +1,20 @@
 //! Comparing the listing of a folder with its rows, and hashing what differs.
 
-use protocol::Entry;
 use protocol::bytes::escape;
 use protocol::message::Problem;
+use protocol::{Entry, Flags};
 
 use crate::error::Result;
 use crate::hash::{Hashed, hash_files};
 use crate::index::{FileRow, FolderRow};
+use crate::keywords;
 use crate::listing::{Found, Listing, subdir};
 use crate::pairing::{Pairing, pair};
 use crate::root::join;
 use crate::scan::{Scanner, is_bad_timing, now_ns};
+
+/// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
+const UNNAMED_NS: i64 = 2_000_000_000;
 
 /// The path of a message's file.
 pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
@@ -39,13 +43,17 @@ pub(crate) fn compare(
     mut listing: Listing,
 ) -> Result<()> {
     let (is_settled, stamps) = (listing.is_settled, listing.stamps);
+    read_keywords(scanner, row, &mut listing.problems)?;
     if let Ok(identity) = scanner.root.dir_identity(&row.dir) {
         // Another directory may have the name now; later it is that one which a user renames.
         (row.ino, row.birth) = identity;
     }
     scanner.has_moved |= (row.cur, row.new) != (stamps.cur, stamps.new);
     (row.cur, row.new) = (stamps.cur, stamps.new);
-    row.dirty = !is_settled || stamps.newest_ns() > listing.begun_ns - scanner.grain_ns;
+    let age_ns = listing.begun_ns - stamps.newest_ns();
+    row.dirty = !is_settled
+        || age_ns < scanner.grain_ns
+        || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.found));
     scanner
         .unhashed
         .extend(std::mem::take(&mut listing.unknown));
@@ -70,6 +78,36 @@ pub(crate) fn compare(
     scanner.index.begin()?;
     scanner.index.put_folder(row)?;
     scanner.index.replace_problems(row.id, &listing.problems)
+}
+
+/// Reads what Dovecot calls the folder's letters; another answer than before is a change of the folder.
+fn read_keywords(
+    scanner: &Scanner,
+    row: &mut FolderRow,
+    problems: &mut Vec<Problem>,
+) -> Result<()> {
+    let keywords = keywords::read(scanner.root, &row.dir).unwrap_or_else(|error| {
+        problems.push(Problem {
+            path: escape(&keywords::path(&row.dir)),
+            why: format!("{error}; its folder's keywords have no names until it is mended"),
+        });
+        None
+    });
+    if row.keywords != keywords {
+        (row.keywords, row.seq) = (keywords, scanner.index.next_number()?);
+    }
+    Ok(())
+}
+
+/// Whether a message bears a letter that Dovecot's file does not name, or not yet.
+fn has_unnamed(scanner: &Scanner, row: &FolderRow, found: &[Found]) -> bool {
+    let named = match &row.keywords {
+        Some(keywords) => keywords.letters(),
+        None if scanner.holds_keywords() => Flags::EMPTY,
+        None => return false,
+    };
+    let mut letters = found.iter().map(|found| found.info.flags().keywords());
+    letters.any(|letters| letters.intersection(named) != letters)
 }
 
 /// Hashes files and writes their rows.

@@ -28,6 +28,8 @@ pub struct Inbox {
     /// `tmp`, relative to the root.
     dir: Vec<u8>,
     held: Arc<File>,
+    /// What a message's file may be to whom.
+    mode: Mode,
     prefix: String,
     count: u64,
     /// Shared by the bodies whose files are open still.
@@ -82,7 +84,9 @@ impl Inbox {
     pub(crate) fn open(root: &Root, dir: Vec<u8>) -> io::Result<Inbox> {
         let held = Arc::new(open_tmp(root, &dir)?);
         let random = crate::random::<8>().map_err(io::Error::other)?;
+        let mode = root.file_mode(&dir)?;
         Ok(Inbox {
+            mode,
             root: root.try_clone()?,
             dir,
             held,
@@ -135,6 +139,7 @@ impl Inbox {
     ) -> io::Result<Written> {
         let (mut file, mut written) = self.create()?;
         fill(&mut file)?;
+        rustix::fs::fchmod(&file, self.mode)?;
         set_mtime(&file, body.mtime_ns)?;
         written.stamp = stamp_of(&file)?;
         if Arc::strong_count(&self.open) <= SYNCFS_FROM {
@@ -170,8 +175,7 @@ impl Inbox {
     fn create_named(&self, name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // The umask decides what group and others may do, as with every delivery agent.
-        let file = rustix::fs::openat(&*self.held, name, flags, Mode::from_raw_mode(0o666))?;
+        let file = rustix::fs::openat(&*self.held, name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(file.into())
     }
 }

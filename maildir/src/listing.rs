@@ -3,6 +3,7 @@
 //! A listing reads `new` before `cur`, because mail readers move files that way, and is made again if a stamp moved
 //! meanwhile: readdir may miss a file that is renamed under it.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::resume_unwind;
@@ -11,7 +12,8 @@ use std::sync::mpsc::sync_channel;
 
 use protocol::bytes::escape;
 use protocol::message::Problem;
-use protocol::{Info, Unique, name};
+use protocol::name::{self, edited};
+use protocol::{Info, Unique};
 use rustix::fs::FileType;
 
 use crate::root::{Listed, Root, join, list_fd, stamp_in};
@@ -175,6 +177,7 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
             }
         });
     }
+    leave_editors_files(&mut part.found);
     let stamps = stamps(root, dir)?;
     Ok(Listing {
         found: part.found,
@@ -184,6 +187,40 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
         is_settled: part.is_calm && stamps == before,
         begun_ns,
     })
+}
+
+/// Leaves out what an editor left beside a message: it is not mail, and must not be taken for the message under another
+/// name.
+fn leave_editors_files(found: &mut Vec<Found>) {
+    let editors = |file: &Found| edited(&[file.unique.as_bytes(), file.info.as_bytes()].concat());
+    let belong: Vec<Option<(Unique, Info)>> = found.iter().map(editors).collect();
+    if belong.iter().all(Option::is_none) {
+        return;
+    }
+    let pairs = found.iter().zip(&belong);
+    let messages = pairs.filter(|(_, belongs)| belongs.is_none());
+    let messages: HashSet<Unique> = messages.map(|(file, _)| file.unique.clone()).collect();
+    let mut belong = belong.into_iter();
+    found.retain(|_| is_mail(belong.next().flatten(), &messages));
+}
+
+/// Whether a file is mail that by its name may belong to one of these messages. What belongs to a draft stays an editor's
+/// file when the draft is sent and gone.
+fn is_mail(belongs: Option<(Unique, Info)>, messages: &HashSet<Unique>) -> bool {
+    belongs.is_none_or(|(unique, info)| !messages.contains(&unique) && !info.flags().contains(b'D'))
+}
+
+/// Whether there may be mail among files of these names in a folder's `new` or `cur`.
+pub(crate) fn holds_mail(names: &[Vec<u8>]) -> bool {
+    let names = names.iter().filter(|name| !name.starts_with(b"."));
+    names
+        .map(|name| edited(name))
+        .any(|belongs| is_mail(belongs, &HashSet::new()))
+}
+
+/// Whether a file of this name is a message of this unique name, and not what an editor left beside it.
+pub(crate) fn is_named(name: &[u8], unique: &Unique) -> bool {
+    edited(name).is_none() && name::split(name).is_ok_and(|(found, _)| found == *unique)
 }
 
 /// Some of a folder's files.
@@ -264,6 +301,36 @@ fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_editor_left_beside_a_message_is_not_mail() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir(dir.path().join("cur")).expect("it is made");
+        let editors = [
+            "1.a:2,DS~",
+            "1.a:2,.~1~",
+            "#1.a:2,DS#",
+            "1.a~",
+            ".#1.a:2,DS",
+            "2.b:2,D~",
+        ];
+        let mail = ["1.a:2,DS", "3.c:2,S~", "4.d~", "#5.e"];
+        for name in editors.iter().chain(&mail) {
+            std::fs::write(dir.path().join("cur").join(name), b"").expect("it is written");
+        }
+        let root = Root::open(dir.path()).expect("it opens");
+        let before = stamps(&root, b"").expect("it can be looked at");
+        let found = list(&root, b"", before).expect("it is listed").found;
+        let mut names: Vec<String> = found
+            .iter()
+            .map(|file| [file.unique.as_bytes(), file.info.as_bytes()].concat())
+            .map(|name| String::from_utf8(name).expect("a name"))
+            .collect();
+        names.sort();
+        let mut mail = mail.map(str::to_owned);
+        mail.sort();
+        assert_eq!(names, mail);
+    }
 
     #[test]
     fn a_directory_that_goes_away_is_not_an_empty_one() {

@@ -1,10 +1,11 @@
 //! Locks by flock, which the kernel lets go when its holder dies; never a pid file (C26).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::private;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -18,12 +19,7 @@ impl Lock {
     /// # Errors
     /// [`Error::Busy`] when another run still holds it then; `busy` says whose lock it is.
     pub fn take(path: &Path, patience: Duration, busy: &str) -> Result<Lock> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .context("open", path)?;
+        let file = private::open(path).context("open", path)?;
         Lock::wait(file, path, patience, busy)
     }
 

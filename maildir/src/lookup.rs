@@ -15,7 +15,7 @@ use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
 use crate::inbox::TMP_PREFIX;
 use crate::index::{FileRow, FolderRow};
-use crate::listing::subdir;
+use crate::listing::{is_named, subdir};
 use crate::root::{Listed, join, split_path};
 
 impl Applier<'_> {
@@ -129,9 +129,7 @@ impl Applier<'_> {
             };
             for Listed { name, .. } in names {
                 let path = join(&sub, &[&name]);
-                if protocol::name::split(&name).is_ok_and(|(found, _)| found == *unique)
-                    && self.root.file_stamp(&path)?.ino == ino
-                {
+                if is_named(&name, unique) && self.root.file_stamp(&path)?.ino == ino {
                     twins.push(path);
                 }
             }

@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::private;
+
 /// Tells the batch to which notes belong.
 pub(crate) type NotesKey = [u8; 16];
 
@@ -34,7 +36,8 @@ pub(crate) struct Notes {
 impl Notes {
     /// Begins anew, before the batch is recorded as begun.
     pub(crate) fn begin(path: &Path, key: NotesKey, ops: usize) -> io::Result<Notes> {
-        let file = File::create(path)?;
+        let file = private::open(path)?;
+        file.set_len(0)?;
         file.write_all_at(&[key.as_slice(), &vec![0; ops]].concat(), 0)?;
         Ok(Notes { file })
     }

@@ -23,13 +23,18 @@ use crate::index::{FolderRow, Index, now_secs};
 use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
 use crate::marker::Marker;
+use crate::private;
 use crate::recover::recover;
 use crate::root::{Root, join};
 use crate::scan::{Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
 mod place;
-use place::{check_is_maildir, check_layout, check_trash_is_outside, prepare_root, unsafe_root};
+pub(crate) use place::check_nothing_below;
+use place::{
+    check_is_maildir, check_layout, check_nothing_above, check_trash_is_outside, prepare_root,
+    unsafe_root,
+};
 
 /// How long a run waits for another one that scans or applies a batch.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -90,26 +95,27 @@ impl Replica {
     /// no Maildir; else what the system said.
     pub fn open(options: Options) -> Result<Replica> {
         let path = &options.root;
+        check_nothing_above(path)?;
         let made_root = prepare_root(&options)?;
         check_trash_is_outside(&options)?;
         // Two runs must not make a marker at once.
         let _lock = lock(path)?;
         let root = Root::open(path)?;
         let mut layout = Layout::detect(path, options.layout).context("look at", path)?;
-        let found = Marker::read(path)?;
+        let found = Marker::read(&root)?;
         let is_fresh = found.is_none();
-        let mut marker = match found {
+        let marker = match found {
             Some(marker) => marker,
             None if options.expect.is_some() && !options.adopt => {
                 return Err(unsafe_root(path, "has no marker"));
             }
             None => {
-                check_is_maildir(path, &layout)?;
-                Marker::new(path, ReplicaId(random()?), Vec::new())
+                check_is_maildir(&root, &layout)?;
+                Marker::new(ReplicaId(random()?), Vec::new())
             }
         };
         if is_fresh && !options.dry_run {
-            marker.save()?;
+            marker.save(&root)?;
         }
         let state = options
             .state_dir
@@ -167,9 +173,7 @@ impl Replica {
             return;
         }
         let path = self.root.path();
-        let removed = self
-            .marker
-            .remove()
+        let removed = Marker::remove(&self.root)
             .and_then(|()| fs::remove_dir(path).context("remove", path))
             .and_then(|()| fs::remove_dir_all(&self.state).context("remove", &self.state));
         if let Err(error) = removed {
@@ -188,13 +192,12 @@ impl Replica {
     /// # Errors
     /// When the marker cannot be written or the new index cannot be made.
     pub fn renew_id(&mut self) -> Result<()> {
-        let mut marker = Marker::new(
-            self.root.path(),
-            ReplicaId(random()?),
-            self.marker.tags().to_vec(),
-        );
+        let marker = Marker::new(ReplicaId(random()?), self.marker.tags().to_vec());
         if !self.options.dry_run {
-            marker.save()?;
+            {
+                let _lock = self.lock()?;
+                marker.save(&self.root)?;
+            }
             *self = Replica::open(Options {
                 expect: None,
                 ..self.options.clone()
@@ -270,7 +273,7 @@ impl Replica {
         }
         let scan = scanned?;
         if !self.options.dry_run
-            && let Err(error) = fs::write(&spot_path, spot.to_string())
+            && let Err(error) = private::write(&spot_path, spot.to_string().as_bytes())
         {
             tracing::debug!("Cannot remember where the spot check was: {error}"); // It begins anew, that is all.
         }
@@ -302,13 +305,13 @@ impl Replica {
 
     fn append_tag(&mut self) -> Result<()> {
         let tag = Tag(random()?);
-        // Other runs have written since.
-        if let Some(marker) =
-            Marker::read(self.root.path())?.filter(|marker| marker.id == self.marker.id)
-        {
-            self.marker = marker;
+        // Other runs have written since; and what lost its marker meanwhile gets none from us.
+        match Marker::read(&self.root)? {
+            Some(marker) if marker.id == self.marker.id => self.marker = marker,
+            Some(_) => return Err(unsafe_root(self.root.path(), "has another marker by now")),
+            None => return Err(unsafe_root(self.root.path(), "has lost its marker")),
         }
-        self.marker.append(tag)?;
+        self.marker.append(&self.root, tag)?;
         self.index.begin()?;
         let number = self.index.number()?;
         self.index.add_tag(tag, number)?;
@@ -604,7 +607,8 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
     let index = if options.dry_run {
         Index::in_memory(&path, || id)?
     } else {
-        fs::create_dir_all(state).context("make", state)?;
+        private::make_dirs(state)?;
+        private::prepare_database(&path)?;
         Index::open(&path, || id)?
     };
     let newest = index.newest_tag()?;

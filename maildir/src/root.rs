@@ -90,11 +90,27 @@ impl Root {
             .into())
     }
 
+    /// Makes a file with the mode that files get in its directory.
     pub(crate) fn create_file(&self, relative: &[u8]) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        // The umask decides what group and others may do, as with every delivery agent.
+        let mode = self.file_mode(split_path(relative).0)?;
+        let file = self.open_beneath(relative, flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::fs::fchmod(&file, mode)?;
+        Ok(file.into())
+    }
+
+    /// What a file in a directory may be to whom: the same as the directory, which nobody can execute.
+    pub(crate) fn file_mode(&self, dir: &[u8]) -> io::Result<Mode> {
+        let stat = rustix::fs::fstat(self.open_dir(dir)?)?;
+        let mode = Mode::from_raw_mode(stat.st_mode) & Mode::from_raw_mode(0o666);
+        Ok(mode | Mode::RUSR | Mode::WUSR)
+    }
+
+    /// Makes a file that only its owner may read, where nothing has its name.
+    pub(crate) fn create_private(&self, relative: &[u8]) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         Ok(self
-            .open_beneath(relative, flags, Mode::from_raw_mode(0o666))?
+            .open_beneath(relative, flags, Mode::RUSR | Mode::WUSR)?
             .into())
     }
 
@@ -168,6 +184,12 @@ impl Root {
         self.rename_with(one, other, RenameFlags::EXCHANGE)
     }
 
+    /// Renames over what has the name: the marker, and nothing else.
+    pub(crate) fn replace(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
+    }
+
     fn rename_with(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
         Ok(rustix::fs::renameat_with(
@@ -210,12 +232,22 @@ impl Root {
         Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
     }
 
+    /// Makes a directory, if it is missing, that is to everybody what the one above it is, whatever the umask. Its group
+    /// comes from there by itself, where that says so.
     pub(crate) fn make_dir(&self, relative: &[u8]) -> io::Result<()> {
         let (dir, name) = self.parent(relative)?;
-        match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
-            other => Ok(other?),
+        let mode = access_of(dir.as_fd())?;
+        match rustix::fs::mkdirat(&dir, name, mode) {
+            Err(rustix::io::Errno::EXIST) => return Ok(()),
+            other => other?,
         }
+        let made = self.open_dir(relative)?;
+        // Only where the umask took something: a change of mode may cost a bit that was inherited.
+        if access_of(made.as_fd())? != mode {
+            let inherited = Mode::from_raw_mode(rustix::fs::fstat(&made)?.st_mode) & Mode::SGID;
+            rustix::fs::fchmod(&made, mode | inherited)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn sync_dir(&self, relative: &[u8]) -> io::Result<()> {
@@ -230,6 +262,12 @@ impl Root {
     pub(crate) fn list(&self, relative: &[u8]) -> io::Result<Vec<Listed>> {
         list_fd(self.open_dir(relative)?)
     }
+}
+
+/// Who may do what with a directory.
+fn access_of(dir: BorrowedFd) -> io::Result<Mode> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(dir)?.st_mode);
+    Ok(mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO))
 }
 
 /// Flushes an open directory.
@@ -266,6 +304,11 @@ pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
             "not a regular file",
         )),
     }
+}
+
+/// What the system says of an open file.
+pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
+    Ok(rustix::fs::fstat(file)?)
 }
 
 /// The stamp of an open file.

@@ -28,6 +28,7 @@ use crate::folder_scan;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::layout::{self, Discovery, Layout};
 use crate::listing::{self, Listing, Wanted};
+use crate::replica::check_nothing_below;
 use crate::root::{Root, join, split_path};
 use crate::stamp::DirStamp;
 
@@ -125,6 +126,12 @@ impl<'a> Scanner<'a> {
             complete: self.complete && settled,
             problems,
         })
+    }
+
+    /// Whether any folder has names for its letters.
+    pub(crate) fn holds_keywords(&self) -> bool {
+        let mut live = self.folders.iter().filter(|row| !row.gone);
+        live.any(|row| row.keywords.is_some())
     }
 
     fn gone_count(&self) -> usize {
@@ -338,6 +345,7 @@ impl<'a> Scanner<'a> {
                 })
             },
         );
+        check_nothing_below(self.root, dir)?;
         let mut row = match at {
             Some(at) => self.folders.remove(at),
             None => FolderRow {
@@ -352,6 +360,7 @@ impl<'a> Scanner<'a> {
                 gone: false,
                 seq,
                 messages: 0,
+                keywords: None,
             },
         };
         let was_live = !row.gone && at.is_some();

@@ -4,19 +4,21 @@
 //! was, where it lay, who took it away, when and why. The log is durable before the first file leaves the root; if
 //! interrupted in between, a line may name a file that never came.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use protocol::Tag;
 use protocol::bytes::{escape, hex};
 use protocol::message::Reason;
+use rustix::fs::{AtFlags, Mode};
 use serde_json::json;
 
 use crate::error::{Context, Result};
 use crate::index::now_secs;
+use crate::private;
 use crate::root::{Root, set_mtime, stamp_in, stamp_of};
 use crate::stamp::FileStamp;
 
@@ -68,16 +70,13 @@ impl Trash {
     fn run(&mut self, tag: Tag) -> Result<&mut Run> {
         if self.run.is_none() {
             let path = self.dir.join(format!("{}-{tag}", now_secs()));
-            fs::create_dir_all(&path).context("make", &path)?;
+            private::make_dirs(&path)?;
             crate::durable::sync_parent(&path)?;
             crate::durable::sync_parent(&self.dir)?;
             let dir = File::open(&path).context("open", &path)?;
             let log_path = path.join(LOG_NAME);
-            let log = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&log_path)
-                .context("open", &log_path)?;
+            let mut log = private::open(&log_path).context("open", &log_path)?;
+            log.seek(SeekFrom::End(0)).context("open", &log_path)?;
             self.run = Some(Run {
                 path,
                 dir,
@@ -145,6 +144,7 @@ impl Trash {
         }
         let seen = stamp_in(run.dir.as_fd(), name.as_bytes())?;
         if seen.same_but_renamed(stamp) {
+            close(run.dir.as_fd(), name.as_bytes());
             return Ok(Taken::Yes);
         }
         root.rename_in(run.dir.as_fd(), name.as_bytes(), path)?;
@@ -170,6 +170,18 @@ impl Trash {
     }
 }
 
+/// Makes a file in the trash its owner's alone. One that has other names, as in a snapshot of the tree, keeps its mode there;
+/// so does somebody else's, and the directory keeps others out.
+fn close(dir: BorrowedFd, name: &[u8]) {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    if let Ok(stat) = stat
+        && stat.st_nlink == 1
+        && stat.st_mode & 0o177 != 0
+    {
+        let _ = rustix::fs::chmodat(dir, name, Mode::RUSR | Mode::WUSR, AtFlags::empty());
+    }
+}
+
 /// Copies a file out to a trash on another file system, durably, and only then removes it.
 fn copy_out(
     run: &mut Run,
@@ -183,16 +195,12 @@ fn copy_out(
         return Ok(Taken::Changed);
     }
     let target = run.path.join(name);
-    let copied = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(&target)
-        .and_then(|mut to| {
-            io::copy(&mut from, &mut to)?;
-            set_mtime(&to, stamp.mtime_ns)?;
-            to.sync_all()?;
-            run.dir.sync_all()
-        });
+    let copied = private::create(&target).and_then(|mut to| {
+        io::copy(&mut from, &mut to)?;
+        set_mtime(&to, stamp.mtime_ns)?;
+        to.sync_all()?;
+        run.dir.sync_all()
+    });
     if let Err(error) = copied {
         let _ = fs::remove_file(&target); // Half a copy is of no use; the original stays.
         return Err(error);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Flags, FolderName, Info, Unique};
+use crate::{Digest, Flags, FolderName, Info, Keywords, Unique};
 
 /// One message as it was last observed, without its place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct FolderChange {
     pub name: FolderName,
     /// Whether the folder is gone.
     pub gone: bool,
+    /// What Dovecot calls its letters `a`-`z`; none where it has no such file, or one that nobody can read.
+    pub keywords: Option<Keywords>,
 }
 
 /// The digest of a folder's live messages, so that equal folders need not be listed.

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A set of flag letters, `A`-`Z` and `a`-`z`.
 ///
-/// Which letters mean something is nobody's business here: Dovecot's keywords `a`-`z` and letters that no reader
-/// knows travel alike. Source: maildir(5), <https://cr.yp.to/proto/maildir.html>.
+/// What letters mean is nobody's business here; of the keywords `a`-`z` it is [`crate::keywords`]'s. Source: maildir(5), <https://cr.yp.to/proto/maildir.html>.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u64")]
 pub struct Flags(u64);
@@ -22,6 +21,8 @@ impl Flags {
     pub const EMPTY: Flags = Flags(0);
     /// Every letter there is.
     pub const ALL: Flags = Flags((1 << 52) - 1);
+    /// `a`-`z`, Dovecot's keywords.
+    pub const KEYWORDS: Flags = Flags(((1 << 26) - 1) << 26);
 
     /// Collects the letters among `letters`; other bytes are not flags.
     #[must_use]
@@ -65,6 +66,18 @@ impl Flags {
     #[must_use]
     pub fn intersection(self, other: Flags) -> Flags {
         Flags(self.0 & other.0)
+    }
+
+    /// The keywords in the set.
+    #[must_use]
+    pub fn keywords(self) -> Flags {
+        self.intersection(Flags::KEYWORDS)
+    }
+
+    /// How many letters there are.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        u64::from(self.0.count_ones())
     }
 
     /// This set with the letters of `mask` taken from `other`.
@@ -114,6 +127,11 @@ mod tests {
     fn letters_come_back_sorted_and_once() {
         assert_eq!(Flags::from_letters(b"SFaS1,").letters(), b"FSa");
         assert_eq!(Flags::ALL.letters().len(), 52);
+        assert_eq!(
+            Flags::ALL.keywords().letters(),
+            (b'a'..=b'z').collect::<Vec<_>>()
+        );
+        assert_eq!(Flags::from_letters(b"SaZz").count(), 4);
         assert_eq!(Flags::from_bits(u64::MAX), Flags::ALL);
     }
 

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod frame;
 pub mod handshake;
 pub mod identity;
+pub mod keywords;
 pub mod message;
 pub mod name;
 pub mod pace;
@@ -22,6 +23,7 @@ pub use entry::{Change, Entry, FolderChange};
 pub use flags::Flags;
 pub use folder::FolderName;
 pub use identity::{BatchId, Cursor, IndexId, ReplicaId, Tag};
+pub use keywords::{Keyword, Keywords};
 pub use message::{Op, Outcome, Request, Response};
 pub use name::{Info, Unique};
 

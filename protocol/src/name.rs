@@ -168,6 +168,23 @@ pub fn join(unique: &Unique, info: &Info) -> Result<Vec<u8>> {
     })
 }
 
+/// The message that an editor's file in `new` or `cur` belongs to, by its name: `NAME~`, `NAME.~1~` or `#NAME#`.
+#[must_use]
+pub fn edited(file_name: &[u8]) -> Option<(Unique, Info)> {
+    let name = match file_name {
+        [b'#', name @ .., b'#'] => name,
+        [name @ .., b'~'] => {
+            let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit());
+            let (head, version) = name.split_at(name.len() - digits.count());
+            head.strip_suffix(b".~")
+                .filter(|_| !version.is_empty())
+                .unwrap_or(name)
+        }
+        _ => return None,
+    };
+    split(name).ok().filter(|_| !name.is_empty())
+}
+
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack
         .windows(needle.len())
@@ -177,6 +194,24 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_editors_leave_is_told_by_its_name() {
+        for name in ["1.a:2,DS~", "1.a:2,DS.~1~", "1.a:2,DS.~20~", "#1.a:2,DS#"] {
+            let (unique, info) = edited(name.as_bytes()).expect(name);
+            assert_eq!(
+                (unique.as_bytes(), info.as_bytes()),
+                (&b"1.a"[..], &b":2,DS"[..])
+            );
+        }
+        for (name, of) in [("1.a~", "1.a"), ("#1.a#", "1.a"), ("1.a.~~", "1.a.~")] {
+            let (unique, _) = edited(name.as_bytes()).expect(name);
+            assert_eq!(unique.as_bytes(), of.as_bytes());
+        }
+        for name in ["1.a:2,DS", "1.a", "~", "##", "#", "#1.a", "1.a#"] {
+            assert_eq!(edited(name.as_bytes()), None, "{name}");
+        }
+    }
 
     #[test]
     fn odd_names_split_and_join_verbatim() {

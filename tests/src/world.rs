@@ -491,13 +491,22 @@ fn environment(command: &mut Command, home: &Path) {
 
 /// Makes `to` a true copy of `from`, times and all, whatever was there.
 pub fn copy_dir(from: &Path, to: &Path) {
+    copy_as("-a", from, to);
+}
+
+/// Makes `to` a snapshot of `from` by hard links, whatever was there.
+pub fn link_dir(from: &Path, to: &Path) {
+    copy_as("-al", from, to);
+}
+
+fn copy_as(how: &str, from: &Path, to: &Path) {
     remove_dir(to);
     // A trailing slash would make cp's meaning depend on whether the target is there.
     let clean = |path: &Path| path.components().collect::<PathBuf>();
     must(
         "cp",
         &[
-            "-a".as_ref(),
+            how.as_ref(),
             "--".as_ref(),
             clean(from).as_os_str(),
             clean(to).as_os_str(),

@@ -1,7 +1,8 @@
 //! The rows of messages and folders: what was last seen of each.
 
+use protocol::codec::{decode_state, encode_state};
 use protocol::entry::{Change, FolderChange};
-use protocol::{Digest, Entry, FolderName, Info, Unique};
+use protocol::{Digest, Entry, FolderName, Info, Keywords, Unique};
 use rusqlite::{Row as SqlRow, params};
 
 use super::{Index, broken, get_u64};
@@ -11,7 +12,7 @@ use crate::stamp::{DirStamp, FileStamp};
 const FILE_COLUMNS: &str =
     "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged";
 const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_mtime, cur_ctime, new_ino, new_mtime, new_ctime, dirty, gone, seq, \
-     messages";
+     messages, keywords";
 
 const FILES_OF: &str = "folder = ?1 ORDER BY uniq, copy";
 
@@ -44,6 +45,8 @@ pub(crate) struct FolderRow {
     pub(crate) seq: u64,
     /// How many live messages it held when it was last read.
     pub(crate) messages: u64,
+    /// What Dovecot's file called its letters when it was last read.
+    pub(crate) keywords: Option<Keywords>,
 }
 
 impl Index {
@@ -58,7 +61,7 @@ impl Index {
 
     /// Writes a folder; one without an id gets one, which is returned.
     pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
-        let sql = "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        let sql = "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
         let id = (row.id != 0).then_some(row.id);
         self.execute(
             sql,
@@ -77,7 +80,8 @@ impl Index {
                 row.dirty,
                 row.gone,
                 row.seq.cast_signed(),
-                row.messages.cast_signed()
+                row.messages.cast_signed(),
+                row.keywords.as_ref().map(encode_state)
             ],
         )?;
         Ok(id.unwrap_or_else(|| {
@@ -105,6 +109,7 @@ impl Index {
                 id: row.id,
                 name: row.name,
                 gone: row.gone,
+                keywords: row.keywords,
             })
         }))?;
         rows.map(|row| self.wrap(row)).collect()
@@ -314,6 +319,7 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
             ctime_ns: row.get(at + 2)?,
         })
     };
+    let keywords = row.get_ref(15)?.as_blob_or_null()?;
     Ok(FolderRow {
         id: row.get(0)?,
         name: FolderName::new(row.get_ref(1)?.as_blob()?).map_err(|error| broken(1, error))?,
@@ -326,5 +332,9 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
         gone: row.get(12)?,
         seq: get_u64(row, 13)?,
         messages: get_u64(row, 14)?,
+        keywords: keywords
+            .map(decode_state)
+            .transpose()
+            .map_err(|error| broken(15, error))?,
     })
 }

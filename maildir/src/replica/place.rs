@@ -7,6 +7,41 @@ use std::path::Path;
 use super::Options;
 use crate::error::{Context, Error, Result};
 use crate::layout::{Encoding, Layout, Setting, Style};
+use crate::marker;
+use crate::private;
+use crate::root::Root;
+
+/// A Maildir in another one would be synced twice, each time as something else (C69).
+pub(super) fn check_nothing_above(path: &Path) -> Result<()> {
+    // Of a root that is yet to be made, the nearest directory that is there.
+    let Some(real) = path.ancestors().find_map(|path| path.canonicalize().ok()) else {
+        return Ok(());
+    };
+    let from = if path.exists() {
+        real.parent()
+    } else {
+        Some(&*real)
+    };
+    match from.and_then(marker::above) {
+        Some(above) => Err(Error::Usage(format!(
+            "{path:?} lies in the Maildir {above:?}, which is synced as a whole; name that one, or a place outside of it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The same the other way round, for a folder that is new to the replica.
+pub(crate) fn check_nothing_below(root: &Root, dir: &[u8]) -> Result<()> {
+    match marker::below(root, dir) {
+        Some(below) => Err(Error::Usage(format!(
+            "{:?} holds the Maildir {:?}, which is synced by itself; move that one out of it, or remove {} there if it is only a copy",
+            root.path(),
+            root.full(below),
+            marker::MARKER_NAME
+        ))),
+        None => Ok(()),
+    }
+}
 
 /// Makes the root, which it tells, or says what is wrong with it.
 pub(super) fn prepare_root(options: &Options) -> Result<bool> {
@@ -25,7 +60,7 @@ pub(super) fn prepare_root(options: &Options) -> Result<bool> {
                     "The Maildir {path:?} does not exist; check the path, or make it with mkdir"
                 )));
             }
-            fs::create_dir_all(path).context("make", path)?;
+            private::make_dirs(path)?;
             Ok(true)
         }
         Err(error) => Err(error).context("open", path),
@@ -60,8 +95,12 @@ pub(super) fn unsafe_root(path: &Path, what: &str) -> Error {
 }
 
 /// A root without a marker must be empty or look like a Maildir, so that nobody's home directory becomes one.
-pub(super) fn check_is_maildir(path: &Path, layout: &Layout) -> Result<()> {
+pub(super) fn check_is_maildir(root: &Root, layout: &Layout) -> Result<()> {
+    let path = root.path();
     let discovery = crate::layout::discover(path, layout);
+    for folder in &discovery.folders {
+        check_nothing_below(root, &folder.dir)?;
+    }
     if !discovery.folders.is_empty() {
         return Ok(());
     }

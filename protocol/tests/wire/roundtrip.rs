@@ -11,8 +11,8 @@ use protocol::message::{
     At, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op,
-    Outcome, ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info,
+    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 use crate::samples;
@@ -98,14 +98,23 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn folder_change() -> impl Strategy<Value = FolderChange> {
-    (number(), any::<u32>(), folder(), any::<bool>()).prop_map(|(seq, id, name, gone)| {
-        FolderChange {
-            seq,
-            id,
-            name,
-            gone,
-        }
+    let told = (number(), any::<u32>(), folder(), any::<bool>());
+    (told, keywords()).prop_map(|((seq, id, name, gone), keywords)| FolderChange {
+        seq,
+        id,
+        name,
+        gone,
+        keywords,
     })
+}
+
+fn keywords() -> impl Strategy<Value = Option<Keywords>> {
+    let lines = proptest::collection::vec((0..30_u8, "[ -~]{0,60}"), 0..30);
+    let file = lines.prop_map(|lines| {
+        let line = |(letter, name): &(u8, String)| format!("{letter} {name}\n");
+        lines.iter().map(line).collect::<String>()
+    });
+    file.prop_map(|file| Keywords::parse(file.as_bytes()))
 }
 
 fn at() -> impl Strategy<Value = At> {

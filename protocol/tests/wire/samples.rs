@@ -5,8 +5,8 @@ use protocol::message::{
     Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info, Op,
-    Outcome, ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info,
+    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 /// The names that stand in the samples wherever one can stand.
@@ -123,12 +123,22 @@ pub(crate) fn responses() -> Vec<Response> {
             kind: RefusalKind::Unsafe,
             why: why(),
         }),
-        Response::Folders(vec![FolderChange {
-            seq: 3,
-            id: 7,
-            name: folder(),
-            gone: false,
-        }]),
+        Response::Folders(vec![
+            FolderChange {
+                seq: 3,
+                id: 7,
+                name: folder(),
+                gone: false,
+                keywords: None,
+            },
+            FolderChange {
+                seq: 4,
+                id: 8,
+                name: folder(),
+                gone: false,
+                keywords: Keywords::parse(b"0 Work\n25 $Forwarded\n"),
+            },
+        ]),
         Response::Changes(vec![change()]),
         Response::Digests(vec![(7, digest())]),
         Response::Problems(vec![Problem {
