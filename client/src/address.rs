@@ -90,7 +90,7 @@ fn parse(text: &[u8]) -> Parts {
 /// Whether a text starts as only a local path does.
 fn is_local(text: &[u8]) -> bool {
     matches!(text, b"." | b".." | b"~")
-        || [&b"/"[..], b"./", b"../", b"~/"]
+        || [&b"/"[..], b"./", b"../", b"~/", b"$HOME/", b"${HOME}/"]
             .iter()
             .any(|start| text.starts_with(start))
 }
@@ -242,8 +242,17 @@ fn remote_path(path: &[u8]) -> Result<PathBuf, &'static str> {
             }))
         }
         [b'~', ..] => Err("the home of another user must be written as an absolute path"),
+        _ if path.split(|&byte| byte == b'/').any(is_variable) => Err(
+            "no shell reads it there; a path starts at the login's home, and variables must be written out",
+        ),
         _ => Ok(path_of(path)),
     }
+}
+
+/// Whether a part of a path is what a shell would replace: `$NAME` or `${NAME}`.
+pub(crate) fn is_variable(part: &[u8]) -> bool {
+    let name = part.strip_prefix(b"$").and_then(<[u8]>::first);
+    name.is_some_and(|&start| start.is_ascii_alphabetic() || b"_{".contains(&start))
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {

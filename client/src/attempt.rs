@@ -44,8 +44,10 @@ pub struct Attempt {
     pub waiting: Vec<Waiting>,
     /// The plan that can be confirmed.
     pub plan: Option<String>,
-    /// The options and the two places, to be typed after a command.
-    pub words: String,
+    /// How the two places could be typed.
+    pub pair: String,
+    /// The options of a run that belong to them.
+    pub options: String,
 }
 
 impl Attempt {
@@ -99,7 +101,8 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
         },
         waiting: summary.waiting.clone().unwrap_or(waiting),
         plan: summary.refusal.as_ref().map(|refusal| refusal.plan.clone()),
-        words: words(account),
+        pair: pair(account),
+        options: options(account),
     };
     let text = serde_json::to_vec(&attempt).expect("plain values become JSON");
     replace_file(&path, &text)
@@ -116,38 +119,34 @@ fn lock(path: &Path) -> maildir::Result<Lock> {
     Lock::take(&dir.join("last.lock"), LOCK_PATIENCE, why)
 }
 
-/// What was synced last below a state directory: the words to type after a command. A pair that never synced may have
-/// been mistyped.
+/// What was synced last below a state directory. A pair that never synced may have been mistyped.
 #[must_use]
-pub fn last_words(state_dir: &Path) -> Option<String> {
+pub fn last_synced(state_dir: &Path) -> Option<Attempt> {
     let entries = std::fs::read_dir(state_dir.join("addresses")).ok()?;
     let paths = entries.flatten().map(|entry| entry.path());
     let lasts = paths.filter(|path| path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()));
-    let synced = lasts.filter_map(|path| {
-        let attempt = read(&path)?;
-        Some((attempt.last_sync?, attempt.words))
-    });
-    synced.max().map(|(_, words)| words)
+    let synced = lasts.filter_map(|path| read(&path).filter(|attempt| attempt.last_sync.is_some()));
+    synced.max_by_key(|attempt| attempt.last_sync)
 }
 
-/// Options and places of an account, as they could be typed.
-fn words(account: &Account) -> String {
+fn pair(account: &Account) -> String {
+    let remote = match &account.remote {
+        Address::Local(path) => quote(path.as_os_str()),
+        ssh @ Address::Ssh { .. } => quote(OsStr::new(&ssh.to_string())),
+    };
+    format!("{remote} {}", quote(account.local.as_os_str()))
+}
+
+/// Each with a space behind it.
+fn options(account: &Account) -> String {
     let server = account.server_command.as_deref().map(OsStr::new);
     let key = account.identity.as_deref().map(Path::as_os_str);
     let config = account.ssh_config.as_deref().map(Path::as_os_str);
     let options = [("--server-command", server), ("-i", key), ("-F", config)];
-    let mut words = Vec::new();
-    for (option, value) in options {
-        if let Some(value) = value {
-            words.push(format!("{option} {}", quote(value)));
-        }
-    }
-    words.push(match &account.remote {
-        Address::Local(path) => quote(path.as_os_str()),
-        ssh @ Address::Ssh { .. } => quote(OsStr::new(&ssh.to_string())),
-    });
-    words.push(quote(account.local.as_os_str()));
-    words.join(" ")
+    let said = options
+        .into_iter()
+        .filter_map(|(option, value)| Some(format!("{option} {} ", quote(value?))));
+    said.collect()
 }
 
 /// A word as a shell reads it back; bytes that are no text as bash and zsh have them.

@@ -121,12 +121,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// There is no account at all.
-    #[error("{}", no_account(.path, .name.as_deref()))]
+    #[error("{}", no_account(.path, .name.as_deref(), .last.as_deref()))]
     NoAccount {
         /// Where they would be.
         path: PathBuf,
         /// What was typed, escaped.
         name: Option<String>,
+        /// The command line that names the pair that was synced last.
+        last: Option<String>,
     },
     /// No account has this name.
     #[error("Unknown account \"{name}\"{hint}")]
@@ -156,7 +158,10 @@ impl ConfigError {
     }
 }
 
-fn no_account(path: &Path, name: Option<&str>) -> String {
+fn no_account(path: &Path, name: Option<&str>, last: Option<&str>) -> String {
+    if let Some(last) = last {
+        return format!("No account is configured; for the pair that was synced last, run: {last}");
+    }
     let unknown = name.map(|name| format!("Unknown account \"{name}\": "));
     let none = if name.is_some() { "no" } else { "No" };
     let is_bare = |name: &&str| {

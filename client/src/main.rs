@@ -3,7 +3,7 @@
 use std::io;
 
 use client::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
-use client::config::{Account, Dirs, resolve};
+use client::config::{Account, ConfigError, Dirs, resolve};
 use client::exit_code::ExitCode;
 use client::plan::Direction;
 use client::progress::Progress;
@@ -63,23 +63,26 @@ fn trace(verbose: u8) {
         .init();
 }
 
-fn accounts(args: &SyncArgs, reporter: &Reporter) -> Result<Vec<Account>, ExitCode> {
-    Dirs::from_env()
-        .and_then(|dirs| resolve(args, &dirs))
-        .map_err(|error| {
-            reporter.error(None, &error.to_string());
-            ExitCode::Usage
-        })
+/// The accounts to deal with, and how it ends because of those that are wrong.
+fn accounts(args: &SyncArgs, command: &str, reporter: &Reporter) -> (Vec<Account>, ExitCode) {
+    let resolved = Dirs::from_env().and_then(|dirs| resolve(args, command, &dirs));
+    let mut worst = ExitCode::InSync;
+    let mut wrong = |error: ConfigError| {
+        reporter.error(None, &error.to_string());
+        worst = ExitCode::Usage;
+    };
+    let resolved = resolved
+        .unwrap_or_else(|error| vec![Err(error)])
+        .into_iter();
+    let accounts = resolved.filter_map(|account| account.map_err(&mut wrong).ok());
+    (accounts.collect(), worst)
 }
 
 /// One account after the other; one that fails does not stop the next.
 fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
     trace(args.output.verbose);
-    let accounts = match accounts(args, &Reporter::new(&args.output, Progress::hidden())) {
-        Ok(accounts) => accounts,
-        Err(code) => return code,
-    };
-    let mut worst = ExitCode::InSync;
+    let reporter = Reporter::new(&args.output, Progress::hidden());
+    let (accounts, mut worst) = accounts(args, direction.name(), &reporter);
     for account in &accounts {
         let progress = if args.output.quiet {
             Progress::hidden()
@@ -97,11 +100,7 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
 fn status(args: &StatusArgs) -> ExitCode {
     trace(args.output.verbose);
     let reporter = Reporter::new(&args.output, Progress::hidden());
-    let accounts = match accounts(&args.to_sync(), &reporter) {
-        Ok(accounts) => accounts,
-        Err(code) => return code,
-    };
-    let mut worst = ExitCode::InSync;
+    let (accounts, mut worst) = accounts(&args.to_sync(), "status", &reporter);
     for account in &accounts {
         let status = Status::of(account);
         worst = worst.worst(written(if reporter.wants_json() {

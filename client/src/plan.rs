@@ -305,16 +305,17 @@ impl Planner<'_> {
 
     /// Makes the local version of a message that both sides edited a message of its own (row 11).
     fn split(&mut self, index: usize) -> Want {
-        self.conflicts.push((index, Conflict::Edited));
         self.set.all[index].record.base = None;
+        let mut edited = index;
         if let Some(local) = self.set.unlink(index, Side::Local) {
             let mut work = Work {
                 is_dirty: true,
                 ..Work::default()
             };
             work.record.local = Some(local);
-            self.set.add(work);
+            edited = self.set.add(work);
         }
+        self.conflicts.push((edited, Conflict::Edited));
         let remote = self.set.all[index].record.remote.as_ref();
         remote.map_or(Want::Gone, |seen| Want::Keep(seen.state()))
     }
@@ -375,6 +376,12 @@ impl Planner<'_> {
                 self.conflicts.push((index, Conflict::Named));
             }
         }
+        // That both versions of an edited message want its name is one conflict, and told already.
+        let edited = self.conflicts.iter();
+        let edited = edited.filter(|(_, conflict)| *conflict == Conflict::Edited);
+        let edited: HashSet<usize> = edited.map(|(index, _)| *index).collect();
+        self.conflicts
+            .retain(|(index, conflict)| *conflict != Conflict::Named || !edited.contains(index));
     }
 
     /// Whether a message is as it was when its name was found taken: then who has it is none that we know, as in an

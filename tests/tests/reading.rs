@@ -1,7 +1,9 @@
 //! What people read: nothing of it moves their terminal, and every line that looks like ours is ours.
 
-use harness::World;
-use harness::world::lying_program;
+use harness::world::{agent_command, lying_program};
+use harness::{Run, World, body};
+
+use crate::errors::{U1, U2, waiting};
 
 /// What a terminal or a reader of lines takes for more than text: a new line, C0, DEL, C1, bidi controls, separators.
 fn is_text(char: char) -> bool {
@@ -43,5 +45,254 @@ fn the_words_of_a_hostile_agent_print_no_line_of_ours() {
         let run = run.exits(1).says("No\\x0a");
         assert_harmless(&run.stderr);
         assert_harmless(&run.stdout);
+    }
+}
+
+/// A command line as a person types it, without `--json`.
+fn typed(world: &World, command: &str, options: &[&str]) -> Run {
+    let state = world.client().state().display().to_string();
+    let agent = agent_command(&world.server_state());
+    let remote = world.server().root().display().to_string();
+    let local = world.local().root().display().to_string();
+    let mut words = vec![command, "--state-dir", &state, "--server-command", &agent];
+    words.extend(options);
+    words.extend([&*remote, &*local]);
+    world.client().bare(&words).run()
+}
+
+fn letter(subject: &str) -> Vec<u8> {
+    let head =
+        "From: =?utf-8?q?J=C3=BCrgen?= <j@example.org>\r\nDate: Wed, 1 Oct 2025 08:00:00 +0200\r\n";
+    format!("{head}Subject: =?utf-8?q?{subject}?=\r\n\r\ntext of {subject}\r\n").into_bytes()
+}
+
+#[test]
+fn without_a_terminal_a_run_with_nothing_to_do_says_nothing() {
+    let world = waiting();
+    let run = typed(&world, "sync", &[]).ok();
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    let run = typed(&world, "sync", &[]).ok();
+    assert_eq!((&*run.stdout, &*run.stderr), ("", ""));
+    let run = typed(&world, "sync", &["-v"]).ok();
+    assert!(run.stdout.contains("nothing to do"), "{}", run.stdout);
+}
+
+/// I7: what is over which limit, in which folders, and both ways out, in ten lines; the same again, in one.
+#[test]
+fn a_refusal_of_the_guard_takes_ten_lines_and_the_same_one_takes_one() {
+    let world = World::new();
+    let name = |folder: usize, number: usize| format!("{folder}.{number}.mx");
+    for folder in 0..15 {
+        for number in 0..6 {
+            let bytes = letter(&format!("Gr=C3=BC=C3=9Fe_{folder}_{number}"));
+            world.server().store(
+                &format!("Lists/{folder}"),
+                &name(folder, number),
+                "S",
+                &bytes,
+            );
+        }
+    }
+    let _ = world.client().sync().run().ok();
+    for folder in 0..15 {
+        for number in 0..5 {
+            world
+                .server()
+                .delete(&format!("Lists/{folder}"), &name(folder, number));
+        }
+    }
+    let run = world.client().sync().run().exits(4);
+    let plan = run.plan();
+    let holds = run.figure(&["plan", "holds"]);
+    assert_eq!(holds, 75, "the plan tells what it holds");
+    let first = run
+        .json
+        .as_ref()
+        .and_then(|json| json.pointer("/plan/holds/0"))
+        .expect("one");
+    for key in ["side", "folder", "name", "action"] {
+        assert!(
+            first.get(key).is_some_and(|value| value.is_string()),
+            "{key}: {first}"
+        );
+    }
+    let said = run.stderr;
+    assert!(said.lines().count() <= 10, "{said}");
+    for part in [
+        "75 to be deleted here",
+        "over 50 and over 5 %",
+        "5 in Lists/0",
+        "--adopt",
+        &*format!("--confirm {plan}"),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let run = typed(&world, "sync", &[]).exits(4).says_one_sentence();
+    assert!(
+        run.stderr.contains(&plan) && run.stderr.contains("--adopt"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stdout, "", "it moved nothing");
+    let run = typed(&world, "sync", &["-v"]).exits(4);
+    let line = "delete here Lists/3, 2025-10-01 08:00, Jürgen, \"Grüße 3 4\" (3.4.mx)";
+    assert!(run.stderr.contains(line), "{}", run.stderr);
+    let _ = world.client().sync().arg("--adopt").run().ok();
+    assert!(
+        world.server().has("Lists/3", &name(3, 4)),
+        "both ways out work"
+    );
+    world.assert_same();
+}
+
+/// A conflict is told by folder, date, sender and subject, then the name; over 20 by folder.
+#[test]
+fn a_conflict_is_told_by_what_people_know_a_message_by() {
+    let world = World::new();
+    let name = |number: usize| format!("{number}.M.mx");
+    for number in 0..30 {
+        world.server().store(
+            "Drafts",
+            &name(number),
+            "DS",
+            &letter(&format!("d{number}")),
+        );
+    }
+    let _ = world.client().sync().run().ok();
+    let edit = |number: usize| {
+        world
+            .server()
+            .edit("Drafts", &name(number), &letter(&format!("there{number}")));
+        world
+            .local()
+            .edit("Drafts", &name(number), &letter(&format!("here{number}")));
+    };
+    edit(0);
+    let run = typed(&world, "sync", &[]).ok();
+    let line = "Drafts, 2025-10-01 08:00, Jürgen, \"here0\" (0.M.mx) was edited on both sides";
+    assert!(run.stderr.contains(line), "{}", run.stderr);
+    (1..25).for_each(edit);
+    let run = typed(&world, "sync", &[]).ok();
+    assert!(
+        run.stderr.contains("Drafts: 24 conflicts, -v lists them"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_dry_run_is_told_by_message_or_by_folder_and_counts_folders() {
+    let world = World::new();
+    world.local().create();
+    world.local().store("Work", U1, "S", &letter("plan"));
+    world.server().store("INBOX", U2, "S", &body("two"));
+    let run = typed(&world, "sync", &["-n"]).ok();
+    let line = format!("there new Work, 2025-10-01 08:00, Jürgen, \"plan\" ({U1})");
+    for line in [
+        &*line,
+        &format!("here new INBOX/{U2}"),
+        "there make-folder Work",
+    ] {
+        assert!(
+            run.stdout.lines().any(|said| said == line),
+            "{line}: {}",
+            run.stdout
+        );
+    }
+    let run = world.client().sync().arg("-n").run().ok();
+    assert_eq!(run.there("folders"), 1, "{}", run.stdout);
+    for number in 0..25 {
+        world
+            .local()
+            .store("Work", &format!("{number}.mx"), "S", &letter("more"));
+    }
+    let run = typed(&world, "sync", &["-n"]).ok();
+    assert!(
+        run.stdout.lines().any(|line| line == "there new Work: 26"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.lines().count() < 10, "{}", run.stdout);
+    let run = typed(&world, "sync", &["-n", "-v"]).ok();
+    assert!(run.stdout.lines().count() > 26, "{}", run.stdout);
+}
+
+/// `sync` without a config: the pair used last is offered, in words that a shell takes.
+#[test]
+fn without_a_config_the_pair_used_last_is_offered() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let none = world.client().bare(&["sync"]).run().exits(2);
+    assert!(
+        none.stderr.contains("me@mail.example.org:Maildir"),
+        "{}",
+        none.stderr
+    );
+    let local = world
+        .client()
+        .home()
+        .join("it's mine $x")
+        .display()
+        .to_string();
+    let remote = world.server().root().display().to_string();
+    let agent = agent_command(&world.server_state());
+    let words = ["pull", "--server-command", &agent, &remote, &local];
+    let _ = world.client().bare(&words).run().ok();
+    let _ = world
+        .client()
+        .bare(&["pull", "/nowhere/at/all", "x"])
+        .run()
+        .exits(1);
+    for command in ["sync", "status"] {
+        let run = world
+            .client()
+            .bare(&[command])
+            .run()
+            .exits(2)
+            .says_one_sentence();
+        let (_, line) = run.stderr.trim().split_once("run: ").expect("a command");
+        let script = format!("maildir-sync() {{ \"$0\" \"$@\"; }}; {line}");
+        let _ = world
+            .client()
+            .bare(&[])
+            .under(&["bash", "-c", &script])
+            .run()
+            .ok();
+    }
+}
+
+/// What only a shell expands is understood or refused, and never made.
+#[test]
+fn no_directory_is_named_after_a_variable_or_a_user() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let remote = world.server().root().display().to_string();
+    let agent = agent_command(&world.server_state());
+    world.client().configure(&format!(
+        "[account.bad]\nremote = {remote:?}\nlocal = \"~nobody/Maildir\"\n\n\
+         [account.good]\nremote = {remote:?}\nlocal = \"$HOME/Maildir\"\nserver_command = {agent:?}\n"
+    ));
+    let run = world
+        .client()
+        .bare(&["pull"])
+        .run()
+        .exits(2)
+        .says_one_sentence();
+    assert!(run.stderr.contains("~nobody/Maildir"), "{}", run.stderr);
+    world.assert_same();
+    for local in ["$MAILDIR/x", "~nobody/Maildir", "/tmp/$USER/Maildir"] {
+        let words = ["pull", &remote, local];
+        let _ = world
+            .client()
+            .bare(&words)
+            .run()
+            .exits(2)
+            .says_one_sentence();
+    }
+    for entry in std::fs::read_dir(world.client().home()).expect("a home") {
+        let name = entry.expect("an entry").file_name();
+        let first = name.as_encoded_bytes()[0];
+        assert!(first != b'$' && first != b'~', "{name:?}");
     }
 }

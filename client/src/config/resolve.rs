@@ -1,30 +1,37 @@
 //! Puts the file and the typed options together: what was typed stands above what was written.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use protocol::bytes::escape;
 
 use super::file::{Accounts, Keys};
 use super::{Account, ConfigError, Dirs, TRASH_DAYS};
-use crate::address::Address;
+use crate::address::{Address, is_variable};
+use crate::attempt::{last_synced, quote};
 use crate::cli::SyncArgs;
 use crate::filter::{Filter, Verdict};
 
-/// Puts together the accounts that a run deals with, in the order of the file.
+/// Puts together the accounts that a command deals with, in the order of the file. One that is wrong does not keep the
+/// others from being dealt with.
 ///
 /// # Errors
-/// When the file or the command line is wrong, or names nothing to do.
-pub fn resolve(args: &SyncArgs, dirs: &Dirs) -> Result<Vec<Account>, ConfigError> {
+/// When the file or the command line is wrong as a whole, or names nothing to do.
+pub fn resolve(
+    args: &SyncArgs,
+    command: &str,
+    dirs: &Dirs,
+) -> Result<Vec<Result<Account, ConfigError>>, ConfigError> {
     match (&args.target.account_or_remote, &args.target.local) {
-        (Some(remote), Some(local)) => Ok(vec![typed(args, dirs, remote, local)?]),
+        (Some(remote), Some(local)) => Ok(vec![typed(args, dirs, remote, local)]),
         (Some(remote), None) if Address::looks_like_one(remote) => {
             let remote = Address::parse(remote)?;
             Err(ConfigError::Target(format!(
                 "Name the Maildir on this machine too, as in: {remote} ~/Maildir"
             )))
         }
-        (name, None) => configured(args, dirs, name.as_deref()),
+        (name, None) => configured(args, command, dirs, name.as_deref()),
         (None, Some(_)) => Err(ConfigError::Target(
             "Name the remote before the local Maildir".to_owned(),
         )),
@@ -70,16 +77,21 @@ fn typed(
 /// The accounts of the file, or the one of them that is named.
 fn configured(
     args: &SyncArgs,
+    command: &str,
     dirs: &Dirs,
     name: Option<&OsStr>,
-) -> Result<Vec<Account>, ConfigError> {
+) -> Result<Vec<Result<Account, ConfigError>>, ConfigError> {
     let path = match &args.places.config {
-        Some(path) => absolute(path, &dirs.current, dirs),
+        Some(path) => absolute(path, &dirs.current, dirs)?,
         None => dirs.config.join("config.toml"),
+    };
+    let last = match name {
+        None => last_command(args, command, dirs)?,
+        Some(_) => None,
     };
     let none = |path| {
         let name = name.map(|name| escape(name.as_encoded_bytes()));
-        ConfigError::NoAccount { path, name }
+        ConfigError::NoAccount { path, name, last }
     };
     let accounts = match Accounts::read(&path) {
         Ok(accounts) if accounts.names().next().is_some() => accounts,
@@ -97,9 +109,41 @@ fn configured(
         .accounts
         .iter()
         .filter(|(account, _)| wanted(account.get_ref()));
-    chosen
+    Ok(chosen
         .map(|(name, keys)| from_file(&path, &accounts, name, keys, args, dirs))
-        .collect()
+        .collect())
+}
+
+/// The command line that names the pair that was synced last.
+fn last_command(
+    args: &SyncArgs,
+    command: &str,
+    dirs: &Dirs,
+) -> Result<Option<String>, ConfigError> {
+    let state_dir = state_dir(args, dirs)?;
+    let Some(last) = last_synced(&state_dir) else {
+        return Ok(None);
+    };
+    let place = match &args.places.state_dir {
+        Some(_) => format!("--state-dir {} ", quote(state_dir.as_os_str())),
+        None => String::new(),
+    };
+    let options = if command == "status" {
+        ""
+    } else {
+        &last.options
+    };
+    let pair = &last.pair;
+    Ok(Some(format!(
+        "maildir-sync {command} {place}{options}{pair}"
+    )))
+}
+
+fn state_dir(args: &SyncArgs, dirs: &Dirs) -> Result<PathBuf, ConfigError> {
+    match &args.places.state_dir {
+        Some(dir) => absolute(dir, &dirs.current, dirs),
+        None => Ok(dirs.state.clone()),
+    }
 }
 
 fn unknown_account(name: &OsStr, accounts: &Accounts) -> ConfigError {
@@ -180,19 +224,19 @@ fn build(
     let SyncArgs {
         run,
         connection,
-        places,
         folders,
         ..
     } = args.clone();
-    let local = absolute(local, base, dirs);
+    let local = absolute(local, base, dirs)?;
     let remote = match remote {
-        Address::Local(path) => Address::Local(absolute(&path, base, dirs)),
+        Address::Local(path) => Address::Local(absolute(&path, base, dirs)?),
         ssh @ Address::Ssh { .. } => ssh,
     };
     check_pair(&name, &remote, &local, args)?;
-    let chosen = |typed: Option<PathBuf>, key: Option<String>| {
-        let typed = typed.map(|path| absolute(&path, &dirs.current, dirs));
-        typed.or(key.map(|path| absolute(Path::new(&path), base, dirs)))
+    let chosen = |typed: Option<PathBuf>, key: Option<String>| match (typed, key) {
+        (Some(path), _) => absolute(&path, &dirs.current, dirs).map(Some),
+        (None, Some(path)) => absolute(Path::new(&path), base, dirs).map(Some),
+        (None, None) => Ok(None),
     };
     Ok(Account {
         filter: Filter::new(&configured_patterns(&keys), &folders.0)?,
@@ -202,18 +246,15 @@ fn build(
         persist: keys.persist,
         post_hook: keys.hooks.post,
         server_command: connection.server_command.or(keys.server_command),
-        identity: chosen(connection.identity, keys.identity),
-        ssh_config: chosen(connection.ssh_config, keys.ssh_config),
+        identity: chosen(connection.identity, keys.identity)?,
+        ssh_config: chosen(connection.ssh_config, keys.ssh_config)?,
         layout: keys.layout,
         folder_names: keys.folder_names,
         checksum: run.checksum || keys.checksum,
         dry_run: run.dry_run,
         adopt: run.adopt,
         confirm: run.confirm,
-        state_dir: places.state_dir.map_or_else(
-            || dirs.state.clone(),
-            |dir| absolute(&dir, &dirs.current, dirs),
-        ),
+        state_dir: state_dir(args, dirs)?,
         name,
         remote,
         local,
@@ -259,13 +300,35 @@ fn configured_patterns(keys: &Keys) -> Vec<(Verdict, String)> {
         .collect()
 }
 
-/// A path with its `~` spelled out and its `.` left out, relative to `base`; `..` stays, for links have a say in it.
-fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> PathBuf {
-    let path = match path.strip_prefix("~") {
-        Ok(below) => dirs.home.join(below),
-        Err(_) => base.join(path),
+/// A path with its `~` or `$HOME` spelled out and its `.` left out, relative to `base`; `..` stays, for links have a say
+/// in it. What only a shell would make something of is refused: nobody means a directory of that name.
+fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> Result<PathBuf, ConfigError> {
+    let mut parts = path.components();
+    let first = parts.next().map(|part| part.as_os_str().as_bytes());
+    let path = match first {
+        Some(b"~" | b"$HOME" | b"${HOME}") => dirs.home.join(parts.as_path()),
+        Some([b'~', ..]) => {
+            return Err(for_a_shell(
+                path,
+                "the home of another user must be written in full",
+            ));
+        }
+        _ if path
+            .components()
+            .any(|part| is_variable(part.as_os_str().as_bytes())) =>
+        {
+            let why =
+                "no shell reads it here, so variables but a leading $HOME must be written out";
+            return Err(for_a_shell(path, why));
+        }
+        _ => base.join(path),
     };
-    path.components().collect()
+    Ok(path.components().collect())
+}
+
+fn for_a_shell(path: &Path, why: &str) -> ConfigError {
+    let path = escape(path.as_os_str().as_bytes());
+    ConfigError::Target(format!("Cannot use the path \"{path}\": {why}"))
 }
 
 /// The one of some words that is probably meant.

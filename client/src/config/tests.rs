@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, SyncArgs};
 use crate::filter::Scope;
 
 /// A home with a configuration file, where one is given.
@@ -41,7 +41,7 @@ fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
         Command::Status(args) => args.to_sync(),
         Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
     };
-    resolve(&args, &home.dirs)
+    resolve(&args, "sync", &home.dirs)?.into_iter().collect()
 }
 
 const TWO: &str = r#"
@@ -226,6 +226,60 @@ fn files_that_make_no_pair_are_errors_with_their_line() {
             message
         );
     }
+}
+
+#[test]
+fn what_a_shell_would_expand_is_understood_or_refused() {
+    let home = home(None);
+    for path in ["$HOME/Mail", "${HOME}/Mail", "~/Mail"] {
+        let text = format!("[account.x]\nremote = 'a:'\nlocal = '{path}'\n");
+        let configured = self::home(Some(&text));
+        for (home, line) in [
+            (&configured, "sync x"),
+            (&home, &*format!("sync a: {path}")),
+        ] {
+            let accounts = resolved(home, line).expect("understood");
+            assert_eq!(accounts[0].local, Path::new("/home/me/Mail"), "{line}");
+        }
+        let accounts = resolved(&home, &format!("sync {path} x")).expect("understood");
+        assert_eq!(accounts[0].remote, Address::Local("/home/me/Mail".into()));
+    }
+    let refused = [
+        "sync a: ~me/Mail",
+        "sync a: $MAIL/x",
+        "sync a: /home/$USER/x",
+        "sync a: ${MAIL}",
+        "sync ~me/Mail x",
+        "sync $MAIL/x y",
+        "sync a:$HOME/Mail x",
+        "sync a:${HOME} x",
+        "sync a:~me x",
+        "sync --state-dir $STATE/x a: b",
+        "sync -i ~me/key a: b",
+        "sync a:b/$USER x",
+        "sync ssh://a/$HOME/Mail x",
+    ];
+    for line in refused {
+        let error = resolved(&home, line).expect_err(line).to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    for (line, path) in [
+        ("sync a: ./~me", "/work/~me"),
+        ("sync a: x$y/$1", "/work/x$y/$1"),
+    ] {
+        let accounts = resolved(&home, line).expect("a name like any other");
+        assert_eq!(accounts[0].local, Path::new(path));
+    }
+}
+
+#[test]
+fn one_wrong_account_does_not_keep_the_others_from_running() {
+    let text = format!("{TWO}\n[account.bad]\nremote = 'a:'\nlocal = '~me/x'\n");
+    let home = home(Some(&text));
+    let args = SyncArgs::default();
+    let accounts = resolve(&args, "sync", &home.dirs).expect("the file is one");
+    let fine: Vec<bool> = accounts.iter().map(Result::is_ok).collect();
+    assert_eq!(fine, [true, true, false]);
 }
 
 #[test]
