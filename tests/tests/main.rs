@@ -27,6 +27,7 @@ mod people;
 mod promises;
 mod put_back;
 mod reading;
+mod readme;
 mod real_mail;
 mod restored;
 mod rights;
