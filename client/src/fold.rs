@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::Change;
 use protocol::message::Fate;
-use protocol::{BatchId, Digest};
+use protocol::{BatchId, Digest, Flags};
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
+use crate::letters::Letters;
 use crate::record::{Base, Fid, Place, Record, Seen, Side, State, Taken};
+
+mod lettered;
 
 type Result<T> = std::result::Result<T, ArchiveError>;
 
@@ -36,6 +39,8 @@ pub struct WorkSet {
     at: [HashMap<Place, usize>; 2],
     /// New messages of each side that no record claims yet.
     pub loose: [Vec<Seen>; 2],
+    /// What their letters mean.
+    pub letters: Letters,
     /// Names that the last run found taken.
     pub taken: HashSet<Taken>,
     /// What is gone from a place without having been known there.
@@ -57,6 +62,7 @@ impl WorkSet {
     pub fn load(archive: &Archive) -> Result<WorkSet> {
         let mut set = WorkSet {
             taken: archive.get("taken")?.unwrap_or_default(),
+            letters: archive.get("letters")?.unwrap_or_default(),
             ..WorkSet::default()
         };
         for (id, record) in archive.pending()? {
@@ -184,20 +190,22 @@ impl WorkSet {
                 }
             }
         }
-        let rehome = |place: &mut Place| {
-            if let Some(to) = homes.get(&place.folder) {
-                place.folder = *to;
+        let letters = self.letters.clone();
+        // Its directory is what it was: the letters are carried only where the other side's names are theirs.
+        let rehome = |seen: &mut Seen| {
+            if let Some(to) = homes.get(&seen.place.folder) {
+                *seen = letters.rehomed(side, seen, *to);
             }
         };
         for seen in &mut self.loose[side as usize] {
-            rehome(&mut seen.place);
+            rehome(seen);
         }
         for seen in self
             .all
             .iter_mut()
             .filter_map(|work| work.lost[side as usize].as_mut())
         {
-            rehome(&mut seen.place);
+            rehome(seen);
         }
         let mut moved = Vec::new();
         for index in 0..self.all.len() {
@@ -207,7 +215,7 @@ impl WorkSet {
             }
         }
         for (index, mut seen) in moved {
-            rehome(&mut seen.place);
+            rehome(&mut seen);
             self.link(index, side, seen);
         }
         Ok(())
@@ -238,16 +246,16 @@ impl WorkSet {
             }
             return Ok(());
         }
-        let seen = Seen {
-            place,
-            entry: change.entry.clone(),
-            seq: change.seq,
-            touched: false,
-        };
+        let seen = Seen::new(place, change.entry.clone(), change.seq);
+        let seen = self.letters.first(side, seen);
         match known {
             Some(index) if !self.is_reborn(index, side, change, is_new_life) => {
                 let old = self.unlink(index, side);
                 let touched = old.as_ref().is_some_and(|old| old.touched);
+                let seen = match &old {
+                    Some(old) => self.letters.next(side, old, seen),
+                    None => seen,
+                };
                 // Other bytes: an edit, or another message that took the name. Pairing finds out.
                 self.all[index].lost[side as usize] = old
                     .filter(|old| old.entry.digest != seen.entry.digest)
@@ -367,26 +375,22 @@ impl WorkSet {
             (_, None, _) if was_there => target.clone(),
             (_, None, _) => return,
         };
-        confirm_fields(
-            &mut work.record.base,
-            before.as_ref(),
-            target,
-            &confirmed,
-            size,
-        );
+        let base = &mut work.record.base;
+        match (&before, base) {
+            (None, base) => *base = Some(base_of(target, size)),
+            (Some(before), Some(base)) => {
+                let states = [before, target, &confirmed];
+                confirm_fields(base, states, size, &self.letters);
+            }
+            (Some(_), None) => {}
+        }
         if work.record.seen(side).is_none() && before.is_none() {
             let entry = asked
                 .record
                 .seen(side.other())
                 .map(|seen| seen.entry.clone());
-            work.lost[side as usize] = entry.map(|entry| {
-                Box::new(Seen {
-                    place: target.place.clone(),
-                    entry,
-                    seq: 0,
-                    touched: false,
-                })
-            });
+            work.lost[side as usize] =
+                entry.map(|entry| Box::new(Seen::new(target.place.clone(), entry, 0)));
         }
     }
 
@@ -445,7 +449,7 @@ impl WorkSet {
     /// When the archive fails.
     pub fn store(&mut self, archive: &Archive, index: usize) -> Result<()> {
         let work = &mut self.all[index];
-        work.record.agree();
+        work.record.agree(&self.letters);
         // Its old row may have been overwritten by the message that took its place.
         if matches!(&work.stored, Stored::Agreed(old) if self.owners.get(old) != Some(&index)) {
             work.stored = Stored::Nowhere;
@@ -459,38 +463,42 @@ impl WorkSet {
     }
 }
 
+/// A message that was to be made: all of it was asked.
+fn base_of(target: &State, size: u64) -> Base {
+    Base {
+        place: Some(target.place.clone()),
+        in_new: Some(target.in_new),
+        flags: target.flags,
+        open: Flags::EMPTY,
+        digest: target.digest,
+        size,
+    }
+}
+
 /// What was asked, changed something, and shows now, is what both sides held: base takes it, field by field.
 fn confirm_fields(
-    base: &mut Option<Base>,
-    before: Option<&State>,
-    target: &State,
-    now: &State,
+    base: &mut Base,
+    [before, target, now]: [&State; 3],
     size: u64,
+    letters: &Letters,
 ) {
-    let Some(before) = before else {
-        // A message that was to be made: all of it was asked.
-        *base = Some(Base {
-            place: Some(target.place.clone()),
-            in_new: Some(target.in_new),
-            flags: target.flags,
-            open: protocol::Flags::EMPTY,
-            digest: target.digest,
-            size,
-        });
-        return;
-    };
-    let Some(base) = base else { return };
+    let folder_of = |base: &Base| base.place.as_ref().unwrap_or(&target.place).folder;
+    let from = folder_of(base);
     if before.place != target.place && now.place == target.place {
         base.place = Some(target.place.clone());
     }
     if before.in_new != target.in_new && now.in_new == target.in_new {
         base.in_new = Some(target.in_new);
     }
-    let asked = before.flags.difference(target.flags);
-    let shown = protocol::Flags::ALL.difference(now.flags.difference(target.flags));
+    let to = folder_of(base);
+    base.carry(from, to, letters);
+    let carry = |state: &State| letters.carry(Side::Remote, state.flags, state.place.folder, to);
+    let (was, wanted, shows) = (carry(before), carry(target), carry(now));
+    let asked = was.difference(wanted);
+    let shown = Flags::ALL.difference(shows.difference(wanted));
     let confirmed = asked.intersection(shown);
-    base.flags = base.flags.with(confirmed, target.flags);
-    base.open = base.open.with(confirmed, protocol::Flags::EMPTY);
+    base.flags = base.flags.with(confirmed, wanted);
+    base.open = base.open.with(confirmed, Flags::EMPTY);
     if before.digest != target.digest && now.digest == target.digest {
         (base.digest, base.size) = (target.digest, size);
     }

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod heading;
 pub mod hooks;
 pub mod known;
+pub mod letters;
 pub mod link;
 pub mod local;
 pub mod naming;

@@ -72,7 +72,8 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
             fresh,
             &[ALIKE, SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY],
         ) {
-            let mut seen = set.loose[side as usize][new].clone();
+            let seen = set.loose[side as usize][new].clone();
+            let mut seen = set.moved(old, side, seen);
             let was = set.all[old].lost[side as usize].take();
             // Back at its old place it still was away in between, which counts like a move.
             let old_place = was
@@ -114,6 +115,7 @@ fn pair_damaged(set: &mut WorkSet, side: Side) {
         ) {
             lost.remove(&seen.place.unique.clone());
             let seen = set.loose[side as usize].swap_remove(at);
+            let seen = set.moved(index, side, seen);
             set.link(index, side, seen);
         }
     }
@@ -166,10 +168,9 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
             || left.contains(&is)
         {
             let usurper = set.unlink(index, side);
-            set.loose[side as usize].extend(usurper.map(|seen| Seen {
-                touched: false,
-                ..seen
-            }));
+            let fresh = usurper.map(|seen| Seen::new(seen.place, seen.entry, seen.seq));
+            let fresh = fresh.map(|seen| set.letters.first(side, seen));
+            set.loose[side as usize].extend(fresh);
         } else {
             set.all[index].lost[side as usize] = None;
         }
@@ -206,9 +207,10 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
                 continue;
             };
             set.link(local, Side::Remote, theirs);
-            let work = &mut set.all[local];
-            if let (Some(here), Some(there)) = (&work.record.local, &work.record.remote) {
-                work.record.base = Some(Base::common(here, there));
+            let record = &mut set.all[local].record;
+            if let (Some(here), Some(there)) = (&mut record.local, &record.remote) {
+                *here = set.letters.parted(here, there);
+                record.base = Some(Base::common(here, there, &set.letters));
             }
             count += 1;
         }

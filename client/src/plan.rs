@@ -122,6 +122,8 @@ pub struct Step {
     pub forget: bool,
     /// Whether another step of the same message follows.
     pub is_detour: bool,
+    /// How many of its keywords have no letter in its folder, and go.
+    pub dropped: u64,
     from: Option<Place>,
     to: Option<Place>,
 }
@@ -262,7 +264,7 @@ impl Planner<'_> {
         for (index, want) in self.wants.iter().enumerate() {
             let record = &self.set.all[index].record;
             let is_due = |side: Side| match (want, record.seen(side)) {
-                (Want::Keep(state), Some(seen)) => seen.state() != *state,
+                (Want::Keep(state), Some(seen)) => !self.is_so(side, seen, state),
                 (Want::Keep(_), None) | (Want::Gone, Some(_)) => true,
                 (Want::Gone, None) | (Want::Leave, _) => false,
             };
@@ -288,7 +290,7 @@ impl Planner<'_> {
                 if self.set.all[index].record.is_damaged() {
                     self.conflicts.push((index, Conflict::Damaged));
                 }
-                want = match reconcile(&self.set.all[index].record) {
+                want = match reconcile(&self.set.all[index].record, &self.set.letters) {
                     Merged::Keep(state, conflict) => {
                         self.conflicts
                             .extend(conflict.map(|conflict| (index, conflict)));

@@ -16,7 +16,8 @@
 
 use protocol::{Digest, Flags};
 
-use crate::record::{Base, Record, Seen, State};
+use crate::letters::Letters;
+use crate::record::{Base, Record, Seen, Side, State};
 
 /// What a message shall be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,14 +47,15 @@ pub enum Conflict {
 
 /// Merges one message.
 #[must_use]
-pub fn reconcile(record: &Record) -> Merged {
+pub fn reconcile(record: &Record, letters: &Letters) -> Merged {
     match (&record.base, &record.local, &record.remote) {
         (_, None, None) => Merged::Gone,
         (None, Some(seen), None) | (None, None, Some(seen)) => Merged::Keep(seen.state(), None),
         (Some(base), Some(seen), None) | (Some(base), None, Some(seen)) => survivor(base, seen),
-        (Some(base), Some(local), Some(remote)) => both(base, local, remote),
+        (Some(base), Some(local), Some(remote)) => both(base, local, remote, letters),
         (None, Some(local), Some(remote)) if local.entry.digest == remote.entry.digest => {
-            both(&Base::common(local, remote), local, remote)
+            let base = Base::common(local, remote, letters);
+            both(&base, local, remote, letters)
         }
         (None, Some(_), Some(_)) => Merged::Split,
     }
@@ -71,7 +73,7 @@ fn survivor(base: &Base, seen: &Seen) -> Merged {
     Merged::Gone
 }
 
-fn both(base: &Base, local: &Seen, remote: &Seen) -> Merged {
+fn both(base: &Base, local: &Seen, remote: &Seen, letters: &Letters) -> Merged {
     let (here, there) = (good_digest(base, local), good_digest(base, remote));
     let Some(digest) = merge(&base.digest, &here, &there) else {
         return Merged::Split;
@@ -84,11 +86,19 @@ fn both(base: &Base, local: &Seen, remote: &Seen) -> Merged {
     let in_new = base.in_new.map_or(new_here && new_there, |base| {
         *merge(&base, &new_here, &new_there).unwrap_or(&false)
     });
+    let place = place.unwrap_or(&remote.place).clone();
+    // All in the letters of the folder where it shall be.
+    let carry = |seen: &Seen| {
+        let from = seen.place.folder;
+        letters.carry(Side::Remote, seen.flags, from, place.folder)
+    };
+    let mut carried = base.clone();
+    carried.carry(base.folder(remote), place.folder, letters);
     let state = State {
-        place: place.unwrap_or(&remote.place).clone(),
         in_new,
-        flags: merge_flags(base, local.entry.flags(), remote.entry.flags()),
+        flags: merge_flags(&carried, carry(local), carry(remote)),
         digest: *digest,
+        place,
     };
     Merged::Keep(state, conflict)
 }

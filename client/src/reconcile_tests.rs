@@ -29,20 +29,15 @@ fn seen(text: &str) -> Option<Seen> {
         mtime_ns: 0,
         damaged: bytes == "!",
     };
-    Some(Seen {
-        place: place(at),
-        entry,
-        seq: 1,
-        touched: false,
-    })
+    Some(Seen::new(place(at), entry, 1))
 }
 
 fn base(text: &str) -> Option<Base> {
-    seen(text).map(|seen| Base::common(&seen, &seen))
+    seen(text).map(|seen| Base::common(&seen, &seen, &Letters::default()))
 }
 
 fn merged(record: &Record) -> String {
-    match reconcile(record) {
+    match reconcile(record, &Letters::default()) {
         Merged::Gone => "gone".to_owned(),
         Merged::Split => "split".to_owned(),
         Merged::Keep(state, conflict) => {
@@ -264,7 +259,7 @@ fn universe() -> Vec<Option<Seen>> {
 #[test]
 fn every_combination_of_the_small_universe_follows_the_rules_of_its_fields() {
     for base in universe() {
-        let base = base.map(|seen| Base::common(&seen, &seen));
+        let base = base.map(|seen| Base::common(&seen, &seen, &Letters::default()));
         for local in universe() {
             for remote in universe() {
                 let record = Record {
@@ -279,7 +274,7 @@ fn every_combination_of_the_small_universe_follows_the_rules_of_its_fields() {
 }
 
 fn check(record: &Record) {
-    let result = reconcile(record);
+    let result = reconcile(record, &Letters::default());
     match (&record.base, &record.local, &record.remote) {
         (_, None, None) => assert_eq!(result, Merged::Gone),
         (None, Some(seen), None) | (None, None, Some(seen)) => {

@@ -6,6 +6,8 @@
 use protocol::{Digest, Entry, Flags, Unique};
 use serde::{Deserialize, Serialize};
 
+use crate::letters::Letters;
+
 /// Which replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Side {
@@ -81,8 +83,12 @@ pub struct Place {
 pub struct Seen {
     /// Where it is.
     pub place: Place,
-    /// What it is.
+    /// What it is; its info is what the file bears.
     pub entry: Entry,
+    /// Its flags in common letters, see [`Letters`].
+    pub flags: Flags,
+    /// What the file shall bear for them; another thing than it bears where somebody moved it who did not translate.
+    pub owed: Flags,
     /// The number under which the side's journal told it.
     pub seq: u64,
     /// It went and came back since base, or its folder was renamed: that counts like a move.
@@ -97,7 +103,7 @@ pub struct Base {
     pub place: Option<Place>,
     /// New or cur, if agreed.
     pub in_new: Option<bool>,
-    /// The flags, where agreed.
+    /// The flags, where agreed, in common letters of the place's folder.
     pub flags: Flags,
     /// The letters that are not agreed.
     pub open: Flags,
@@ -125,20 +131,34 @@ pub struct State {
     pub place: Place,
     /// In `new` or in `cur`.
     pub in_new: bool,
-    /// With which flags.
+    /// With which flags, in common letters.
     pub flags: Flags,
     /// With which bytes.
     pub digest: Digest,
 }
 
 impl Seen {
+    /// A message whose letters are common ones.
+    #[must_use]
+    pub fn new(place: Place, entry: Entry, seq: u64) -> Seen {
+        let flags = entry.flags();
+        Seen {
+            place,
+            entry,
+            flags,
+            owed: flags,
+            seq,
+            touched: false,
+        }
+    }
+
     /// The four fields that are merged.
     #[must_use]
     pub fn state(&self) -> State {
         State {
             place: self.place.clone(),
             in_new: self.entry.in_new,
-            flags: self.entry.flags(),
+            flags: self.flags,
             digest: self.entry.digest,
         }
     }
@@ -147,8 +167,10 @@ impl Seen {
 impl Base {
     /// What two sides have in common; the digest must be.
     #[must_use]
-    pub fn common(local: &Seen, remote: &Seen) -> Base {
-        let (here, there) = (local.entry.flags(), remote.entry.flags());
+    pub fn common(local: &Seen, remote: &Seen, letters: &Letters) -> Base {
+        let (from, to) = (local.place.folder, remote.place.folder);
+        let here = letters.carry(Side::Remote, local.flags, from, to);
+        let there = remote.flags;
         Base {
             place: (local.place == remote.place).then(|| local.place.clone()),
             in_new: (local.entry.in_new == remote.entry.in_new).then_some(local.entry.in_new),
@@ -160,20 +182,37 @@ impl Base {
     }
 
     /// Takes over whatever both sides now hold alike.
-    pub fn agree(&mut self, local: &Seen, remote: &Seen) {
+    pub fn agree(&mut self, local: &Seen, remote: &Seen, letters: &Letters) {
+        let before = self.clone();
         if local.place == remote.place {
             self.place = Some(local.place.clone());
         }
         if local.entry.in_new == remote.entry.in_new {
             self.in_new = Some(local.entry.in_new);
         }
-        let (here, there) = (local.entry.flags(), remote.entry.flags());
+        self.carry(before.folder(remote), self.folder(remote), letters);
+        let [here, there] = [local, remote].map(|seen| {
+            let from = seen.place.folder;
+            letters.carry(Side::Remote, seen.flags, from, self.folder(remote))
+        });
         let alike = Flags::ALL.difference(here.difference(there));
         self.flags = self.flags.with(alike, here);
         self.open = self.open.with(alike, Flags::EMPTY);
         if local.entry.digest == remote.entry.digest {
             (self.digest, self.size) = (local.entry.digest, local.entry.size);
         }
+    }
+
+    /// The folder whose letters the flags are in.
+    #[must_use]
+    pub fn folder(&self, remote: &Seen) -> Fid {
+        self.place.as_ref().unwrap_or(&remote.place).folder
+    }
+
+    /// Writes the flags as another folder has them.
+    pub fn carry(&mut self, from: Fid, to: Fid, letters: &Letters) {
+        self.flags = letters.carry(Side::Remote, self.flags, from, to);
+        self.open = letters.carry(Side::Remote, self.open, from, to);
     }
 }
 
@@ -196,12 +235,13 @@ impl Record {
     }
 
     /// Brings base up to what both sides are now seen to hold; a message that is gone on both sides loses it.
-    pub fn agree(&mut self) {
+    pub fn agree(&mut self, letters: &Letters) {
+        self.follow(letters);
         match (&self.local, &self.remote) {
             (Some(local), Some(remote)) => match &mut self.base {
-                Some(base) => base.agree(local, remote),
+                Some(base) => base.agree(local, remote, letters),
                 None if local.entry.digest == remote.entry.digest => {
-                    self.base = Some(Base::common(local, remote))
+                    self.base = Some(Base::common(local, remote, letters))
                 }
                 None => {}
             },
@@ -217,6 +257,17 @@ impl Record {
         }
     }
 
+    /// What a side has no letter for it neither sets nor clears: there it is as on the other side.
+    fn follow(&mut self, letters: &Letters) {
+        if let (Some(local), Some(remote)) = (&mut self.local, &self.remote)
+            && local.place.folder == remote.place.folder
+            && local.flags != remote.flags
+        {
+            let foreign = letters.foreign(Side::Local, local.place.folder);
+            local.flags = local.flags.with(foreign, remote.flags);
+        }
+    }
+
     /// Whether both sides hold exactly what is agreed.
     #[must_use]
     pub fn is_agreed(&self) -> bool {
@@ -225,7 +276,10 @@ impl Record {
             return false;
         };
         let (here, there) = (local.state(), remote.state());
+        let is_written = |seen: &Seen| seen.owed == seen.entry.flags();
         here == there
+            && is_written(local)
+            && is_written(remote)
             && base.open.is_empty()
             && base.place.as_ref() == Some(&here.place)
             && (base.in_new, base.flags, base.digest)

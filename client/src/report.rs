@@ -43,6 +43,8 @@ pub struct Tally {
     pub replaced: u64,
     /// Folders that were made, renamed or removed.
     pub folders: u64,
+    /// Dovecot's keywords that messages lost because the folder they came into has no letter for them.
+    pub keywords_dropped: u64,
 }
 
 /// What a dry run would do.

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::fold::WorkSet;
 use crate::folders::Folders;
 use crate::known::{self, Pair};
+use crate::letters::Letters;
 use crate::link::Link;
 use crate::local::Local;
 use crate::plan::Direction;
@@ -155,6 +156,11 @@ impl<'a> Session<'a> {
             }
         }
         self.folders.save(&self.archive)?;
+        self.set.letters.prune(&self.folders);
+        let letters = self.set.letters.stored();
+        if self.archive.get::<Letters>("letters")?.unwrap_or_default() != letters {
+            self.archive.set("letters", &letters)?;
+        }
         if !self.set.taken.is_empty() {
             self.archive.set("taken", &HashSet::<Taken>::new())?;
         }

@@ -9,6 +9,7 @@ use client::archive::{Archive, Stored};
 use client::filter::Filter;
 use client::fold::WorkSet;
 use client::folders::Folders;
+use client::letters::Letters;
 use client::pair::{pair_equal, pair_moves, part_usurpers};
 use client::plan::{Direction, Limits, Planner, Step};
 use client::record::{Base, Fid, Place, Record, Seen, Side};
@@ -47,13 +48,7 @@ impl Mail {
     }
 
     fn seen(&self, place: &Place, seq: u64) -> Seen {
-        let (place, entry) = (place.clone(), self.entry());
-        Seen {
-            place,
-            entry,
-            seq,
-            touched: false,
-        }
+        Seen::new(place.clone(), self.entry(), seq)
     }
 }
 
@@ -353,7 +348,7 @@ impl World {
             .iter_mut()
             .for_each(|side| side.put(place.clone(), mail, None));
         let [local, remote] = [0, 1].map(|at: usize| mail.seen(&place, self.sides[at].number));
-        let base = Some(Base::common(&local, &remote));
+        let base = Some(Base::common(&local, &remote, &Letters::default()));
         let record = Record {
             base,
             local: Some(local),

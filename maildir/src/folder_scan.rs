@@ -43,7 +43,7 @@ pub(crate) fn compare(
     mut listing: Listing,
 ) -> Result<()> {
     let (is_settled, stamps) = (listing.is_settled, listing.stamps);
-    read_keywords(scanner, row, &mut listing.problems)?;
+    let is_named = read_keywords(scanner, row, &mut listing.problems)?;
     if let Ok(identity) = scanner.root.dir_identity(&row.dir) {
         // Another directory may have the name now; later it is that one which a user renames.
         (row.ino, row.birth) = identity;
@@ -52,6 +52,7 @@ pub(crate) fn compare(
     (row.cur, row.new) = (stamps.cur, stamps.new);
     let age_ns = listing.begun_ns - stamps.newest_ns();
     row.dirty = !is_settled
+        || !is_named
         || age_ns < scanner.grain_ns
         || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.found));
     scanner
@@ -80,23 +81,27 @@ pub(crate) fn compare(
     scanner.index.replace_problems(row.id, &listing.problems)
 }
 
-/// Reads what Dovecot calls the folder's letters; another answer than before is a change of the folder.
+/// Reads what Dovecot calls the folder's letters; another answer than before is a change of the folder. Returns whether
+/// it could be read: until then what it said last counts, for letters must not come to mean something else by mistake.
 fn read_keywords(
     scanner: &Scanner,
     row: &mut FolderRow,
     problems: &mut Vec<Problem>,
-) -> Result<()> {
-    let keywords = keywords::read(scanner.root, &row.dir).unwrap_or_else(|error| {
-        problems.push(Problem {
-            path: escape(&keywords::path(&row.dir)),
-            why: format!("{error}; its folder's keywords have no names until it is mended"),
-        });
-        None
-    });
-    if row.keywords != keywords {
-        (row.keywords, row.seq) = (keywords, scanner.index.next_number()?);
+) -> Result<bool> {
+    match keywords::read(scanner.root, &row.dir) {
+        Ok(keywords) if row.keywords == keywords => Ok(true),
+        Ok(keywords) => {
+            (row.keywords, row.seq) = (keywords, scanner.index.next_number()?);
+            Ok(true)
+        }
+        Err(error) => {
+            problems.push(Problem {
+                path: escape(&keywords::path(&row.dir)),
+                why: format!("{error}; what it said last counts until it is mended"),
+            });
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 /// Whether a message bears a letter that Dovecot's file does not name, or not yet.

@@ -19,6 +19,7 @@ mod folders;
 mod full_disk;
 mod guard;
 mod histories;
+mod keywords;
 mod killed_again;
 mod leftovers;
 mod modes;

@@ -7,7 +7,7 @@ use super::{Archive, Result, SEQ_UNKNOWN};
 use crate::record::{Base, Fid, Place, Record, Seen, Side};
 
 const AGREED: &str =
-    "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq";
+    "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq, bears";
 
 impl Archive {
     /// The agreed record at a place.
@@ -28,8 +28,37 @@ impl Archive {
     /// When SQLite refuses.
     pub fn agreed_in(&self, folder: Fid) -> Result<Vec<Record>> {
         let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 ORDER BY uniq, copy");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let rows = self.wrap(statement.query_map([folder.0], agreed_record))?;
+        self.agreed_rows(&sql, [folder.0])
+    }
+
+    /// The agreed messages of a folder that bear keywords.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn agreed_with_keywords(&self, folder: Fid) -> Result<Vec<Place>> {
+        let sql = format!(
+            "SELECT {AGREED} FROM agreed WHERE folder = ?1 AND (flags & ?2 OR bears IS NOT NULL)"
+        );
+        let values = params![folder.0, Flags::KEYWORDS.bits().cast_signed()];
+        let found = self.agreed_rows(&sql, values)?.into_iter();
+        Ok(found
+            .filter_map(|record| Some(record.local?.place))
+            .collect())
+    }
+
+    /// All agreed messages with these bytes.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn copies_of(&self, digest: &Digest) -> Result<Vec<Record>> {
+        self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
+        let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1");
+        self.agreed_rows(&sql, [digest.as_bytes()])
+    }
+
+    fn agreed_rows(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Record>> {
+        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
+        let rows = self.wrap(statement.query_map(values, agreed_record))?;
         rows.map(|row| self.wrap(row)).collect()
     }
 
@@ -93,19 +122,21 @@ impl Archive {
         let (Some(local), Some(remote)) = (&record.local, &record.remote) else {
             return Ok(());
         };
-        let sql = "INSERT OR REPLACE INTO agreed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let entry = &local.entry;
+        let sql =
+            "INSERT OR REPLACE INTO agreed VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let (entry, bears) = (&local.entry, local.entry.flags());
         let values = params![
             place.folder.0,
             place.unique.as_bytes(),
             place.copy,
             entry.in_new,
-            entry.flags().bits().cast_signed(),
+            local.flags.bits().cast_signed(),
             entry.digest.as_bytes(),
             entry.size.cast_signed(),
             entry.mtime_ns,
             local.seq.cast_signed(),
-            remote.seq.cast_signed()
+            remote.seq.cast_signed(),
+            (bears != local.flags).then(|| bears.bits().cast_signed())
         ];
         self.execute(sql, values).map(|_| ())
     }
@@ -125,27 +156,30 @@ fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
     let in_new = row.get(3)?;
     let digest = Digest::new(row.get(5)?);
     let size = row.get::<_, i64>(6)?.cast_unsigned();
-    // Which other bytes the info has on a side is that side's business; flags are all that was agreed.
-    let info = if flags.is_empty() {
-        Info::default()
-    } else {
-        Info::of(flags)
+    let bears = row.get::<_, Option<i64>>(10)?;
+    let bears = bears.map_or(flags, |bits| Flags::from_bits(bits.cast_unsigned()));
+    let mtime_ns = row.get(7)?;
+    let seen = |bears: Flags, seq: i64| {
+        // Which other bytes the info has on a side is that side's business; flags are all that was agreed.
+        let info = if bears.is_empty() {
+            Info::default()
+        } else {
+            Info::of(bears)
+        };
+        let entry = Entry {
+            in_new,
+            info,
+            digest,
+            size,
+            mtime_ns,
+            damaged: size == 0,
+        };
+        Seen {
+            flags,
+            ..Seen::new(place.clone(), entry, seq.cast_unsigned())
+        }
     };
-    let entry = Entry {
-        in_new,
-        info,
-        digest,
-        size,
-        mtime_ns: row.get(7)?,
-        damaged: size == 0,
-    };
-    let seen = |seq: i64| Seen {
-        place: place.clone(),
-        entry: entry.clone(),
-        seq: seq.cast_unsigned(),
-        touched: false,
-    };
-    let (local, remote) = (seen(row.get(8)?), seen(row.get(9)?));
+    let (local, remote) = (seen(bears, row.get(8)?), seen(flags, row.get(9)?));
     let base = Base {
         place: Some(place.clone()),
         in_new: Some(in_new),

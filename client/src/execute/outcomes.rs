@@ -76,7 +76,9 @@ impl Executor<'_, '_> {
     fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
         let step = &self.plan.steps[side as usize][at];
         if !step.is_detour {
-            count(&mut self.done.tallies[side as usize], step.kind);
+            let tally = &mut self.done.tallies[side as usize];
+            count(tally, step.kind);
+            tally.keywords_dropped += step.dropped;
             if tracing::enabled!(tracing::Level::INFO) {
                 let name = self.describe(step);
                 tracing::info!("{}: {:?} {name}", side.word(), step.kind);
@@ -93,17 +95,15 @@ impl Executor<'_, '_> {
                 .record
                 .seen(side.other())
                 .map(|seen| seen.entry.clone());
+            let owed = before.as_ref().map(|seen| seen.owed);
             let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
-            let displaced = set.link(
-                step.index,
-                side,
-                Seen {
-                    place: state.place.clone(),
-                    entry,
-                    seq,
-                    touched: false,
-                },
-            );
+            let seen = Seen::new(state.place.clone(), entry, seq);
+            let seen = Seen {
+                flags: state.flags,
+                owed: owed.filter(|_| step.is_detour).unwrap_or(seen.owed),
+                ..seen
+            };
+            let displaced = set.link(step.index, side, seen);
             if let Some(displaced) = displaced {
                 set.store(&self.session.archive, displaced)?;
             }
@@ -175,10 +175,15 @@ fn named_after(op: &Op) -> Option<&At> {
 
 /// What a side holds after an operation, as far as this side needs to know it.
 fn entry_after(op: &Op, before: Option<Entry>, source: Option<Entry>, state: &State) -> Entry {
+    let bears = match op {
+        Op::Update { flags, .. } => *flags,
+        Op::Create { info, .. } => info.flags(),
+        _ => state.flags,
+    };
     let info = before
         .as_ref()
         .or(source.as_ref())
-        .map_or_else(Info::default, |entry| entry.info.with_flags(state.flags));
+        .map_or_else(Info::default, |entry| entry.info.with_flags(bears));
     let body = op.new_body();
     let (size, mtime_ns) = match (body, &before) {
         (Some(body), _) => (body.size, body.mtime_ns),

@@ -42,7 +42,7 @@ impl Planner<'_> {
                 expect: expect(seen),
                 to: halfway.clone(),
                 in_new: state.in_new,
-                flags: state.flags,
+                flags: seen.entry.flags(),
                 body: None,
                 consent: Consent::Free,
             };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
-use protocol::{Digest, Op};
+use protocol::{Digest, Flags, Op};
 
 use super::{Kind, Planner, Step, Want};
 use crate::archive::ArchiveError;
@@ -57,7 +57,7 @@ impl Planner<'_> {
                 {
                     Some(Ok(self.retire(side, index, seen, Reason::Excluded)))
                 }
-                (Some(seen), Want::Keep(state)) if seen.state() != *state => {
+                (Some(seen), Want::Keep(state)) if !self.is_so(side, seen, state) => {
                     Some(self.update(side, index, seen, state, copies, is_first)?)
                 }
                 (Some(_), Want::Keep(_)) => None,
@@ -156,6 +156,21 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a message is what it shall be, and its file says so.
+    pub(super) fn is_so(&self, side: Side, seen: &Seen, state: &State) -> bool {
+        seen.state() == *state && self.letters(side, seen, state).0 == seen.entry.flags()
+    }
+
+    /// The letters that a file shall bear, and how many keywords it loses because its folder has no letter for them.
+    fn letters(&self, side: Side, seen: &Seen, state: &State) -> (Flags, u64) {
+        let (letters, to) = (&self.set.letters, state.place.folder);
+        let kept = letters.carry(side, seen.owed, seen.place.folder, to);
+        let bears = letters.own(side, to, state.flags, kept);
+        let count = |flags: Flags| flags.keywords().count();
+        let lost = count(seen.entry.flags()).saturating_sub(count(seen.owed));
+        (bears, lost + count(seen.owed).saturating_sub(count(kept)))
+    }
+
     fn retire(&self, side: Side, index: usize, seen: &Seen, reason: Reason) -> Step {
         Step {
             index,
@@ -169,6 +184,7 @@ impl Planner<'_> {
             target: None,
             forget: reason == Reason::Excluded,
             is_detour: false,
+            dropped: 0,
             from: Some(seen.place.clone()),
             to: None,
         }
@@ -192,6 +208,7 @@ impl Planner<'_> {
             Some(body)
         };
         let moves = state.place != seen.place;
+        let (bears, dropped) = self.letters(side, seen, state);
         let kind = if body.is_some() {
             Kind::Replaced
         } else if moves {
@@ -206,7 +223,7 @@ impl Planner<'_> {
                 expect: expect(seen),
                 to: self.at(side, &state.place),
                 in_new: state.in_new,
-                flags: state.flags,
+                flags: bears,
                 body,
                 consent: self.consent(side, index),
             },
@@ -214,6 +231,7 @@ impl Planner<'_> {
             target: Some(state.clone()),
             forget: false,
             is_detour: false,
+            dropped,
             from: moves.then(|| seen.place.clone()),
             to: moves.then(|| state.place.clone()),
         }))
@@ -233,6 +251,8 @@ impl Planner<'_> {
         let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
             return Ok(Err(Why::NoGoodCopy));
         };
+        let (letters, folder) = (&self.set.letters, state.place.folder);
+        let bears = letters.own(side, folder, state.flags, Flags::EMPTY);
         let kind = if matches!(body.source, Source::Copy(_)) {
             Kind::Copied
         } else {
@@ -243,13 +263,14 @@ impl Planner<'_> {
             op: Op::Create {
                 at: self.at(side, &state.place),
                 in_new: state.in_new,
-                info: source.entry.info.with_flags(state.flags),
+                info: source.entry.info.with_flags(bears),
                 body,
             },
             kind,
             target: Some(state.clone()),
             forget: false,
             is_detour: false,
+            dropped: 0,
             from: None,
             to: Some(state.place.clone()),
         }))

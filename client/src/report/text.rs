@@ -70,7 +70,7 @@ fn tally_text(tally: &Tally) -> Option<String> {
     (!said.is_empty()).then(|| said.join(", "))
 }
 
-fn figures(tally: &Tally) -> [(u64, &'static str); 7] {
+fn figures(tally: &Tally) -> [(u64, &'static str); 8] {
     let Tally {
         new,
         flags,
@@ -79,6 +79,7 @@ fn figures(tally: &Tally) -> [(u64, &'static str); 7] {
         deleted,
         replaced,
         folders,
+        keywords_dropped,
     } = *tally;
     [
         (new, "new"),
@@ -88,6 +89,14 @@ fn figures(tally: &Tally) -> [(u64, &'static str); 7] {
         (deleted, "deleted"),
         (replaced, "replaced"),
         (folders, if folders == 1 { "folder" } else { "folders" }),
+        (
+            keywords_dropped,
+            if keywords_dropped == 1 {
+                "keyword dropped"
+            } else {
+                "keywords dropped"
+            },
+        ),
     ]
 }
 
@@ -352,7 +361,7 @@ mod tests {
 
     #[test]
     fn json_has_the_keys_of_the_contract() {
-        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"folders":0,"moved":0,"new":0,"replaced":0},"waiting":[]}"#;
+        let idle = r#"{"account":"home","bytes_received":380,"bytes_sent":412,"conflicts":[],"direction":"pull","exit":0,"here":{"copied":0,"deleted":0,"flags":0,"folders":0,"keywords_dropped":0,"moved":0,"new":0,"replaced":0},"pending":0,"seconds":0.25,"skipped":[],"there":{"copied":0,"deleted":0,"flags":0,"folders":0,"keywords_dropped":0,"moved":0,"new":0,"replaced":0},"waiting":[]}"#;
         assert_eq!(summary_json(&self::idle()).to_string(), idle);
         let action = PlannedAction {
             side: "here",

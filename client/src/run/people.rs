@@ -97,6 +97,7 @@ pub(super) fn preview(
             left.messages.insert(step.index);
             let (count, action) = counted(&mut tally, step.kind);
             *count += 1;
+            tally.keywords_dropped += step.dropped;
             sources.push(Some(step.index));
             summary
                 .actions

@@ -42,6 +42,8 @@ impl Session<'_> {
             self.set
                 .rehome(&self.archive, side, &rehomed[side as usize])?;
         }
+        self.set.letters.place(&self.folders);
+        self.set.letter_loose();
         self.recall_folders()?;
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
@@ -57,12 +59,23 @@ impl Session<'_> {
         let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
         self.set.add_loose();
         let paired = pair_equal(&mut self.set);
+        self.look_at_letters()?;
         self.check_overlap(singles, paired)?;
         if self.is_first && self.notes.is_empty() && singles.iter().all(|&count| count > 0) {
             self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
         }
         self.find_truncated()?;
         self.store(listed.cursor)
+    }
+
+    /// Letters that were copied without being translated, or came to be called otherwise.
+    fn look_at_letters(&mut self) -> Result<(), Failure> {
+        if self.is_first {
+            return Ok(());
+        }
+        self.set.letter_copies(&self.archive)?;
+        let changed = self.set.letters.changed(&self.folders);
+        Ok(self.set.letter_again(&self.archive, &changed)?)
     }
 
     fn observe_local(&mut self) -> Result<(), Failure> {
@@ -156,6 +169,7 @@ impl Session<'_> {
     /// A side's numbers begin anew: what is remembered of them means nothing.
     fn begin_new_life(&mut self, side: Side) -> Result<(), Failure> {
         self.archive.distrust_numbers(side)?;
+        self.set.letters.forget(side);
         self.folders.unlink(side);
         for work in &mut self.set.all {
             if let Some(seen) = work.record.seen_mut(side) {
@@ -167,6 +181,10 @@ impl Session<'_> {
 
     fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) {
         self.folders.fold(side, changes);
+        self.set.letters.learn(side, changes);
+        if !changes.is_empty() {
+            self.set.letters.place(&self.folders);
+        }
     }
 
     fn take_changes(

@@ -66,6 +66,7 @@ impl Session<'_> {
             } = suspect;
             if prefix == Some(digest) {
                 if let Some(seen) = self.set.unlink(at, side) {
+                    let seen = self.set.moved(of, side, seen);
                     self.set.link(of, side, seen);
                 }
                 self.set.mark_damaged(of, side);
