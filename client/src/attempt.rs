@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maildir::Lock;
 use maildir::durable::replace_file;
+use maildir::{Lock, private};
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
@@ -105,16 +105,15 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
         options: options(account),
     };
     let text = serde_json::to_vec(&attempt).expect("plain values become JSON");
-    replace_file(&path, &text)
+    replace_file(&path, &text).inspect_err(|_| {
+        // Nothing is known then, which is better than that all is well. To go needs no room.
+        let _ = std::fs::remove_file(&path);
+    })
 }
 
 fn lock(path: &Path) -> maildir::Result<Lock> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(|source| maildir::Error::Io {
-        what: "make",
-        path: dir.to_owned(),
-        source,
-    })?;
+    private::make_dirs(dir)?;
     let why = "Another run is ending just now; try again";
     Lock::take(&dir.join("last.lock"), LOCK_PATIENCE, why)
 }

@@ -70,7 +70,7 @@ pub enum Command {
     /// Does both over one connection
     #[command(override_usage = "maildir-sync sync [OPTIONS] [ACCOUNT | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
     Sync(SyncArgs),
-    /// Says when it last synced, what is pending here and whether it is healthy; offline
+    /// Says how the last attempt ended, what is pending and why, and whether it is healthy; offline
     #[command(override_usage = "maildir-sync status [OPTIONS] [ACCOUNT | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
     Status(StatusArgs),
     /// Prints a completion script for a shell
@@ -166,7 +166,7 @@ pub struct RunArgs {
     /// 100% is no guard at all.
     #[arg(long, value_name = "N|P%")]
     pub max_delete: Option<MaxDelete>,
-    /// Do the deletions that the guard listed under this name
+    /// Do the deletions that the guard held back under this name
     #[arg(long, value_name = "PLAN")]
     pub confirm: Option<String>,
     /// Treat it as a first sync: pair what is equal, join the rest, delete nothing

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use maildir::{Options, Replica};
 use protocol::{Cursor, ReplicaId};
+use rustix::fs::Access;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, now_secs};
@@ -51,6 +53,13 @@ impl Status {
     }
 
     fn look(&mut self, account: &Account) -> Result<(), Failure> {
+        let state_dir = &account.state_dir;
+        if rustix::fs::access(state_dir, Access::WRITE_OK) == Err(Errno::ROFS) {
+            // Then what is remembered may be older than the last attempt.
+            let why =
+                format!("The state directory {state_dir:?} can only be read; make it writable");
+            return Err(Failure::Usage(why));
+        }
         let Some(pair) = known::find(account) else {
             return match self.attempt {
                 Some(_) => Ok(()),

@@ -1,7 +1,7 @@
 //! `status`: offline, it tells how the last attempt ended, also where no connection came about, and what waits and why.
 
 use harness::world::agent_command;
-use harness::{Run, World, body};
+use harness::{Mount, Run, World, body};
 use serde_json::Value;
 
 use crate::errors::{U1, waiting};
@@ -159,6 +159,30 @@ fn a_first_connection_that_was_refused_is_remembered_too() {
     assert_failed(&world, 1, "is not installed");
     let text = status_text(&world).stdout;
     assert!(text.contains("never synced to the end"), "{text}");
+}
+
+/// Where the attempt itself cannot be remembered, an older one does not say that all is well.
+#[test]
+fn a_state_that_cannot_be_written_is_not_healthy() {
+    let world = World::new();
+    let Some(disk) = Mount::in_memory(&world.client().state(), 3_000) else {
+        return;
+    };
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let _ = world.client().sync().run().ok();
+    let _ = status(&world).ok();
+    let filler = world.client().state().join("filler");
+    let _ = std::fs::write(&filler, vec![7; 4 << 20]);
+    world.server().store("INBOX", "8.M.mx", "S", &body("eight"));
+    let _ = world.client().sync().run().exits(1);
+    let _ = status(&world).exits(1);
+    std::fs::remove_file(&filler).expect("room is made");
+    let _ = world.client().sync().run().ok();
+    let _ = status(&world).ok();
+    disk.remount("ro");
+    let _ = world.client().sync().run().exits(1);
+    let run = status(&world).exits(1);
+    assert!(run.stdout.contains("can only be read"), "{}", run.stdout);
 }
 
 /// What waits has its reason in words, in the summary and in `status`.

@@ -16,8 +16,14 @@ const EXIT_STATUS: [(&str, &str); 6] = [
         "An error; run again after mending what it names. status: not healthy.",
     ),
     ("2", "The command line or the configuration is wrong."),
-    ("3", "Done, except for the messages listed on stderr."),
-    ("4", "A safety guard refused; nothing was deleted."),
+    (
+        "3",
+        "Done, except for the messages listed on stderr; standing ones are listed by status.",
+    ),
+    (
+        "4",
+        "A safety guard refused; nothing was deleted, and stderr says both ways out.",
+    ),
     (
         "75",
         "Temporary: server not reachable, connection lost, or another run holds the lock.",
