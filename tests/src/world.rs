@@ -74,6 +74,12 @@ pub fn lying_program() -> PathBuf {
     program("agent-lies")
 }
 
+/// The real agent, whose words are changed on the way; the lies are in `tests/peer/src/lies.rs`.
+#[must_use]
+pub fn twisting(lies: &str, agent: &str) -> String {
+    format!("{} {lies} -- {agent}", program("agent-twists").display())
+}
+
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it lies");
     let deps = test.parent().expect("a test lies in a directory");
