@@ -177,7 +177,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             let Some(body) = wired(&step.op) else {
                 continue;
             };
-            bytes += body.size;
+            bytes = body.size.saturating_add(bytes);
             self.unasked.push_back(at);
         }
         self.progress

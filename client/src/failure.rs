@@ -49,6 +49,9 @@ impl Failure {
             Failure::Replica(error) | Failure::Archive(ArchiveError::Lock(error)) => {
                 of_replica(error)
             }
+            Failure::Archive(ArchiveError::Sqlite { source, .. }) if maildir::is_busy(source) => {
+                ExitCode::Temporary
+            }
             Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. })
             | Failure::Internal(_) => ExitCode::Error,
             Failure::Unsafe(_) => ExitCode::Unsafe,

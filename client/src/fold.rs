@@ -43,7 +43,7 @@ pub struct WorkSet {
     pub letters: Letters,
     /// Names that the last run found taken.
     pub taken: HashSet<Taken>,
-    /// What is gone from a place without having been known there.
+    /// What is gone from a place, and the number at which it went.
     tombstones: [HashMap<Place, (Digest, u64)>; 2],
     asked: Vec<((BatchId, usize), usize, Asked)>,
     /// What the sides remember of what they were asked.
@@ -240,7 +240,7 @@ impl WorkSet {
         };
         let known = self.claim(archive, side, &place)?;
         if change.gone {
-            self.tombstones[side as usize].insert(place, (change.entry.digest, change.born));
+            self.tombstones[side as usize].insert(place, (change.entry.digest, change.seq));
             if let Some(index) = known {
                 self.lose(index, side);
             }
@@ -257,9 +257,9 @@ impl WorkSet {
                     None => seen,
                 };
                 // Other bytes: an edit, or another message that took the name. Pairing finds out.
-                self.all[index].lost[side as usize] = old
-                    .filter(|old| old.entry.digest != seen.entry.digest)
-                    .map(Box::new);
+                if let Some(old) = old.filter(|old| old.entry.digest != seen.entry.digest) {
+                    self.all[index].lost[side as usize].get_or_insert_with(|| Box::new(old));
+                }
                 self.link(index, side, Seen { touched, ..seen });
             }
             Some(index) => {
@@ -269,6 +269,21 @@ impl WorkSet {
             None => self.loose[side as usize].push(seen),
         }
         Ok(())
+    }
+
+    /// A place that changed while a list was read was told more than once: of new messages only the last counts.
+    pub fn keep_last(&mut self, side: Side) {
+        let (loose, gone) = (
+            &mut self.loose[side as usize],
+            &self.tombstones[side as usize],
+        );
+        let mut later = HashSet::with_capacity(loose.len());
+        let is_last = |seen: &Seen| {
+            let went = gone.get(&seen.place).is_some_and(|(_, at)| *at > seen.seq);
+            !went && later.insert(seen.place.clone())
+        };
+        let mut kept: Vec<bool> = loose.iter().rev().map(is_last).collect();
+        loose.retain(|_| kept.pop().unwrap_or(true));
     }
 
     /// Whether the place was emptied and filled again since the record was last seen there.

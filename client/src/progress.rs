@@ -105,7 +105,7 @@ impl Progress {
     pub fn expect(&self, messages: u64, bytes: u64) {
         self.update(false, |count| {
             count.messages.1 += messages;
-            count.bytes.1 += bytes;
+            count.bytes.1 = count.bytes.1.saturating_add(bytes);
         });
     }
 
@@ -113,7 +113,7 @@ impl Progress {
     pub fn advance(&self, messages: u64, bytes: u64) {
         self.update(false, |count| {
             count.messages.0 += messages;
-            count.bytes.0 += bytes;
+            count.bytes.0 = count.bytes.0.saturating_add(bytes);
         });
     }
 

@@ -87,10 +87,7 @@ impl Status {
                     "The tree here is not the one that was synced last; the next run joins both sides and deletes nothing".to_owned(),
                 ));
             }
-            local.changes_since(cursor.number, |_| {
-                self.changed_here += 1;
-                Ok(())
-            })?;
+            self.changed_here = local.count_since(cursor.number)?;
         }
         Ok(())
     }

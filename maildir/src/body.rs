@@ -132,6 +132,8 @@ fn changed() -> io::Error {
 pub struct Incoming {
     digest: Digest,
     size: u64,
+    /// From which byte on it comes.
+    offset: u64,
     received: u64,
     to: Store,
     /// Until when, and where to, a large body is not stored yet.
@@ -162,6 +164,7 @@ impl Incoming {
         Incoming {
             digest,
             size,
+            offset,
             received: offset,
             to,
             quick: None,
@@ -178,6 +181,7 @@ impl Incoming {
         Incoming {
             digest,
             size,
+            offset: 0,
             received: 0,
             to: Store::Memory(Vec::new()),
             quick: Some((Instant::now() + QUICK, partials.clone())),
@@ -206,10 +210,10 @@ impl Incoming {
     pub fn take(&mut self, bytes: Vec<u8>) {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.size {
-            self.to = Store::Nowhere(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "longer than it was announced",
-            ));
+            if let Store::File(_, path, _) = &self.to {
+                let _ = fs::remove_file(path); // Resuming would only repeat it.
+            }
+            self.to = Store::Nowhere(wrong());
         }
         let written = match &mut self.to {
             Store::Memory(memory) if memory.is_empty() => {
@@ -238,9 +242,13 @@ impl Incoming {
     /// Ends the body.
     ///
     /// # Errors
-    /// `InvalidData` when it is not the one that was announced; else what the disk said.
+    /// `Interrupted` when nothing of it came: the message vanished before it was sent. `InvalidData` when it is not the one
+    /// that was announced; else what the disk said.
     pub fn finish(mut self) -> io::Result<Body> {
         self.quick = None;
+        if self.received == self.offset && self.offset < self.size {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let (is_whole, due) = (self.received == self.size, self.digest);
         let is_right = |digest: Digest| is_whole && digest == due;
         match std::mem::replace(&mut self.to, Store::Memory(Vec::new())) {
@@ -267,7 +275,10 @@ impl Drop for Incoming {
 }
 
 fn wrong() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "changed while it was sent")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "other bytes came than were announced; the next run asks for it again",
+    )
 }
 
 /// The bodies that broke off, in the state directory.

@@ -47,8 +47,19 @@ pub enum Error {
 pub fn remedy<'a>(error: &rusqlite::Error, otherwise: &'a str) -> &'a str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "make room and run again, what is done is kept",
+        _ if is_busy(error) => "another run is busy with it; try again later",
         _ => otherwise,
     }
+}
+
+/// Whether another process held a database for too long.
+#[must_use]
+pub fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked)
+    )
 }
 
 /// What helps where the system refused something, as far as that is known.
@@ -70,6 +81,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> RefusalKind {
         match self {
+            Error::Index { source, .. } if is_busy(source) => RefusalKind::Temporary,
             Error::Io { .. } | Error::Index { .. } | Error::Root(_) => RefusalKind::Error,
             Error::Unsafe(_) => RefusalKind::Unsafe,
             Error::Usage(_) => RefusalKind::Usage,

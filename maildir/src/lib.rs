@@ -18,6 +18,7 @@ mod hash;
 mod held;
 mod inbox;
 mod index;
+mod journal;
 mod keywords;
 pub mod layout;
 mod listing;
@@ -43,9 +44,10 @@ pub use body::{
     Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, QUICK_BYTES_MAX,
     SMALL_BYTES_MAX,
 };
-pub use error::{Error, Result, remedy};
+pub use error::{Error, Result, is_busy, remedy};
 pub use inbox::{Flusher, Inbox, Written};
 pub use index::has_hot_journal;
+pub use journal::{Page, Reader};
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use replica::{Options, Replica, random};

@@ -54,9 +54,6 @@ impl Applier<'_> {
             Source::Body { .. } => match bodies.next() {
                 Some(Ok(Body::Written(written))) => Ok(written),
                 Some(Ok(bytes)) => self.inbox().and_then(|inbox| inbox.write(body, bytes)),
-                Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    Err(io::ErrorKind::Interrupted.into())
-                }
                 Some(Err(error)) => Err(error),
                 None => Err(io::ErrorKind::Interrupted.into()),
             },

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::entry::{Change, FolderChange, FolderDigest};
 use protocol::message::{At, Fate};
 use protocol::{BatchId, Cursor, Digest, FolderName, IndexId, Op, Outcome, ReplicaId, Tag};
 
@@ -72,13 +71,13 @@ pub struct Replica {
     root: Root,
     layout: Layout,
     marker: Marker,
-    index: Index,
+    pub(crate) index: Index,
     trash: Trash,
     state: PathBuf,
     is_fresh: bool,
     made_root: bool,
     tag: Option<Tag>,
-    told: u64,
+    pub(crate) told: u64,
     /// Writes bodies into `tmp`, from the first one on.
     inbox: Option<Inbox>,
     has_applied: bool,
@@ -334,67 +333,6 @@ impl Replica {
             number: self.told,
             tag,
         })
-    }
-
-    /// The folders that were made, renamed or removed after a number.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn folders_since(&self, number: u64) -> Result<Vec<FolderChange>> {
-        self.index.folders_since(number)
-    }
-
-    /// The messages that came, changed or went after a number, in order of their last change.
-    ///
-    /// # Errors
-    /// When the index cannot be asked, or `take` fails.
-    pub fn changes_since(&self, number: u64, take: impl FnMut(Change) -> Result<()>) -> Result<()> {
-        self.index.changes_since(number, take)
-    }
-
-    /// The live messages of a folder.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn manifest(&self, folder: u32) -> Result<Vec<Change>> {
-        let rows = self.index.files_of(folder)?;
-        Ok(rows
-            .into_iter()
-            .filter(|row| !row.gone)
-            .map(crate::index::FileRow::into_change)
-            .collect())
-    }
-
-    /// The digests of all live folders.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn folder_digests(&self) -> Result<Vec<(u32, Digest)>> {
-        let mut digests = Vec::new();
-        for folder in self
-            .index
-            .folders()?
-            .into_iter()
-            .filter(|folder| !folder.gone)
-        {
-            let mut digest = FolderDigest::default();
-            for row in self
-                .index
-                .files_of(folder.id)?
-                .iter()
-                .filter(|row| !row.gone)
-            {
-                digest.add(
-                    &row.unique,
-                    row.copy,
-                    row.entry.in_new,
-                    row.entry.flags(),
-                    &row.entry.digest,
-                );
-            }
-            digests.push((folder.id, digest.finish()));
-        }
-        Ok(digests)
     }
 
     /// How many messages there are.

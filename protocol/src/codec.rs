@@ -18,6 +18,8 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// The length at which [`batches`] begins the next message: small enough that answers keep flowing, large enough that
 /// a message's own bytes do not count.
 pub const BATCH_BYTES: usize = 64 << 10;
+/// The largest body, in bytes.
+pub const BODY_BYTES_MAX: u64 = 1 << 50;
 /// The longest encoded blob of the client's own state, in bytes.
 pub const STATE_BYTES_MAX: usize = 64 << 20;
 
@@ -52,6 +54,17 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)> {
     check_length("Message", bytes.len(), MESSAGE_BYTES_MAX)?;
     bincode::serde::decode_from_slice(bytes, WIRE).map_err(malformed)
+}
+
+/// Reads the size of a body, which must be one that a disk could hold: sums of them are made without a thought.
+pub(crate) fn size<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<u64, D::Error> {
+    let size: u64 = serde::Deserialize::deserialize(deserializer)?;
+    if size > BODY_BYTES_MAX {
+        return Err(serde::de::Error::custom("a size that no disk holds"));
+    }
+    Ok(size)
 }
 
 /// Cuts a list into pieces that each fit into one message, in order.
@@ -147,6 +160,24 @@ mod tests {
         // The shortest operation has three bytes: its number, a length and one letter.
         assert!(MESSAGE_BYTES_MAX / 3 * size_of::<Op>() <= 32 << 20);
         assert!(MESSAGE_BYTES_MAX * size_of::<Outcome>() <= 32 << 20);
+    }
+
+    #[test]
+    fn a_size_that_no_disk_holds_is_an_error() {
+        let body = |size| crate::message::NewBody {
+            digest: crate::Digest::of(b""),
+            size,
+            mtime_ns: 0,
+            source: crate::message::Source::Body { offset: 0 },
+        };
+        for (size, is_right) in [
+            (BODY_BYTES_MAX, true),
+            (BODY_BYTES_MAX + 1, false),
+            (u64::MAX, false),
+        ] {
+            let read = decode::<crate::message::NewBody>(&encode(&body(size)));
+            assert_eq!(read.is_ok(), is_right, "{size}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct Entry {
     /// BLAKE3 of the bytes.
     pub digest: Digest,
     /// Length in bytes.
+    #[serde(deserialize_with = "crate::codec::size")]
     pub size: u64,
     /// The file's modification time, nanoseconds since 1970: Dovecot's received date.
     pub mtime_ns: i64,

@@ -186,6 +186,7 @@ pub struct NewBody {
     /// Their digest, checked before anything appears.
     pub digest: Digest,
     /// Their number.
+    #[serde(deserialize_with = "crate::codec::size")]
     pub size: u64,
     /// The modification time to give the file, nanoseconds since 1970.
     pub mtime_ns: i64,

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Incoming, Replica, SMALL_BYTES_MAX};
+use maildir::{Body, Incoming, Reader, Replica, SMALL_BYTES_MAX};
 use protocol::codec::{batches, decode};
+use protocol::entry::{Change, FolderChange};
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
 use protocol::message::{
@@ -193,6 +194,11 @@ impl Agent {
             (None, _) => (Listing::Everything, 0),
         };
         self.list(from, since).map_err(refusal)?;
+        if !self.replica.remembers(told.index, since).map_err(refusal)? {
+            let why = "The index was made anew while it was read; try again".to_owned();
+            let kind = RefusalKind::Temporary;
+            return Err(Refusal { kind, why });
+        }
         for problems in batches(scan.problems) {
             self.output
                 .lock()
@@ -223,30 +229,31 @@ impl Agent {
 
     /// Tells folders and messages, without the end of the list.
     fn list(&self, from: Listing, since: u64) -> maildir::Result<()> {
-        let mut folders = self.replica.folders_since(since)?;
-        folders.retain(|folder| from == Listing::Cursor || !folder.gone);
-        for folders in batches(folders) {
-            self.put(&Response::Folders(folders))?;
+        let mut reader = Reader::since(since, from == Listing::Cursor);
+        if from != Listing::Digests {
+            return self.tell(reader);
         }
-        if from == Listing::Digests {
-            return batches(self.replica.folder_digests()?)
-                .try_for_each(|digests| self.put(&Response::Digests(digests)));
+        let page = self.replica.next_page(&mut reader)?.unwrap_or_default();
+        self.put_folders(page.folders)?;
+        batches(self.replica.folder_digests()?)
+            .try_for_each(|digests| self.put(&Response::Digests(digests)))
+    }
+
+    /// Tells what a reader has before it, page by page: no read of the index is open while the wire is waited for.
+    fn tell(&self, mut reader: Reader) -> maildir::Result<()> {
+        while let Some(page) = self.replica.next_page(&mut reader)? {
+            self.put_folders(page.folders)?;
+            self.put_changes(page.changes)?;
         }
-        let mut changes = Vec::new();
-        self.replica.changes_since(since, |change| {
-            if from == Listing::Cursor || !change.gone {
-                changes.push(change);
-            }
-            if changes.len() < 256 {
-                return Ok(());
-            }
-            self.put(&Response::Changes(std::mem::take(&mut changes)))
-        })?;
-        if changes.is_empty() {
-            Ok(())
-        } else {
-            self.put(&Response::Changes(changes))
-        }
+        Ok(())
+    }
+
+    fn put_folders(&self, folders: Vec<FolderChange>) -> maildir::Result<()> {
+        batches(folders).try_for_each(|folders| self.put(&Response::Folders(folders)))
+    }
+
+    fn put_changes(&self, changes: Vec<Change>) -> maildir::Result<()> {
+        batches(changes).try_for_each(|changes| self.put(&Response::Changes(changes)))
     }
 
     fn put(&self, response: &Response) -> maildir::Result<()> {
@@ -289,15 +296,21 @@ impl Agent {
     }
 
     fn manifests(&mut self, folders: &[u32]) -> anyhow::Result<()> {
+        let cursor = self.replica.cursor()?;
         for &folder in folders {
-            for changes in batches(self.replica.manifest(folder)?) {
-                self.output.lock().message(&Response::Changes(changes))?;
+            let mut last = None;
+            loop {
+                let changes = self.replica.manifest(folder, last.as_ref())?;
+                let Some(change) = changes.last() else { break };
+                last = Some(change.clone());
+                self.put_changes(changes)?;
             }
         }
-        // Other folders may have changed since the scan; the client is told of those next time.
+        // What has left a folder since the list may be in another one.
+        self.tell(Reader::since(cursor.number, true))?;
         let listed = Listed {
             from: Listing::Manifests,
-            cursor: self.replica.cursor()?,
+            cursor,
             complete: true,
             messages: self.replica.messages()?,
             deleted_lately: self.replica.deleted_lately()?,

@@ -7,6 +7,7 @@ use protocol::{Op, Request};
 
 use super::{BATCH_OPS, Executor, copies, must_follow, wired};
 use crate::failure::Failure;
+use crate::link::LinkError;
 use crate::record::Side;
 use crate::waiting::Why;
 
@@ -106,7 +107,7 @@ impl Executor<'_, '_> {
                     None => break,
                     Some(false) => {}
                     Some(true) => {
-                        self.batch_bytes += new.size;
+                        self.batch_bytes = self.batch_bytes.saturating_add(new.size);
                         self.batch_bodies += 1;
                         self.batch.push(at);
                     }
@@ -171,11 +172,11 @@ impl Executor<'_, '_> {
 
     pub(super) fn take_body(&mut self, bytes: Vec<u8>, last: bool) -> Result<(), Failure> {
         let Some(&at) = self.awaited.front() else {
-            return Err(Failure::internal("A body came that nobody asked for"));
+            return Err(unasked("A body came"));
         };
         if self.incoming.is_none() {
             let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
-                return Err(Failure::internal("A body came for a step that needs none"));
+                return Err(unasked("A body came"));
             };
             let offset = self.kept_bytes(body);
             self.incoming = Some(Incoming::begin_quick(
@@ -202,9 +203,7 @@ impl Executor<'_, '_> {
 
     pub(super) fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
         let Some(at) = self.awaited.pop_front() else {
-            return Err(Failure::internal(
-                "A body was refused that nobody asked for",
-            ));
+            return Err(unasked("A body was refused"));
         };
         if !why.is_empty() {
             let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
@@ -221,4 +220,8 @@ impl Executor<'_, '_> {
         let index = self.plan.steps[Side::Local as usize][at].index;
         self.under_way[Side::Local as usize][index] = false;
     }
+}
+
+fn unasked(what: &str) -> Failure {
+    LinkError::Protocol(format!("{what} that nobody asked for")).into()
 }

@@ -53,7 +53,9 @@ impl Executor<'_, '_> {
             {
                 break;
             }
-            bytes += wired(&step.op).map_or(0, |body| body.size);
+            bytes = wired(&step.op)
+                .map_or(0, |body| body.size)
+                .saturating_add(bytes);
             if bytes > BATCH_BYTES && end > self.next_remote {
                 break;
             }

@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use protocol::Request;
-
 use super::Session;
 use crate::failure::Failure;
 use crate::filter::Scope;
-use crate::record::{Fid, Place, Side};
+use crate::record::{Fid, Side};
 
 impl Session<'_> {
     /// Forgets folders that are excluded now, and compares those in full that are included again.
@@ -44,19 +42,7 @@ impl Session<'_> {
             }
         }
         if !wanted.is_empty() {
-            self.link.request(Request::Manifests { folders: wanted });
-            let known = self.set.loose[Side::Remote as usize]
-                .iter()
-                .map(|seen| seen.place.clone())
-                .collect::<HashSet<_>>();
-            let before = self.set.loose[Side::Remote as usize].len();
-            self.take_manifests(&mut HashSet::new())?;
-            // What was told as a change already is told again.
-            let mut index = 0;
-            self.set.loose[Side::Remote as usize].retain(|seen| {
-                index += 1;
-                index <= before || !known.contains(&seen.place)
-            });
+            self.take_manifests(wanted, &mut HashSet::new())?;
         }
         Ok(())
     }
@@ -65,21 +51,15 @@ impl Session<'_> {
         let Some((number, _)) = self.folders.get(id).and_then(|folder| folder.local.clone()) else {
             return Ok(());
         };
-        let known: HashSet<Place> = self.set.loose[Side::Local as usize]
-            .iter()
-            .map(|seen| seen.place.clone())
-            .collect();
-        for change in self.local.lock().manifest(number)? {
-            let place = Place {
-                folder: id,
-                unique: change.unique.clone(),
-                copy: change.copy,
-            };
-            if !known.contains(&place) {
-                self.set
-                    .fold(&self.archive, Side::Local, id, &change, true)?;
-            }
+        let mut last = None;
+        loop {
+            let changes = self.local.lock().manifest(number, last.as_ref())?;
+            let Some(change) = changes.last() else { break };
+            last = Some(change.clone());
+            self.take_changes(Side::Local, changes, true, &mut HashSet::new())?;
         }
+        // What was told as a change already is told again.
+        self.set.keep_last(Side::Local);
         Ok(())
     }
 

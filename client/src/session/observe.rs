@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use maildir::Reader;
 use protocol::entry::{Change, FolderDigest};
 use protocol::message::{Listed, Listing};
 use protocol::{Cursor, Digest, Request, Response};
@@ -89,21 +90,20 @@ impl Session<'_> {
         if is_new_life {
             self.begin_new_life(Side::Local)?;
         }
-        let mut folders = self.local.lock().folders_since(since)?;
-        folders.retain(|folder| known || !folder.gone);
-        // The messages of a folder that is gone are told under its number, so it goes after them.
-        let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
-        self.take_folders(Side::Local, &live);
-        let mut changes = Vec::new();
-        self.local.lock().changes_since(since, |change| {
-            if known || !change.gone {
-                changes.push(change);
-            }
-            Ok(())
-        })?;
-        let mut listed = HashSet::new();
-        self.take_changes(Side::Local, changes, is_new_life, &mut listed)?;
+        let (mut reader, mut listed) = (Reader::since(since, known), HashSet::new());
+        let mut gone = Vec::new();
+        loop {
+            let page = self.local.lock().next_page(&mut reader)?;
+            let Some(page) = page else { break };
+            // The messages of a folder that is gone are told under its number, so it goes after them.
+            let (dead, live): (Vec<_>, Vec<_>) =
+                page.folders.into_iter().partition(|folder| folder.gone);
+            gone.extend(dead);
+            self.take_folders(Side::Local, &live);
+            self.take_changes(Side::Local, page.changes, is_new_life, &mut listed)?;
+        }
         self.take_folders(Side::Local, &gone);
+        self.set.keep_last(Side::Local);
         if is_new_life && !self.is_first && self.scan.complete {
             self.lose_unlisted(Side::Local, None, &listed)?;
         }
@@ -158,6 +158,7 @@ impl Session<'_> {
         }
         self.take_folders(Side::Remote, &held);
         self.take_folders(Side::Remote, &gone);
+        self.set.keep_last(Side::Remote);
         if listed.from == Listing::Digests {
             self.compare_digests(&digests, listed.complete)?;
         } else if is_new_life && !self.is_first && listed.complete {
@@ -187,7 +188,7 @@ impl Session<'_> {
         }
     }
 
-    fn take_changes(
+    pub(super) fn take_changes(
         &mut self,
         side: Side,
         changes: Vec<Change>,
@@ -237,14 +238,10 @@ impl Session<'_> {
         digests: &[(u32, Digest)],
         complete: bool,
     ) -> Result<(), Failure> {
+        let known = self.folders.numbers(Side::Remote);
         let theirs: HashMap<Fid, (u32, Digest)> = digests
             .iter()
-            .filter_map(|(number, digest)| {
-                Some((
-                    self.folders.find(Side::Remote, *number)?,
-                    (*number, *digest),
-                ))
-            })
+            .filter_map(|(number, digest)| Some((*known.get(number)?, (*number, *digest))))
             .collect();
         let mut wanted = Vec::new();
         let mut differing = Vec::new();
@@ -259,9 +256,8 @@ impl Session<'_> {
             }
         }
         let mut listed = HashSet::new();
-        if !wanted.is_empty() {
-            self.link.request(Request::Manifests { folders: wanted });
-            self.take_manifests(&mut listed)?;
+        if !differing.is_empty() {
+            self.take_manifests(wanted, &mut listed)?;
         }
         if complete {
             self.lose_unlisted(Side::Remote, Some(&differing), &listed)?;
@@ -299,26 +295,39 @@ impl Session<'_> {
         Ok(digest.finish())
     }
 
-    pub(super) fn take_manifests(&mut self, listed: &mut HashSet<Place>) -> Result<(), Failure> {
-        loop {
-            match self.link.response()? {
-                Response::Changes(changes) => {
-                    for change in changes {
-                        if let Some(folder) = self.folders.find(Side::Remote, change.folder) {
-                            listed.insert(Place {
-                                folder,
-                                unique: change.unique.clone(),
-                                copy: change.copy,
-                            });
-                            self.set
-                                .fold(&self.archive, Side::Remote, folder, &change, true)?;
-                        }
-                    }
-                }
-                Response::Listed(_) => return Ok(()),
-                other => return Err(unexpected(&other).into()),
-            }
+    /// Asks for all that is in some folders, and takes in what changed anywhere since the list: what left one of them may
+    /// be in another.
+    pub(super) fn take_manifests(
+        &mut self,
+        folders: Vec<u32>,
+        listed: &mut HashSet<Place>,
+    ) -> Result<(), Failure> {
+        let mut requests: Vec<_> = protocol::codec::batches(folders).collect();
+        if requests.is_empty() {
+            requests.push(Vec::new());
         }
+        for folders in requests {
+            self.link.request(Request::Manifests { folders });
+            let mut gone = Vec::new();
+            loop {
+                match self.link.response()? {
+                    Response::Folders(folders) => {
+                        let (dead, live): (Vec<_>, Vec<_>) =
+                            folders.into_iter().partition(|folder| folder.gone);
+                        gone.extend(dead);
+                        self.take_folders(Side::Remote, &live);
+                    }
+                    Response::Changes(changes) => {
+                        self.take_changes(Side::Remote, changes, true, listed)?;
+                    }
+                    Response::Listed(_) => break,
+                    other => return Err(unexpected(&other).into()),
+                }
+            }
+            self.take_folders(Side::Remote, &gone);
+        }
+        self.set.keep_last(Side::Remote);
+        Ok(())
     }
 
     /// Two trees that have little in common are not joined without being asked.

@@ -41,7 +41,9 @@ impl Fixture {
     }
 
     fn number(&self, name: &str) -> u32 {
-        let folders = self.replica.folders_since(0).expect("they are known");
+        let mut reader = crate::Reader::since(0, false);
+        let page = self.replica.next_page(&mut reader);
+        let folders = page.expect("they are known").expect("a page").folders;
         let found = folders
             .iter()
             .find(|folder| folder.name == folder_name(name));

@@ -213,14 +213,41 @@ impl Index {
         )
     }
 
-    pub(crate) fn changes_since(
+    /// The first changes after a number, so many at most, in order.
+    pub(crate) fn changes_after(&self, number: u64, count: usize) -> Result<Vec<Change>> {
+        let values = params![number.cast_signed(), count as i64];
+        self.changes("seq > ?1 ORDER BY seq LIMIT ?2", values)
+    }
+
+    /// The first live messages of a folder after this one, so many at most, in order of (unique, copy).
+    pub(crate) fn live_after(
         &self,
-        number: u64,
-        mut take: impl FnMut(Change) -> Result<()>,
-    ) -> Result<()> {
-        self.each_file("seq > ?1 ORDER BY seq", [number.cast_signed()], |row| {
-            take(row.into_change())
-        })
+        folder: u32,
+        after: Option<&Change>,
+        count: usize,
+    ) -> Result<Vec<Change>> {
+        let (unique, copy) = after.map_or((&b""[..], -1), |change| {
+            (change.unique.as_bytes(), i64::from(change.copy))
+        });
+        let condition =
+            "folder = ?1 AND (uniq, copy) > (?2, ?3) AND NOT gone ORDER BY uniq, copy LIMIT ?4";
+        self.changes(condition, params![folder, unique, copy, count as i64])
+    }
+
+    fn changes(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        self.each_file(condition, values, |row| {
+            changes.push(row.into_change());
+            Ok(())
+        })?;
+        Ok(changes)
+    }
+
+    /// How many changes there are after a number.
+    pub(crate) fn count_since(&self, number: u64) -> Result<u64> {
+        let sql = "SELECT count(*) FROM files WHERE seq > ?1";
+        let values = [number.cast_signed()];
+        self.wrap(self.db.query_row(sql, values, |row| get_u64(row, 0)))
     }
 
     /// How many live messages the folders held when they were last read.

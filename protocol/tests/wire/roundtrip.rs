@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use protocol::codec::{MESSAGE_BYTES_MAX, batches, decode, encode};
+use protocol::codec::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX, batches, decode, encode};
 use protocol::frame::{Frame, FrameReader, FrameWriter};
 use protocol::handshake::{hello_word, parse_hello};
 use protocol::message::{
@@ -20,6 +20,10 @@ use crate::samples;
 fn number() -> impl Strategy<Value = u64> {
     // Lengths of an integer on the wire change at 251, 2^16 and 2^32.
     prop_oneof![0..300_u64, 65_000..66_000_u64, any::<u64>()]
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    number().prop_map(|number| number % (BODY_BYTES_MAX + 1))
 }
 
 fn folder() -> impl Strategy<Value = FolderName> {
@@ -62,7 +66,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         any::<bool>(),
         info(),
         digest(),
-        number(),
+        size(),
         any::<i64>(),
         any::<bool>(),
     )
@@ -144,13 +148,11 @@ fn body() -> impl Strategy<Value = NewBody> {
         number().prop_map(|offset| Source::Body { offset }),
         at().prop_map(Source::Copy),
     ];
-    (digest(), number(), any::<i64>(), source).prop_map(|(digest, size, mtime_ns, source)| {
-        NewBody {
-            digest,
-            size,
-            mtime_ns,
-            source,
-        }
+    (digest(), size(), any::<i64>(), source).prop_map(|(digest, size, mtime_ns, source)| NewBody {
+        digest,
+        size,
+        mtime_ns,
+        source,
     })
 }
 

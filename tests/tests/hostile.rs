@@ -1,0 +1,93 @@
+//! Another end that means no good, or is broken: what it says is checked, told and bounded (I9, C87).
+
+use harness::world::{agent_command, twisting};
+use harness::{Snapshot, World, body};
+
+use crate::first_sync::{fill, name};
+
+/// The agent of a world, whose words are changed on the way.
+fn lying(world: &World, lies: &str) -> String {
+    twisting(lies, &agent_command(&world.server_state()))
+}
+
+#[test]
+fn bodies_of_other_bytes_are_told_by_name_and_nothing_of_them_is_delivered() {
+    const COUNT: usize = 30;
+    for (command, lie) in [
+        ("pull", "other-bodies"),
+        ("pull", "long-bodies"),
+        ("pull", "short-bodies"),
+        ("push", "other-uploads"),
+        ("push", "long-uploads"),
+        ("push", "short-uploads"),
+    ] {
+        let world = World::new();
+        world.local().create();
+        let (from, to) = match command {
+            "pull" => (world.server(), world.local()),
+            _ => (world.local(), world.server()),
+        };
+        fill(from, "INBOX", 0..COUNT);
+        // A large one is collected elsewhere.
+        from.store(
+            "INBOX",
+            &name(COUNT),
+            "S",
+            &harness::bulky("large", 3_000_000),
+        );
+        let run = world.client().pair(command).through(&lying(&world, lie));
+        let run = run.run().exits(3);
+        assert_eq!(run.figure(&["skipped"]), COUNT as u64 + 1, "{lie}");
+        for number in 0..=COUNT {
+            let told = run.stdout.contains(&name(number));
+            assert!(told, "{lie}: {} is not named", name(number));
+        }
+        assert_eq!(Snapshot::of(to).messages.len(), 0, "{lie}");
+        let run = world.client().pair(command).run().ok();
+        assert_eq!(
+            run.done(),
+            COUNT as u64 + 1,
+            "{lie}: the next run asks again"
+        );
+        world.assert_same();
+    }
+}
+
+/// A first sync and a later one with an agent that tells what cannot be; whatever is made of it, nothing is lost.
+#[test]
+fn nonsense_in_a_list_stops_a_run_at_most_and_loses_nothing() {
+    for lie in [
+        "huge",
+        "twice",
+        "ghost",
+        "namesakes",
+        "huge twice ghost namesakes",
+    ] {
+        for is_first in [true, false] {
+            let world = World::new();
+            fill(world.server(), "INBOX", 0..20);
+            fill(world.server(), "Lists", 20..40);
+            if !is_first {
+                let _ = world.client().sync().run().ok();
+            }
+            world.server().make_folder("Later");
+            world
+                .server()
+                .store("Later", &name(50), "", &body("new there"));
+            world.server().set_flags("INBOX", &name(3), "FS");
+            world.local().create();
+            world
+                .local()
+                .store("INBOX", &name(60), "", &body("new here"));
+            let run = world.client().sync().through(&lying(&world, lie)).run();
+            assert!(!run.stderr.contains("panicked"), "{lie}: {}", run.stderr);
+            let code = run.code.expect("it ends by itself");
+            assert!([0, 1, 3].contains(&code), "{lie}: {run:?}");
+            // Who has lied once may leave something behind that only a comparison of everything finds out.
+            let _ = world.client().sync().run();
+            let _ = world.client().sync().arg("--adopt").run().ok();
+            world.assert_same();
+            assert_eq!(Snapshot::of(world.server()).messages.len(), 42, "{lie}");
+        }
+    }
+}

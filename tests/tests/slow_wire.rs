@@ -1,0 +1,160 @@
+//! A wire that stands still in the middle of the list, while other clients go on (C70).
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use harness::process::{Running, must};
+use harness::world::{agent_command, wrap_program};
+use harness::{Run, World, body};
+
+use crate::first_sync::{fill, name};
+
+/// So many that the list has no room in the pipes.
+const MANY: usize = 5000;
+/// After so many bytes from the agent everything waits.
+const STOP_AFTER: usize = 30_000;
+
+/// A run that stands still in the middle of the agent's list.
+struct Stopped {
+    running: Running,
+    go: PathBuf,
+}
+
+fn start(world: &World, words: &[&str]) -> Stopped {
+    let [reached, go] = ["reached", "go"].map(|name| world.path(name));
+    for fifo in [&reached, &go] {
+        let _ = std::fs::remove_file(fifo);
+        must("mkfifo", &[fifo.as_os_str()]);
+    }
+    let command = format!(
+        "{} --stop-after {STOP_AFTER} {} {} -- {}",
+        wrap_program().display(),
+        reached.display(),
+        go.display(),
+        agent_command(&world.server_state())
+    );
+    let running = world.client().sync().args(words).through(&command).start();
+    wait_for(&reached);
+    Stopped { running, go }
+}
+
+/// Waits until the other end has opened the fifo.
+fn wait_for(fifo: &Path) {
+    let mut file = std::fs::File::open(fifo).expect("the fifo opens");
+    let _ = file.read(&mut [0]);
+}
+
+impl Stopped {
+    fn go_on(self) -> Run {
+        std::fs::write(&self.go, b"go").expect("it goes on");
+        Run::of("the slow run".to_owned(), self.running.wait())
+    }
+}
+
+/// What the other client does meanwhile: new, changed, moved within what was told and what was not, and gone.
+fn change_much(world: &World) {
+    let tree = world.nth(1).tree();
+    for number in [0, 1, MANY - 2, MANY - 1] {
+        tree.set_flags("INBOX", &name(number), "FS");
+    }
+    tree.make_folder("Later");
+    for number in [10, 11, 2500, MANY - 10] {
+        tree.rename("INBOX", &name(number), "Later", &name(number));
+    }
+    for number in [20, 2600, MANY - 20] {
+        tree.rename("INBOX", &name(number), "Lists", &name(number));
+    }
+    for number in [30, 31, 2700, MANY - 30] {
+        tree.delete("INBOX", &name(number));
+    }
+    tree.store("INBOX", &name(MANY), "", &body("new meanwhile"));
+    let run = world.nth(1).sync().run().ok();
+    assert_eq!(
+        (run.there("moved"), run.there("deleted")),
+        (7, 4),
+        "{}",
+        run.stdout
+    );
+}
+
+fn world() -> World {
+    let world = World::with_clients(2);
+    fill(world.server(), "INBOX", 0..MANY);
+    fill(world.server(), "Lists", MANY + 1..MANY + 10);
+    let _ = world.nth(1).sync().run().ok();
+    world
+}
+
+fn assert_all_agree(world: &World) {
+    for client in [0, 1, 0] {
+        let _ = world.nth(client).sync().run().ok();
+    }
+    for client in world.clients() {
+        harness::assert_same(world.server(), client.tree());
+    }
+}
+
+#[test]
+fn a_first_sync_over_a_wire_that_stands_still_holds_nobody_up() {
+    let world = world();
+    let slow = start(&world, &[]);
+    change_much(&world);
+    let run = slow.go_on().ok();
+    assert_eq!(
+        (run.here("deleted"), run.there("deleted")),
+        (0, 0),
+        "{}",
+        run.stdout
+    );
+    assert_all_agree(&world);
+}
+
+#[test]
+fn what_another_client_moves_while_the_list_is_told_is_no_deletion() {
+    let world = world();
+    let _ = world.nth(0).sync().run().ok();
+    for number in 0..MANY {
+        world.server().set_flags("INBOX", &name(number), "R");
+    }
+    let _ = world.nth(1).sync().run().ok();
+    let slow = start(&world, &[]);
+    change_much(&world);
+    let run = slow.go_on().ok();
+    // What was deleted meanwhile may be heard of now or next time; what was moved was never deleted.
+    assert!(run.here("deleted") <= 4, "{}", run.stdout);
+    assert_eq!(
+        (run.there("deleted"), run.conflicts()),
+        (0, 0),
+        "{}",
+        run.stdout
+    );
+    for number in [10, 11, 2500, MANY - 10] {
+        assert!(
+            world.local().has("INBOX", &name(number)) || world.local().has("Later", &name(number))
+        );
+    }
+    assert_all_agree(&world);
+}
+
+/// The agent has lost its state: it tells digests first, and then folders.
+#[test]
+fn the_same_holds_where_folders_are_compared_by_their_digests() {
+    let world = world();
+    let _ = world.nth(0).sync().run().ok();
+    std::fs::remove_dir_all(world.server_state().join("replicas")).expect("the state goes");
+    for number in 0..MANY {
+        world.server().set_flags("INBOX", &name(number), "R");
+    }
+    let _ = world.nth(1).sync().run().ok();
+    let slow = start(&world, &[]);
+    change_much(&world);
+    let run = slow.go_on().ok();
+    assert!(run.here("deleted") <= 4, "{}", run.stdout);
+    assert_eq!(
+        (run.there("deleted"), run.conflicts()),
+        (0, 0),
+        "{}",
+        run.stdout
+    );
+    assert_all_agree(&world);
+}
