@@ -257,6 +257,17 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.done.waits.insert(step.index, (why, deletes));
     }
 
+    /// Leaves a step of a side alone for something that is the matter on the same side or on the other one.
+    fn skip_step(&mut self, of: Side, on: Side, at: usize, why: &str) {
+        let step = &self.plan.steps[of as usize][at];
+        let (path, index) = (self.describe(step), step.index);
+        self.skip(on, path, why);
+        if let Some(skipped) = self.done.skipped.last_mut() {
+            skipped.heading = self.session.heading(index);
+        }
+        self.wait(of, at, Why::Failed);
+    }
+
     fn skip(&mut self, side: Side, path: String, why: &str) {
         let why = why.to_owned();
         self.done.skipped.push(Skipped {

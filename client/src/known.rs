@@ -28,8 +28,9 @@ pub struct Pair {
 /// The file of an account's address, beside which lies what else is remembered of it.
 #[must_use]
 pub fn path(account: &Account) -> PathBuf {
-    let text = format!("{}\0{}", account.remote, account.local.display());
-    let digest = Digest::of(text.as_bytes());
+    let remote = account.remote.to_string();
+    let local = account.local.as_os_str().as_encoded_bytes();
+    let digest = Digest::of(&[remote.as_bytes(), b"\0", local].concat());
     account
         .state_dir
         .join("addresses")

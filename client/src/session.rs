@@ -14,6 +14,7 @@ use crate::config::Account;
 use crate::failure::Failure;
 use crate::fold::WorkSet;
 use crate::folders::Folders;
+use crate::heading::Heading;
 use crate::known::{self, Pair};
 use crate::letters::Letters;
 use crate::link::Link;
@@ -122,6 +123,15 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn at(&self, side: Side, place: &Place) -> protocol::message::At {
         self.folders.at(side, place, &HashSet::new())
+    }
+
+    /// What a message of the working set says of itself, where its file lies here.
+    #[must_use]
+    pub fn heading(&self, index: usize) -> Option<Heading> {
+        let seen = self.set.all[index].record.local.as_ref()?;
+        let at = self.at(Side::Local, &seen.place);
+        let path = self.local.lock().file_path(&at).ok()??;
+        Heading::read(&path)
     }
 
     /// Stores what planning changed, before anything of it is carried out: a message that was split in two must not be

@@ -1,5 +1,7 @@
 //! What people read: nothing of it moves their terminal, and every line that looks like ours is ours.
 
+use std::os::unix::fs::PermissionsExt;
+
 use harness::world::{agent_command, lying_program};
 use harness::{Run, World, body};
 
@@ -295,4 +297,44 @@ fn no_directory_is_named_after_a_variable_or_a_user() {
         let first = name.as_encoded_bytes()[0];
         assert!(first != b'$' && first != b'~', "{name:?}");
     }
+}
+
+/// What is left alone is listed with its reason; over 20 by folder.
+#[test]
+fn what_is_skipped_is_listed_or_counted_by_folder() {
+    let world = World::new();
+    world.local().create();
+    world.server().make_folder("Work");
+    for number in 0..25 {
+        let link = world
+            .server()
+            .dir("Work")
+            .join(format!("cur/{number}.link:2,S"));
+        std::os::unix::fs::symlink("/etc/passwd", link).expect("a link is made");
+    }
+    let run = typed(&world, "sync", &[]).exits(3).says_one_sentence();
+    assert!(
+        run.stderr.contains("Work/cur\" there: 25 skipped"),
+        "{}",
+        run.stderr
+    );
+    let run = typed(&world, "sync", &[]).ok();
+    assert_eq!(run.stderr, "", "standing ones are status's");
+}
+
+/// A message that could not be dealt with is named as people know it.
+#[test]
+fn a_skipped_message_is_told_by_what_people_know_it_by() {
+    let world = World::unprivileged();
+    world.server().store("Work", U1, "S", &letter("minutes"));
+    world.give_away();
+    let _ = world.client().sync().run().ok();
+    world.local().set_flags("Work", U1, "FS");
+    let cur = world.server().dir("Work").join("cur");
+    let mode = |mode: u32| std::fs::set_permissions(&cur, std::fs::Permissions::from_mode(mode));
+    mode(0o555).expect("it is closed");
+    let run = world.client().sync().run().exits(3);
+    mode(0o755).expect("it is opened");
+    let line = format!("Skipped Work, 2025-10-01 08:00, Jürgen, \"minutes\" ({U1}) there: ");
+    assert!(run.stderr.contains(&line), "{}", run.stderr);
 }

@@ -9,7 +9,6 @@ use super::{BATCH_OPS, Executor, copies, must_follow, wired};
 use crate::failure::Failure;
 use crate::link::LinkError;
 use crate::record::Side;
-use crate::waiting::Why;
 
 /// How many bytes of bodies a batch has at most, but for a single larger one; they lie in `tmp`.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -206,9 +205,7 @@ impl Executor<'_, '_> {
             return Err(unasked("A body was refused"));
         };
         if !why.is_empty() {
-            let name = self.describe(&self.plan.steps[Side::Local as usize][at]);
-            self.skip(Side::Remote, name, why);
-            self.wait(Side::Local, at, Why::Failed);
+            self.skip_step(Side::Local, Side::Remote, at, why);
         }
         self.arrived[at] = Some(false);
         self.has_come(at);

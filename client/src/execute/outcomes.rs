@@ -51,9 +51,7 @@ impl Executor<'_, '_> {
             match outcome {
                 Outcome::Done { seq } => self.step_done(side, at, *seq)?,
                 Outcome::Failed { why } => {
-                    let name = self.describe(&self.plan.steps[side as usize][at]);
-                    self.skip(side, name, why);
-                    self.wait(side, at, Why::Failed);
+                    self.skip_step(side, side, at, why);
                 }
                 Outcome::Full { why } => {
                     self.stop_adding(side, why);

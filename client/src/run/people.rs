@@ -4,7 +4,7 @@ use protocol::Op;
 use protocol::message::At;
 
 use super::left::Left;
-use crate::heading::{Heading, named};
+use crate::heading::named;
 use crate::plan::{Kind, Limits, Plan};
 use crate::reconcile::Conflict;
 use crate::record::Side;
@@ -12,14 +12,6 @@ use crate::refusal::Refusal;
 use crate::report::{LINES_MAX, PlannedAction, Summary, Tally, Told};
 use crate::session::Session;
 use crate::waiting::Why;
-
-/// What a message of the working set says of itself, where its file lies here.
-fn heading(session: &Session, index: usize) -> Option<Heading> {
-    let seen = session.set.all[index].record.local.as_ref()?;
-    let at = session.at(Side::Local, &seen.place);
-    let path = session.local.lock().file_path(&at).ok()??;
-    Heading::read(&path)
-}
 
 /// Says where both sides had changed the same thing, one sentence each.
 pub(super) fn describe(
@@ -36,7 +28,7 @@ pub(super) fn describe(
             let folder = session.folders.name(seen.place.folder).to_string();
             (folder, seen.place.unique.to_string())
         });
-        let heading = (number < shown).then(|| heading(session, *index)).flatten();
+        let heading = (number < shown).then(|| session.heading(*index)).flatten();
         let text = format!(
             "{} {}",
             named(&folder, &name, heading.as_ref()),
@@ -67,7 +59,7 @@ fn what(conflict: Conflict) -> &'static str {
 pub(super) fn name_held(session: &Session, refusal: &mut Refusal, verbose: bool) {
     let shown = if verbose { usize::MAX } else { LINES_MAX };
     for held in refusal.holds.iter_mut().take(shown) {
-        held.heading = heading(session, held.index);
+        held.heading = session.heading(held.index);
     }
 }
 
@@ -110,7 +102,7 @@ pub(super) fn preview(
     }
     if verbose || summary.actions.len() <= LINES_MAX {
         for (action, index) in summary.actions.iter_mut().zip(sources) {
-            action.heading = index.and_then(|index| heading(session, index));
+            action.heading = index.and_then(|index| session.heading(index));
         }
     }
     summary.waiting = Some(left.waiting(session));
