@@ -8,7 +8,7 @@ use protocol::message::{Listed, Listing};
 use protocol::{Cursor, Digest, Request, Response};
 
 use super::Session;
-use crate::archive::SEQ_UNKNOWN;
+use crate::archive::{Folder, SEQ_UNKNOWN};
 use crate::failure::Failure;
 use crate::fold::WorkSet;
 use crate::link::unexpected;
@@ -18,6 +18,8 @@ use crate::report::Skipped;
 
 /// Below so many messages on a side nobody is asked whether two trees belong together.
 const OVERLAP_FROM: usize = 50;
+/// How many lines tell how folders were mapped where two trees have little in common.
+const FOLDERS_SHOWN: usize = 9;
 
 impl Session<'_> {
     /// Takes in what both sides tell, and stores it with the cursors that cover it.
@@ -337,19 +339,20 @@ impl Session<'_> {
         {
             return Ok(());
         }
-        let mut lines = String::new();
-        for (_, folder) in self.folders.iter() {
-            let name = |side: Side| {
-                folder
-                    .on(side)
-                    .map_or("-".to_owned(), |(_, name)| name.to_string())
-            };
-            lines.push_str(&format!(
-                "\n  {} = {}",
-                name(Side::Local),
-                name(Side::Remote)
-            ));
+        let name = |folder: &Folder, side: Side| {
+            let on = folder.on(side);
+            on.map_or("-".to_owned(), |(_, name)| name.to_string())
+        };
+        let pairs = self.folders.iter().map(|(_, folder)| {
+            let [here, there] = Side::BOTH.map(|side| name(folder, side));
+            format!("\n  {here} = {there}")
+        });
+        let mut lines: Vec<String> = pairs.collect();
+        if lines.len() > FOLDERS_SHOWN {
+            let rest = lines.split_off(FOLDERS_SHOWN - 1).len();
+            lines.push(format!("\n  and {rest} more"));
         }
+        let lines = lines.concat();
         Err(Failure::Unsafe(format!(
             "Only {paired} of {smaller} messages are on both sides, so these may be different Maildirs; nothing was done. \
              Run again with --adopt to join them (nothing is deleted then). Folders here = there:{lines}"
