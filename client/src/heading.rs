@@ -14,17 +14,15 @@ const BYTES_MAX: u64 = 64 << 10;
 /// How many characters of a sender or a subject are shown.
 const CHARS_MAX: usize = 80;
 
-/// What a message says of itself; each is decoded, escaped and short, and may be missing.
+/// What a message says of itself; each is decoded, escaped and short, and may be missing. The order of the fields is the
+/// stored format.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Heading {
     /// The day and the minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
     /// The sender's name, or the address where there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// The subject.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
 

@@ -68,12 +68,6 @@ pub fn wrap_program() -> PathBuf {
     program("agent-wrap")
 }
 
-/// The suite's own agent that means no good.
-#[must_use]
-pub fn lying_program() -> PathBuf {
-    program("agent-lies")
-}
-
 /// The real agent, whose words are changed on the way; the lies are in `tests/peer/src/lies.rs`.
 #[must_use]
 pub fn twisting(lies: &str, agent: &str) -> String {

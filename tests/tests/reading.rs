@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use harness::world::{agent_command, lying_program};
+use harness::world::{agent_command, twisting};
 use harness::{Run, World, body};
 
 use crate::errors::{U1, U2, waiting};
@@ -29,24 +29,44 @@ fn assert_harmless(text: &str) {
     }
 }
 
-/// C86: what the other end says is one line, escaped, on stderr and in JSON, and in what `status` remembers of it.
+/// C86: what the other end says is one line, escaped, on stderr, in JSON and in the log, and in what `status` remembers.
 #[test]
 fn the_words_of_a_hostile_agent_print_no_line_of_ours() {
-    let world = World::new();
-    world.local().create();
-    let file = world.path("words");
-    std::fs::write(&file, hostile("No")).expect("the words are written");
-    let command = |kind: &str| format!("{} {kind} {}", lying_program().display(), file.display());
-    for words in [&[][..], &["-v"], &["-v", "-v"]] {
+    let text: String = hostile("No")
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect();
+    for (lie, code) in [
+        ("refused", 1),
+        ("problem", 3),
+        ("failed", 3),
+        ("no-body", 3),
+    ] {
+        let world = waiting();
+        world.server().deliver("INBOX", "9.M.mx", &body("nine"));
+        let agent = agent_command(&world.server_state());
+        let liar = twisting(&format!("{lie}={text}"), &agent);
         let run = world
             .client()
             .sync()
-            .through(&command("refusal"))
-            .args(words)
+            .through(&liar)
+            .arg("-v")
+            .arg("-v")
             .run();
-        let run = run.exits(1).says("No\\x0a");
-        assert_harmless(&run.stderr);
-        assert_harmless(&run.stdout);
+        let run = run.exits(code).says("No\\x0a");
+        let told = [
+            world.client().pair("status").found_beside().run().exits(1),
+            typed(&world, "status", &[]),
+        ];
+        for run in [&run, &told[0], &told[1]] {
+            assert!(
+                run.stdout.contains("x0amaildir-sync"),
+                "{lie}: {}",
+                run.stdout
+            );
+            assert_harmless(&run.stdout);
+            assert_harmless(&run.stderr);
+        }
     }
 }
 
@@ -56,7 +76,10 @@ fn typed(world: &World, command: &str, options: &[&str]) -> Run {
     let agent = agent_command(&world.server_state());
     let remote = world.server().root().display().to_string();
     let local = world.local().root().display().to_string();
-    let mut words = vec![command, "--state-dir", &state, "--server-command", &agent];
+    let mut words = vec![command, "--state-dir", &state];
+    if command != "status" {
+        words.extend(["--server-command", &agent]);
+    }
     words.extend(options);
     words.extend([&*remote, &*local]);
     world.client().bare(&words).run()
@@ -334,6 +357,9 @@ fn a_skipped_message_is_told_by_what_people_know_it_by() {
     let mode = |mode: u32| std::fs::set_permissions(&cur, std::fs::Permissions::from_mode(mode));
     mode(0o555).expect("it is closed");
     let run = world.client().sync().run().exits(3);
+    let _ = world.client().sync().run().ok();
+    let status = world.client().pair("status").found_beside().run().exits(1);
+    assert!(status.stdout.contains(U1), "{}", status.stdout);
     mode(0o755).expect("it is opened");
     let line = format!("Skipped Work, 2025-10-01 08:00, Jürgen, \"minutes\" ({U1}) there: ");
     assert!(run.stderr.contains(&line), "{}", run.stderr);

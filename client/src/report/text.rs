@@ -391,7 +391,7 @@ mod tests {
         let object = summary_json(&summary);
         assert_eq!(
             object["actions"].to_string(),
-            r#"[{"action":"delete","folder":"INBOX","name":"1.a","side":"here","subject":"Letter"}]"#
+            r#"[{"action":"delete","date":null,"folder":"INBOX","from":null,"name":"1.a","side":"here","subject":"Letter"}]"#
         );
         assert_eq!(
             object["skipped"].to_string(),
