@@ -82,7 +82,9 @@ fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
         deleting
             .filter_map(|step| {
                 let record = &planner.set.all[step.index].record;
-                let seen = record.seen(side)?;
+                // A copy that gets its original's bytes stays the message that it is.
+                let is_copy = side == Side::Local && record.copied().is_some();
+                let seen = record.seen(side).filter(|_| !is_copy)?;
                 let deletion = Deletion {
                     side,
                     place: seen.place.clone(),

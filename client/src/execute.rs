@@ -332,9 +332,10 @@ fn must_follow(step: &Step, before: &[Step]) -> bool {
     copies(&step.op) && before.iter().any(|step| step.kind == Kind::Moved)
 }
 
+/// Whether the new bytes of an operation come of what lies there already.
 fn copies(op: &Op) -> bool {
     op.new_body()
-        .is_some_and(|body| matches!(body.source, Source::Copy(_)))
+        .is_some_and(|body| matches!(body.source, Source::Copy(_) | Source::Remade(_)))
 }
 
 /// The new bytes of an operation that come over the wire.

@@ -434,6 +434,15 @@ impl WorkSet {
         work.is_dirty = true;
     }
 
+    /// Takes in that a copy's bytes cannot be made into its original's.
+    pub fn not_remade(&mut self, index: usize) {
+        let work = &mut self.all[index];
+        work.is_dirty = true;
+        if let Some(copy) = &mut work.record.copy {
+            copy.form = None;
+        }
+    }
+
     /// Lets go of a message on both sides.
     pub fn forget(&mut self, index: usize) {
         for side in Side::BOTH {

@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod cli;
 pub mod config;
 pub mod consent;
+pub mod copies;
 pub mod execute;
 pub mod exit_code;
 pub mod failure;

@@ -229,6 +229,7 @@ fn the_merge_table_holds_row_by_row() {
             base: base(base_text),
             local: seen(here),
             remote: seen(there),
+            copy: None,
         };
         assert_eq!(merged(&record), expected, "row {name}");
         let mirrored = Record {
@@ -266,6 +267,7 @@ fn every_combination_of_the_small_universe_follows_the_rules_of_its_fields() {
                     base: base.clone(),
                     local: local.clone(),
                     remote,
+                    copy: None,
                 };
                 check(&record);
             }
@@ -340,6 +342,7 @@ fn a_message_that_went_and_came_back_beats_a_deletion() {
         base: base("A/u cur - x"),
         local: Some(back),
         remote: None,
+        copy: None,
     };
     assert_eq!(merged(&record), "A/u cur - x Survived");
 }

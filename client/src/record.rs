@@ -3,6 +3,7 @@
 //! Plain data. Places use the archive's own folder numbers, so that a renamed folder is one changed name and not a
 //! change of every message in it.
 
+use protocol::fingerprint::Form;
 use protocol::{Digest, Entry, Flags, Unique};
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +123,17 @@ pub struct Record {
     pub local: Option<Seen>,
     /// The message there.
     pub remote: Option<Seen>,
+    /// The message here is a copy of the server's that was made over IMAP, and gets its bytes.
+    pub copy: Option<CopyOf>,
+}
+
+/// The bytes of which a message is a copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// Their digest.
+    pub digest: Digest,
+    /// How they are made of the copy, if they can be.
+    pub form: Option<Form>,
 }
 
 /// What a message shall be, on both sides.
@@ -248,6 +260,9 @@ impl Record {
             (None, None) => self.base = None,
             (Some(_), None) | (None, Some(_)) => {}
         }
+        if self.copied().is_none() {
+            self.copy = None;
+        }
         if self.is_agreed() {
             for side in Side::BOTH {
                 if let Some(seen) = self.seen_mut(side) {
@@ -284,6 +299,21 @@ impl Record {
             && base.place.as_ref() == Some(&here.place)
             && (base.in_new, base.flags, base.digest)
                 == (Some(here.in_new), here.flags, here.digest)
+    }
+
+    /// The bytes of which the message here is a copy, as long as neither side changed its own.
+    #[must_use]
+    pub fn copied(&self) -> Option<&CopyOf> {
+        let (base, here, there) = (
+            self.base.as_ref()?,
+            self.local.as_ref()?,
+            self.remote.as_ref()?,
+        );
+        let copy = self.copy.as_ref()?;
+        let is_so = here.entry.digest == base.digest
+            && here.entry.digest != copy.digest
+            && there.entry.digest == copy.digest;
+        is_so.then_some(copy)
     }
 
     /// Whether nothing is known of it any more.

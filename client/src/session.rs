@@ -23,6 +23,7 @@ use crate::plan::Direction;
 use crate::record::{Place, Side, Taken};
 use crate::report::Skipped;
 
+mod copied;
 mod exclude;
 mod observe;
 mod open;

@@ -353,6 +353,7 @@ impl World {
             base,
             local: Some(local),
             remote: Some(remote),
+            copy: None,
         };
         self.archive.put(&Stored::Nowhere, &record).expect(MEMORY);
     }
@@ -498,6 +499,7 @@ impl World {
     /// The bytes must be where the step takes them from.
     fn find_bytes(&self, side: Side, step: &Step, body: &NewBody, set: &WorkSet) -> Checked {
         let (side, place) = match &body.source {
+            Source::Remade(_) => return Err(TestCaseError::fail("nothing here is a copy")),
             Source::Copy(at) => (side, Some(self.place(side, at))),
             Source::Body { .. } => {
                 let source = set.all[step.index].record.seen(side.other());

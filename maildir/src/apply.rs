@@ -222,7 +222,7 @@ impl Applier<'_> {
                 let (folder, row) = self.expected(at, expect)?;
                 let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
                 self.note(number, Note::Renamed);
-                self.update(number, moved, body.as_ref().zip(trash_name), ready)
+                self.update(number, moved, (body.as_ref(), trash_name), ready)
             }
             Op::Retire {
                 at,
@@ -339,7 +339,7 @@ impl Applier<'_> {
         &mut self,
         number: usize,
         moved: Moved,
-        body: Option<(&NewBody, &str)>,
+        (body, trash_name): (Option<&NewBody>, Option<&str>),
         ready: &Ready,
     ) -> Step<u64> {
         let Moved {
@@ -349,7 +349,7 @@ impl Applier<'_> {
             sub,
             place,
         } = moved;
-        if let Some((body, trash_name)) = body {
+        if let Some(body) = body {
             if let Err(stop) = self.replace(&path, &mut row, body, trash_name, ready) {
                 if from != path {
                     self.root.rename(&path, &from)?;
@@ -375,13 +375,13 @@ impl Applier<'_> {
         Ok(row.seq)
     }
 
-    /// Exchanges a file with its new version and takes the old one into the trash.
+    /// Exchanges a file with its new version and takes the old one into the trash, unless nothing of it is lost.
     fn replace(
         &mut self,
         path: &[u8],
         row: &mut FileRow,
         body: &NewBody,
-        name: &str,
+        name: Option<&str>,
         ready: &Ready,
     ) -> Step<()> {
         let Ready::Written { tmp, stamp } = ready else {
@@ -389,9 +389,10 @@ impl Applier<'_> {
         };
         self.root.exchange(tmp, path)?;
         let taken = match self.root.file_stamp(tmp) {
-            Ok(seen) if seen.same_but_renamed(&row.stamp) => {
-                self.trash.take(self.root, tmp, &row.stamp, name)
-            }
+            Ok(seen) if seen.same_but_renamed(&row.stamp) => match name {
+                Some(name) => self.trash.take(self.root, tmp, &row.stamp, name),
+                None => self.root.unlink(tmp).map(|()| Taken::Yes),
+            },
             Ok(_) => Ok(Taken::Changed),
             Err(error) => Err(error),
         };

@@ -4,12 +4,12 @@
 //! link breaks, so that the next run goes on from there. Whole bodies go on to the [`crate::inbox`].
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use protocol::Digest;
 use protocol::bytes::hex;
+use protocol::{Digest, Fingerprint};
 
 use crate::hash::hash_prefix;
 use crate::inbox::Written;
@@ -72,10 +72,7 @@ impl Bodies {
     /// # Errors
     /// `NotFound` or `Interrupted` where it vanished or changed, which the next run will see; else the system's.
     pub fn open(&self, located: &Located, offset: u64) -> io::Result<Outgoing> {
-        let mut file = match self.root.open_file(&located.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find_renamed(located)?,
-            other => other?,
-        };
+        let mut file = self.open_located(located)?;
         let stamp = stamp_of(&file)?;
         if stamp.size != located.stamp.size || offset > stamp.size {
             return Err(changed());
@@ -93,6 +90,13 @@ impl Bodies {
         }
         bytes.drain(..usize::try_from(offset).map_err(|_| changed())?);
         Ok(Outgoing::Small(bytes))
+    }
+
+    fn open_located(&self, located: &Located) -> io::Result<File> {
+        match self.root.open_file(&located.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.find_renamed(located),
+            other => other,
+        }
     }
 
     /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan (C22).
@@ -113,6 +117,18 @@ impl Bodies {
             }
         }
         Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// What a message has in common with its copies; `None` where it is not as described, or its header is too long.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn fingerprint(&self, located: &Located) -> io::Result<Option<Fingerprint>> {
+        let file = self.open_located(located)?;
+        if stamp_of(&file)?.size != located.stamp.size {
+            return Ok(None);
+        }
+        Fingerprint::of(BufReader::with_capacity(CHUNK_BYTES, file))
     }
 
     /// The digest of a message's first bytes, `None` when it is not as described.

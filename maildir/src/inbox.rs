@@ -4,11 +4,12 @@
 //! own: whoever writes holds it shared, and only who gets it alone may take what lies there for leftovers.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::bytes::hex;
+use protocol::fingerprint::Form;
 use protocol::message::NewBody;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -124,6 +125,32 @@ impl Inbox {
     pub(crate) fn copy(&mut self, body: &NewBody, mut source: File) -> io::Result<Written> {
         // std copies inside the kernel where it can, which shares blocks on file systems that do.
         let written = self.fill(body, |file| io::copy(&mut source, file).map(|_| ()))?;
+        self.checked(body, written)
+    }
+
+    /// Makes bytes of those of a message of this replica; their digest is compared.
+    pub(crate) fn remake(
+        &mut self,
+        body: &NewBody,
+        source: File,
+        form: &Form,
+    ) -> io::Result<Written> {
+        let written = self.fill(body, |file| {
+            let mut to = Limited {
+                to: BufWriter::new(file),
+                left: body.size,
+            };
+            match form.restore(BufReader::new(source), &mut to) {
+                Ok(true) => to.flush(),
+                Ok(false) => Err(io::ErrorKind::Interrupted.into()),
+                Err(_) if to.left == 0 => Err(io::ErrorKind::Interrupted.into()),
+                Err(error) => Err(error),
+            }
+        })?;
+        self.checked(body, written)
+    }
+
+    fn checked(&self, body: &NewBody, written: Written) -> io::Result<Written> {
         let hashed = hash_open(&mut self.root.open_file(&written.path)?)?;
         if hashed.digest == body.digest {
             Ok(written)
@@ -177,6 +204,27 @@ impl Inbox {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&*self.held, name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(file.into())
+    }
+}
+
+/// Takes no more bytes than were promised.
+struct Limited<W> {
+    to: W,
+    left: u64,
+}
+
+impl<W: Write> Write for Limited<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nothing written is an error to whoever has something left.
+        let some = bytes
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= some as u64;
+        self.to.write_all(&bytes[..some]).map(|()| some)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

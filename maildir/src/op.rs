@@ -1,6 +1,6 @@
 //! What an operation takes away, and whether that counts for the guard.
 
-use protocol::message::{At, Consent, Fate, Reason};
+use protocol::message::{At, Consent, Fate, Reason, Source};
 use protocol::{Op, Outcome};
 
 /// What an operation takes away, and why.
@@ -8,8 +8,14 @@ pub(crate) fn trashed(op: &Op) -> Option<(&At, Reason)> {
     match op {
         Op::Retire { at, reason, .. } => Some((at, *reason)),
         Op::Update {
-            at, body: Some(_), ..
-        } => Some((at, Reason::Replaced)),
+            at,
+            body: Some(body),
+            ..
+        } => match body.source {
+            Source::Body { .. } | Source::Copy(_) => Some((at, Reason::Replaced)),
+            // Nothing of it is lost.
+            Source::Remade(_) => None,
+        },
         Op::Update { .. }
         | Op::Create { .. }
         | Op::MakeFolder { .. }

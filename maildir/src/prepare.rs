@@ -2,6 +2,7 @@
 
 use std::io;
 
+use protocol::fingerprint::Form;
 use protocol::message::{At, NewBody, Source};
 use protocol::{Op, Outcome};
 
@@ -58,6 +59,7 @@ impl Applier<'_> {
                 None => Err(io::ErrorKind::Interrupted.into()),
             },
             Source::Copy(from) => self.copied(body, from),
+            Source::Remade(form) => self.remade(op, body, form),
         })
     }
 
@@ -77,6 +79,18 @@ impl Applier<'_> {
         let (folder, row) = row.ok_or(io::ErrorKind::NotFound)?;
         let source = self.root.open_file(&path_of(&folder.dir, &row))?;
         self.inbox()?.copy(body, source)
+    }
+
+    /// The bytes that a message is to get, made of those that it has.
+    fn remade(&mut self, op: &Op, body: &NewBody, form: &Form) -> io::Result<Written> {
+        let Op::Update { at, expect, .. } = op else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let row = self.row_at(at).ok().flatten();
+        let row = row.filter(|(_, row)| row.entry.digest == expect.digest);
+        let (folder, row) = row.ok_or(io::ErrorKind::NotFound)?;
+        let source = self.root.open_file(&path_of(&folder.dir, &row))?;
+        self.inbox()?.remake(body, source, form)
     }
 
     /// Removes what lies in `tmp` for an operation that did not happen.

@@ -8,6 +8,7 @@ pub mod bytes;
 pub mod codec;
 pub mod digest;
 pub mod entry;
+pub mod fingerprint;
 pub mod flags;
 pub mod folder;
 pub mod frame;
@@ -20,6 +21,7 @@ pub mod pace;
 
 pub use digest::Digest;
 pub use entry::{Change, Entry, FolderChange};
+pub use fingerprint::Fingerprint;
 pub use flags::Flags;
 pub use folder::FolderName;
 pub use identity::{BatchId, Cursor, IndexId, ReplicaId, Tag};

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, FolderChange};
+use crate::fingerprint::{Fingerprint, Form};
 use crate::{BatchId, Cursor, Digest, Flags, FolderName, Info, ReplicaId, Unique};
 
 /// What the client says in the word of the command that ssh executes.
@@ -178,6 +179,8 @@ pub enum Source {
     },
     /// The replica holds them already, in this message.
     Copy(At),
+    /// They are made of the message's own bytes; nothing of those is lost.
+    Remade(Form),
 }
 
 /// Bytes that are to be written.
@@ -282,7 +285,7 @@ impl Op {
         };
         let source = self.new_body().and_then(|body| match &body.source {
             Source::Copy(at) => Some(at),
-            Source::Body { .. } => None,
+            Source::Body { .. } | Source::Remade(_) => None,
         });
         [one, other, source].into_iter().flatten()
     }
@@ -400,6 +403,9 @@ pub enum Request {
     },
     /// The client is through; answered by [`Response::Finished`].
     Finish,
+    /// What messages have in common with copies that were made over IMAP, answered by [`Response::Fingerprints`] in one
+    /// or several messages.
+    Fingerprints(Vec<(At, Digest)>),
 }
 
 /// Asks for the digest of a message's first bytes.
@@ -449,6 +455,8 @@ pub enum Response {
         /// One for each of its operations.
         fates: Vec<Fate>,
     },
+    /// Answers to [`Request::Fingerprints`], in its order; `None` where the message is not to be had.
+    Fingerprints(Vec<Option<Fingerprint>>),
     /// The explicit end; nothing follows.
     Finished {
         /// How far the client knows the replica, its own changes included.

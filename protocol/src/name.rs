@@ -48,6 +48,13 @@ impl Unique {
         &self.0
     }
 
+    /// Whether mbsync or OfflineIMAP gave it: they write the number that the message has on the server into it.
+    #[must_use]
+    pub fn is_of_a_copy(&self) -> bool {
+        let number = find(&self.0, b",U=").and_then(|at| self.0.get(at + 3));
+        number.is_some_and(u8::is_ascii_digit)
+    }
+
     /// The name that a message gets when its own is taken by other bytes: 16 hex digits of the digest go before the
     /// first comma. The same on every client and at every retry; shortened to leave room for `info_bytes` of info.
     #[must_use]

@@ -16,10 +16,10 @@ use protocol::entry::{Change, FolderChange};
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
 use protocol::message::{
-    Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
+    At, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
     Source, Welcome,
 };
-use protocol::{BatchId, Op, Outcome, Request, Response};
+use protocol::{BatchId, Digest, Op, Outcome, Request, Response};
 
 use crate::answer::{Output, Wanted, send_bodies};
 use crate::arguments::{Service, resolve};
@@ -272,6 +272,7 @@ impl Agent {
                 Request::Prefixes(lines) => self.prefixes(&lines)?,
                 Request::Apply { batch, ops } => self.apply(batch, &ops)?,
                 Request::Finish => break,
+                Request::Fingerprints(lines) => self.fingerprints(&lines)?,
             }
         }
         drop(wanted);
@@ -337,6 +338,19 @@ impl Agent {
             );
         }
         Ok(self.output.say(&Response::Prefixes(digests))?)
+    }
+
+    fn fingerprints(&self, lines: &[(At, Digest)]) -> anyhow::Result<()> {
+        let bodies = self.replica.bodies()?;
+        let places: Vec<_> = lines.iter().map(|(at, digest)| (at, digest)).collect();
+        let located = self.replica.locate(&places)?.into_iter();
+        // A message that cannot be read has none; the scan has told of it.
+        let told = located.map(|located| bodies.fingerprint(&located?).ok().flatten());
+        for fingerprints in batches(told) {
+            let response = Response::Fingerprints(fingerprints);
+            self.output.lock().message(&response)?;
+        }
+        Ok(self.output.lock().flush()?)
     }
 
     /// Takes the batch's bodies from the stream, then carries out what the rights allow.
@@ -422,7 +436,7 @@ fn incoming(op: &Op) -> Option<(&NewBody, u64)> {
     let body = op.new_body()?;
     match body.source {
         Source::Body { offset } => Some((body, offset)),
-        Source::Copy(_) => None,
+        Source::Copy(_) | Source::Remade(_) => None,
     }
 }
 

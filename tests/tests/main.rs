@@ -40,6 +40,7 @@ mod ssh;
 mod ssh_config;
 mod status;
 mod taken_back;
+mod taken_over;
 mod tidy;
 mod trash;
 mod unseen;

@@ -57,7 +57,7 @@ fn twenty_thousand_messages_come_through() {
 }
 
 /// The corpus, unpacked into a world, or nothing where there is none.
-fn corpus(world: &World) -> Option<PathBuf> {
+pub(crate) fn corpus(world: &World) -> Option<PathBuf> {
     let dir = std::env::var_os("MAILDIR_SYNC_CORPUS")?;
     let tar = Path::new(&dir).join("real-maildir.tar");
     assert!(

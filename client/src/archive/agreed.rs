@@ -192,5 +192,6 @@ fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
         base: Some(base),
         local: Some(local),
         remote: Some(remote),
+        copy: None,
     })
 }

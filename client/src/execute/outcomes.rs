@@ -1,6 +1,6 @@
 //! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
 
-use protocol::message::At;
+use protocol::message::{At, Source};
 use protocol::{BatchId, Entry, Info, Op, Outcome};
 
 use super::Executor;
@@ -48,6 +48,11 @@ impl Executor<'_, '_> {
         }
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
+            let step = &self.plan.steps[side as usize][at];
+            if is_remade(&step.op) && !matches!(outcome, Outcome::Done { .. }) {
+                // The next run fetches them.
+                self.session.set.not_remade(step.index);
+            }
             match outcome {
                 Outcome::Done { seq } => self.step_done(side, at, *seq)?,
                 Outcome::Failed { why } => {
@@ -160,6 +165,12 @@ fn count(tally: &mut Tally, kind: Kind) {
         Kind::Replaced => &mut tally.replaced,
         Kind::Deleted => &mut tally.deleted,
     } += 1;
+}
+
+/// Whether the new bytes were to be made of the old ones.
+fn is_remade(op: &Op) -> bool {
+    op.new_body()
+        .is_some_and(|body| matches!(body.source, Source::Remade(_)))
 }
 
 /// Which message an operation is about, as it is named afterwards.

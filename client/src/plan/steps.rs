@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use protocol::fingerprint::Form;
 use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
 use protocol::{Digest, Flags, Op};
 
@@ -149,7 +150,8 @@ impl Planner<'_> {
 
     /// How it counts later that a message is taken away: what a person confirmed does not, nor what needed nobody's word.
     fn consent(&self, side: Side, index: usize) -> Consent {
-        if self.limits.is_unguarded || self.confirmed.contains(&(side, index)) {
+        let is_copy = side == Side::Local && self.set.all[index].record.copied().is_some();
+        if self.limits.is_unguarded || is_copy || self.confirmed.contains(&(side, index)) {
             Consent::Free
         } else {
             Consent::Counts
@@ -291,6 +293,10 @@ impl Planner<'_> {
         if source.entry.digest != state.digest {
             return Ok(None);
         }
+        if let Some(form) = self.form(side, index) {
+            let body = new_body(source, Source::Remade(form));
+            return Ok(Some((source.clone(), body)));
+        }
         let copy = match copies.get(&state.digest) {
             Some(place) => Some(place.clone()),
             None if is_first => None,
@@ -302,13 +308,22 @@ impl Planner<'_> {
         let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| {
             Source::Copy(self.at(side, &place))
         });
-        let body = NewBody {
-            digest: state.digest,
-            size: source.entry.size,
-            mtime_ns: source.entry.mtime_ns,
-            source: source_of_bytes,
-        };
-        Ok(Some((source.clone(), body)))
+        Ok(Some((source.clone(), new_body(source, source_of_bytes))))
+    }
+
+    /// How the bytes that a message is to get are made of those that it has, where it is a copy of them.
+    fn form(&self, side: Side, index: usize) -> Option<Form> {
+        let copy = self.set.all[index].record.copied()?;
+        copy.form.clone().filter(|_| side == Side::Local)
+    }
+}
+
+fn new_body(of: &Seen, source: Source) -> NewBody {
+    NewBody {
+        digest: of.entry.digest,
+        size: of.entry.size,
+        mtime_ns: of.entry.mtime_ns,
+        source,
     }
 }
 

@@ -62,10 +62,14 @@ impl Session<'_> {
         let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
         self.set.add_loose();
         let paired = pair_equal(&mut self.set);
+        let copies = self.pair_copies()?;
         self.look_at_letters()?;
-        self.check_overlap(singles, paired)?;
+        self.check_overlap(singles, paired + copies)?;
         if self.is_first && self.notes.is_empty() && singles.iter().all(|&count| count > 0) {
             self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
+        }
+        if copies > 0 {
+            self.notes.push(format!("{copies} messages here are copies that were made over IMAP; they get the server's bytes"));
         }
         self.find_truncated()?;
         self.store(listed.cursor)

@@ -40,7 +40,11 @@ impl Session<'_> {
                 let (Some(base), Some(good)) = (&record.base, record.seen(side.other())) else {
                     continue;
                 };
-                if good.entry.digest == base.digest && is_shorter(&seen.entry, base) {
+                // A copy may be longer than its original, and begin like it.
+                if record.copied().is_none()
+                    && good.entry.digest == base.digest
+                    && is_shorter(&seen.entry, base)
+                {
                     lines.push(Prefix {
                         at: self.at(side.other(), &good.place),
                         digest: base.digest,

@@ -11,8 +11,8 @@ use protocol::message::{
     At, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info,
-    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderName, IndexId,
+    Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 use crate::samples;
@@ -147,6 +147,7 @@ fn body() -> impl Strategy<Value = NewBody> {
     let source = prop_oneof![
         number().prop_map(|offset| Source::Body { offset }),
         at().prop_map(Source::Copy),
+        fingerprint().prop_filter_map("no form", |print| print.form.map(Source::Remade)),
     ];
     (digest(), size(), any::<i64>(), source).prop_map(|(digest, size, mtime_ns, source)| NewBody {
         digest,
@@ -210,6 +211,13 @@ fn batch() -> impl Strategy<Value = BatchId> {
     any::<[u8; 8]>().prop_map(BatchId)
 }
 
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    "(([A-C]|X-TUID|Message-ID): ?[a-c]{0,3}\r?\n){0,4}\r?\n([a-c]{0,3}\r{0,2}\n){0,4}"
+        .prop_filter_map("no header", |text| {
+            Fingerprint::of(text.as_bytes()).ok().flatten()
+        })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let fetch =
         (at(), digest(), number()).prop_map(|(at, digest, offset)| Fetch { at, digest, offset });
@@ -222,6 +230,7 @@ fn request() -> impl Strategy<Value = Request> {
         (option::of(batch()), vec(op(), 0..9))
             .prop_map(|(batch, ops)| Request::Apply { batch, ops }),
         Just(Request::Finish),
+        vec((at(), digest()), 0..9).prop_map(Request::Fingerprints),
     ]
 }
 
@@ -294,6 +303,7 @@ fn response() -> impl Strategy<Value = Response> {
         cursor().prop_map(|cursor| Response::Finished { cursor }),
         (batch(), vec(select(samples::FATES.to_vec()), 0..9))
             .prop_map(|(batch, fates)| Response::Fates { batch, fates }),
+        vec(option::of(fingerprint()), 0..9).prop_map(Response::Fingerprints),
     ]
 }
 

@@ -5,8 +5,8 @@ use protocol::message::{
     Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Flags, FolderChange, FolderName, IndexId, Info,
-    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
+    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderName, IndexId,
+    Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 /// The names that stand in the samples wherever one can stand.
@@ -60,6 +60,7 @@ pub(crate) fn requests() -> Vec<Request> {
             ops: vec![Op::MakeFolder { name: folder() }],
         },
         Request::Finish,
+        Request::Fingerprints(vec![(at(), digest())]),
     ]
 }
 
@@ -160,6 +161,7 @@ pub(crate) fn responses() -> Vec<Response> {
             batch: batch(),
             fates: FATES.to_vec(),
         },
+        Response::Fingerprints(vec![Some(fingerprint()), None]),
         Response::Finished { cursor: cursor() },
     ]
 }
@@ -200,8 +202,20 @@ pub(crate) fn entry() -> Entry {
     }
 }
 
+/// Of a message whose header has other line ends than its body.
+pub(crate) fn fingerprint() -> Fingerprint {
+    let message = b"From: Ada\nX-TUID: 0123456789ab\nMessage-ID: <1@example.org>\n\nHello\r\n";
+    let read = Fingerprint::of(&message[..]).expect("memory does not fail");
+    read.expect("its header can be read")
+}
+
 pub(crate) fn sources() -> Vec<Source> {
-    vec![Source::Body { offset: 0 }, Source::Copy(at())]
+    let form = fingerprint().form.expect("it can be told");
+    vec![
+        Source::Body { offset: 0 },
+        Source::Copy(at()),
+        Source::Remade(form),
+    ]
 }
 
 pub(crate) const RIGHTS: [Rights; 4] = [

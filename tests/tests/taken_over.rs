@@ -1,0 +1,217 @@
+//! Copies that a real mbsync or OfflineIMAP made of the server's own Maildir, through a real Dovecot: taken over, and not
+//! doubled (C88).
+
+use std::fs;
+use std::path::Path;
+
+use harness::snapshot::everything;
+use harness::world::copy_dir;
+use harness::{Dovecot, Layout, Message, Rng, Snapshot, Tree, World, mail};
+
+const FOLDERS: [&str; 8] = [
+    "INBOX",
+    "Sent",
+    "Drafts",
+    "Archive",
+    "Lists/debian",
+    "Lists/rust",
+    "Work",
+    "Work/old",
+];
+const MESSAGES: usize = 254;
+
+/// A message as old accounts hold them: other line ends, odd white space, folded and repeated headers, no Message-ID.
+fn odd_message(rng: &mut Rng, number: usize) -> Vec<u8> {
+    let text = String::from_utf8(mail::realistic(rng, number)).expect("it is text");
+    let (header, rest) = text.split_once("\n\n").expect("it has a header");
+    let mut header = format!("{header}\n");
+    let mut rest = rest.to_owned();
+    match number % 9 {
+        0 => header = header.replace(": ", ":  \t"),
+        1 => header = header.replace("Subject: ", "Subject: \n\tfolded "),
+        2 => header.push_str("X-Mailer: one\nX-Mailer: two\nReceived: again\n"),
+        3 => {
+            let lines = header.split_inclusive('\n');
+            header = lines
+                .filter(|line| !line.starts_with("Message-ID"))
+                .collect();
+        }
+        4 => header = header.replace("Message-ID: ", "Message-ID:\n "),
+        5 => rest.truncate(rest.trim_end().len()),
+        6 => rest.push_str("\n\n  \nlast\tline  \n\n\n"),
+        _ => {}
+    }
+    let text = match number % 5 {
+        0 => format!("{header}\n{rest}").replace('\n', "\r\n"),
+        1 => format!("{header}\n{}", rest.replace('\n', "\r\n")),
+        2 => format!("{}\n{rest}", header.replacen('\n', "\r\n", 2)),
+        _ => format!("{header}\n{rest}"),
+    };
+    text.into_bytes()
+}
+
+/// A server with 254 odd messages in eight folders.
+fn fill(server: &Tree) {
+    let mut rng = Rng::new(88);
+    for number in 0..MESSAGES {
+        let folder = FOLDERS[number % FOLDERS.len()];
+        let bytes = odd_message(&mut rng, number);
+        let unique = format!("{}.M{number}P7.mx", 1_500_000_000 + number * 60);
+        match (folder, rng.below(6)) {
+            ("Drafts", _) => server.store(folder, &unique, "DS", &bytes),
+            (_, 0) => server.deliver(folder, &unique, &bytes),
+            (_, chance) => server.store(
+                folder,
+                &unique,
+                ["", "S", "S", "RS", "FS"][chance - 1],
+                &bytes,
+            ),
+        }
+        if number % 40 == 7 {
+            // One Message-ID in two folders, and twice in one.
+            server.store("Archive", &format!("{unique}a"), "S", &bytes);
+            server.store("Archive", &format!("{unique}b"), "S", &bytes);
+        }
+    }
+}
+
+/// Folder, name, new-or-cur, flags and bytes of all messages; times are a tool's own.
+fn mail_of(tree: &Tree) -> Vec<Message> {
+    let messages = Snapshot::of(tree).messages.into_iter();
+    messages
+        .map(|(message, _)| Message {
+            mtime_ns: 0,
+            ..message
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_taken_over(world: &World, before: &[Message]) {
+    let (server, local) = (mail_of(world.server()), mail_of(world.local()));
+    assert_eq!(server.len(), before.len(), "nothing is doubled there");
+    for (here, there) in local.iter().zip(&server) {
+        assert_eq!(here, there);
+    }
+    assert_eq!(local.len(), server.len(), "nothing is doubled here");
+    let bytes = |messages: &[Message]| {
+        let mut digests: Vec<_> = messages
+            .iter()
+            .map(|message| message.digest.clone())
+            .collect();
+        digests.sort();
+        digests
+    };
+    assert_eq!(bytes(&server), bytes(before), "the server's bytes won");
+}
+
+/// What lies in the client's trash, but for logs.
+fn trashed(state: &Path) -> usize {
+    let in_trash = |path: &&std::path::PathBuf| {
+        path.to_string_lossy().contains("/trash/") && !path.ends_with("log.jsonl") && path.is_file()
+    };
+    everything(state).keys().filter(in_trash).count()
+}
+
+/// A server, and what a tool copied of it to the first client; none where a program is missing.
+fn copied(layout: Layout, copy: impl Fn(&Dovecot, &Tree) -> bool) -> Option<(World, Dovecot)> {
+    let world = World::with_layouts(Layout::MaildirPlusPlus, &[layout]);
+    fill(world.server());
+    let dovecot = Dovecot::serving(world.server(), &world.path("dovecot"))?;
+    copy(&dovecot, world.local()).then_some((world, dovecot))
+}
+
+fn mbsync(dovecot: &Dovecot, tree: &Tree) -> bool {
+    dovecot.mbsync(tree, "")
+}
+
+fn offlineimap(dovecot: &Dovecot, tree: &Tree) -> bool {
+    dovecot.offlineimap(tree)
+}
+
+/// How many bytes lie in all messages of a tree.
+fn bytes_of(tree: &Tree) -> u64 {
+    let files = everything(tree.root()).into_keys();
+    files
+        .filter(|path| path.is_file())
+        .map(|path| fs::metadata(path).expect("is there").len())
+        .sum()
+}
+
+#[test]
+fn a_copy_made_by_mbsync_is_taken_over_without_a_body_on_the_wire() {
+    let Some((world, _dovecot)) = copied(Layout::MaildirPlusPlus, mbsync) else {
+        return;
+    };
+    let before = mail_of(world.server());
+    let run = world.client().sync().run().ok();
+    assert_taken_over(&world, &before);
+    assert_eq!(run.here("replaced"), before.len() as u64, "{}", run.stdout);
+    assert_eq!(
+        run.here("new") + run.there("new") + run.there("replaced"),
+        0,
+        "{}",
+        run.stdout
+    );
+    let received = run.figure(&["bytes_received"]);
+    assert!(
+        received < 60_000,
+        "{received} of {}",
+        bytes_of(world.server())
+    );
+    assert_eq!(trashed(&world.client().state()), 0, "nothing was lost");
+    let _ = world.client().sync().run().ok().idle();
+}
+
+#[test]
+fn a_copy_made_by_offlineimap_is_taken_over() {
+    let Some((world, _dovecot)) = copied(Layout::Nested, offlineimap) else {
+        return;
+    };
+    let before = mail_of(world.server());
+    let run = world.client().sync().run().ok();
+    assert_taken_over(&world, &before);
+    assert_eq!(
+        run.here("new") + run.there("new") + run.there("replaced"),
+        0,
+        "{}",
+        run.stdout
+    );
+    // What it only took CRs from is made here; the trash has what it wrote anew.
+    let fetched = trashed(&world.client().state()) as u64;
+    assert!(run.here("replaced") > fetched, "{}", run.stdout);
+    println!("{fetched} of {} were fetched", run.here("replaced"));
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// The corpus, copied by a tool; a message that the tool leaves out comes from the server.
+fn corpus(layout: Layout, copy: impl Fn(&Dovecot, &Tree) -> bool) {
+    let world = World::with_layouts(Layout::MaildirPlusPlus, &[layout]);
+    let Some(dir) = crate::real_mail::corpus(&world) else {
+        println!("MAILDIR_SYNC_CORPUS is not set: nothing shown");
+        return;
+    };
+    copy_dir(&dir.join("plain"), world.server().root());
+    let Some(dovecot) = Dovecot::serving(world.server(), &world.path("dovecot")) else {
+        return;
+    };
+    if !copy(&dovecot, world.local()) {
+        return;
+    }
+    let before = mail_of(world.server());
+    let run = world.client().sync().run().ok();
+    println!("{}", run.stdout);
+    println!("{} in the trash", trashed(&world.client().state()));
+    assert_taken_over(&world, &before);
+    let _ = world.client().sync().run().ok().idle();
+}
+
+#[test]
+fn the_corpus_as_mbsync_copies_it_is_taken_over() {
+    corpus(Layout::MaildirPlusPlus, mbsync);
+}
+
+#[test]
+fn the_corpus_as_offlineimap_copies_it_is_taken_over() {
+    corpus(Layout::Nested, offlineimap);
+}
