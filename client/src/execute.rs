@@ -275,6 +275,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             path,
             why,
             heading: None,
+            holds: false,
         });
     }
 

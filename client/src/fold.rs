@@ -26,6 +26,8 @@ pub struct Work {
     pub stored: Stored,
     /// What each side held when it lost the message in this run.
     pub lost: [Option<Box<Seen>>; 2],
+    /// Whether each side lost it without anybody having deleted it.
+    pub is_undeleted: [bool; 2],
     /// Whether something was changed that is not stored yet.
     pub is_dirty: bool,
 }
@@ -243,6 +245,7 @@ impl WorkSet {
             self.tombstones[side as usize].insert(place, (change.entry.digest, change.seq));
             if let Some(index) = known {
                 self.lose(index, side);
+                self.all[index].is_undeleted[side as usize] = change.lost;
             }
             return Ok(());
         }
@@ -407,6 +410,22 @@ impl WorkSet {
             work.lost[side as usize] =
                 entry.map(|entry| Box::new(Seen::new(target.place.clone(), entry, 0)));
         }
+    }
+
+    /// Lets what a side lost without anybody having deleted it come back from the other: base ends, as if that side had never
+    /// had it. Returns how many messages that are. Comes after it is known what moved.
+    pub fn bring_back(&mut self) -> usize {
+        let mut count = 0;
+        for work in &mut self.all {
+            for side in Side::BOTH {
+                let is_lost = work.is_undeleted[side as usize] && work.record.seen(side).is_none();
+                if is_lost && work.record.base.take().is_some() {
+                    (work.lost[side as usize], work.is_dirty) = (None, true);
+                    count += usize::from(work.record.seen(side.other()).is_some());
+                }
+            }
+        }
+        count
     }
 
     /// Marks what only one side has left, and has in a folder that it renamed: a change of place beats deletion. Noted in

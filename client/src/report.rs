@@ -86,15 +86,18 @@ pub struct Skipped {
     pub why: String,
     /// What the message says of itself, where its file is here.
     pub heading: Option<Heading>,
+    /// Whether deletions on the other side wait for it.
+    pub holds: bool,
 }
 
 impl Skipped {
     /// What a side told of itself.
     pub fn on(side: Side, problems: Vec<Problem>) -> Vec<Skipped> {
-        let skipped = |Problem { path, why }| Skipped {
+        let skipped = |Problem { path, why, holds }| Skipped {
             side,
             path,
             why,
+            holds,
             heading: None,
         };
         problems.into_iter().map(skipped).collect()
@@ -116,10 +119,16 @@ impl Skipped {
         format!("\"{folder}\" {}", self.side.word())
     }
 
+    /// What people are told of it: once, as long as it stays the same.
+    #[must_use]
+    pub fn told(&self) -> (Side, &str, &str) {
+        (self.side, &self.path, &self.why)
+    }
+
     /// For scripts.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::json!({ "side": self.side.word(), "path": self.path, "why": self.why })
+        serde_json::json!({ "side": self.side.word(), "path": self.path, "why": self.why, "holds": self.holds })
     }
 }
 

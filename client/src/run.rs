@@ -187,7 +187,12 @@ fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Res
     let known: BTreeSet<Skipped> = session.archive.get("skipped")?.unwrap_or_default();
     if skipped != known {
         session.archive.set("skipped", &skipped)?;
-        if !skipped.is_empty() {
+        // Whether deletions wait for it changes from run to run, and is no news of the thing itself.
+        let is_news = !skipped
+            .iter()
+            .map(Skipped::told)
+            .eq(known.iter().map(Skipped::told));
+        if !skipped.is_empty() && is_news {
             summary.exit = summary.exit.worst(ExitCode::Skipped);
             summary.skipped = skipped.into_iter().collect();
         }

@@ -54,6 +54,9 @@ pub struct Session<'a> {
     pub partials: HashMap<Digest, u64>,
     /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
     pub deleted_lately: [u64; 2],
+    /// How many messages are missing on each side and may not be called gone: a place that cannot be read, among the
+    /// skipped with `holds`, or a busy tree.
+    pub held: [u64; 2],
     /// Nothing was agreed before this run.
     pub is_first: bool,
     /// What people should know.
@@ -98,6 +101,7 @@ impl<'a> Session<'a> {
         let mut session = Session {
             account,
             deleted_lately: [local.deleted_lately()?, 0],
+            held: [0; 2],
             local: Local::new(local),
             link,
             welcome,

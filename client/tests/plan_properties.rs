@@ -239,6 +239,7 @@ fn change(side: Side, place: &Place, row: &Row, gone: bool) -> Change {
         unique: place.unique.clone(),
         copy: place.copy,
         gone,
+        lost: false,
         entry: row.mail.entry(),
     }
 }

@@ -260,8 +260,10 @@ impl Applier<'_> {
             unique,
             copy,
             gone: false,
+            lost: false,
             entry,
             stamp,
+            due: false,
         };
         self.index.put_file(&row)?;
         Ok(seq)

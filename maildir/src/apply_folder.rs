@@ -91,6 +91,7 @@ impl Applier<'_> {
             birth,
             cur: Default::default(),
             new: Default::default(),
+            put_back: false,
             dirty: true,
             gone: false,
             seq,

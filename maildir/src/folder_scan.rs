@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::hash::{Hashed, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{Found, Listing, subdir};
+use crate::listing::{Found, Listing, Stamps, subdir};
 use crate::pairing::{Pairing, pair};
 use crate::root::join;
 use crate::scan::{Scanner, is_bad_timing, now_ns};
@@ -24,7 +24,6 @@ pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
 
 /// A folder that cannot be read is unknown, not empty (C11).
 pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<()> {
-    scanner.complete = false;
     row.dirty = true;
     scanner.missing.remove(&row.id);
     scanner.index.begin()?;
@@ -32,7 +31,9 @@ pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) 
     let problem = Problem {
         path: row.name.to_string(),
         why: why.to_owned(),
+        holds: false,
     };
+    scanner.unseen.add(scanner.root, &row.dir, &problem.path);
     scanner.index.replace_problems(row.id, &[problem])
 }
 
@@ -49,6 +50,10 @@ pub(crate) fn compare(
         (row.ino, row.birth) = identity;
     }
     scanner.has_moved |= (row.cur, row.new) != (stamps.cur, stamps.new);
+    let before = Stamps {
+        new: row.new,
+        cur: row.cur,
+    };
     (row.cur, row.new) = (stamps.cur, stamps.new);
     let age_ns = listing.begun_ns - stamps.newest_ns();
     row.dirty = !is_settled
@@ -65,6 +70,7 @@ pub(crate) fn compare(
         missing,
     } = pair(scanner.index, row.id, found, scanner.checksum)?;
     row.messages = messages;
+    row.put_back |= was_put_back(before, stamps, &to_hash);
     hash_and_put(scanner, row, to_hash, &mut listing.problems)?;
     // What is missing elsewhere may be here, and was not seen.
     if is_settled {
@@ -98,6 +104,7 @@ fn read_keywords(
             problems.push(Problem {
                 path: escape(&keywords::path(&row.dir)),
                 why: format!("{error}; what it said last counts until it is mended"),
+                holds: false,
             });
             Ok(false)
         }
@@ -113,6 +120,31 @@ fn has_unnamed(scanner: &Scanner, row: &FolderRow, found: &[Found]) -> bool {
     };
     let mut letters = found.iter().map(|found| found.info.flags().keywords());
     letters.any(|letters| letters.intersection(named) != letters)
+}
+
+/// Whether `cur` or `new` is another directory than before, and holds known messages as other files: somebody put it there
+/// from outside (C57). One that was made anew and filled from the old one holds the same files.
+fn was_put_back(before: Stamps, now: Stamps, files: &[(u16, Found, Option<FileRow>)]) -> bool {
+    let is_another = |in_new| now.of(in_new).is_another(&before.of(in_new));
+    if !is_another(true) && !is_another(false) {
+        return false;
+    }
+    let mut known = files.iter().filter_map(|(_, found, row)| {
+        let row = row.as_ref().filter(|row| !row.gone);
+        row.filter(|_| is_another(found.in_new))
+            .map(|row| (found, row))
+    });
+    // A copy has a ctime of its own, also where inodes are numbered anew by each mount. It may have got the inode of what it
+    // replaces; then it was made after the old directory changed last. A hard link in a snapshot has the inode, and so has
+    // what was taken out of a snapshot whose directories were there before ours changed last.
+    let is_same_file = |(found, row): (&Found, &FileRow)| {
+        let was = before.of(found.in_new);
+        let is_older = now.of(found.in_new).is_older(&was);
+        let is_younger = found.origin.birth_ns > was.ctime_ns;
+        let has_inode = found.stamp.ino == row.stamp.ino && found.origin.links == 1;
+        found.stamp.ctime_ns == row.stamp.ctime_ns || (has_inode && !is_older && !is_younger)
+    };
+    known.clone().next().is_some() && !known.any(is_same_file)
 }
 
 /// Hashes files and writes their rows.
@@ -143,10 +175,11 @@ fn hash_and_put(
                     problems.push(Problem {
                         path: escape(&paths[at]),
                         why: error.to_string(),
+                        holds: false,
                     });
                 }
                 folder.dirty = true;
-                scanner.unhashed.insert(found.unique);
+                scanner.unhashed.insert(found.unique, escape(&paths[at]));
                 Ok(())
             }
         }
@@ -167,6 +200,7 @@ fn put(
         info,
         in_new,
         stamp,
+        ..
     } = found;
     let before = file.as_ref().filter(|file| !file.gone);
     let is_rot = before
@@ -213,8 +247,10 @@ fn put(
         unique,
         copy,
         gone: false,
+        lost: false,
         entry,
         stamp: seen,
+        due: false,
     };
     scanner.index.put_file(&row)
 }

@@ -9,6 +9,7 @@
 //! replica's lock. `docs/state.md` has the columns.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use protocol::message::{Fate, Problem};
 use protocol::{BatchId, IndexId, Tag};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout::{Encoding, Layout, Setting, Style};
 
@@ -35,22 +37,24 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE tags (position INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, number INTEGER NOT NULL, at INTEGER NOT NULL);
 CREATE TABLE folders (
   id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL, dir BLOB NOT NULL, ino INTEGER NOT NULL, birth INTEGER NOT NULL,
-  cur_ino INTEGER NOT NULL, cur_mtime INTEGER NOT NULL, cur_ctime INTEGER NOT NULL,
-  new_ino INTEGER NOT NULL, new_mtime INTEGER NOT NULL, new_ctime INTEGER NOT NULL,
-  dirty INTEGER NOT NULL, gone INTEGER NOT NULL, seq INTEGER NOT NULL, messages INTEGER NOT NULL,
-  keywords BLOB);
+  cur_ino INTEGER NOT NULL, cur_birth INTEGER NOT NULL, cur_mtime INTEGER NOT NULL, cur_ctime INTEGER NOT NULL,
+  new_ino INTEGER NOT NULL, new_birth INTEGER NOT NULL, new_mtime INTEGER NOT NULL, new_ctime INTEGER NOT NULL,
+  dirty INTEGER NOT NULL, put_back INTEGER NOT NULL, gone INTEGER NOT NULL, seq INTEGER NOT NULL,
+  messages INTEGER NOT NULL, keywords BLOB);
 CREATE UNIQUE INDEX live_folders ON folders (name) WHERE NOT gone;
 CREATE TABLE files (
   seq INTEGER PRIMARY KEY, born INTEGER NOT NULL, folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL,
-  gone INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
+  gone INTEGER NOT NULL, lost INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
   size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, ino INTEGER NOT NULL,
-  damaged INTEGER NOT NULL, draft INTEGER NOT NULL);
+  damaged INTEGER NOT NULL, draft INTEGER NOT NULL, due INTEGER NOT NULL);
 CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
 CREATE INDEX drafts ON files (seq) WHERE draft;
+CREATE INDEX due_files ON files (seq) WHERE due;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
 CREATE TABLE batches (batch BLOB PRIMARY KEY, number INTEGER NOT NULL, fates BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE deletions (at INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE unseen (path BLOB PRIMARY KEY, mark INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX problem_folders ON problems (folder);
 ";
 
@@ -143,7 +147,7 @@ impl Index {
         self.begin()?;
         self.batch(
             "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM deletions; \
-             DELETE FROM problems; DELETE FROM meta;",
+             DELETE FROM problems; DELETE FROM unseen; DELETE FROM meta;",
         )?;
         self.number.set(0);
         self.set_meta("index", index_id.0.as_slice())?;
@@ -297,15 +301,23 @@ impl Index {
         )
     }
 
+    /// When the runs were.
+    pub(crate) fn clock(&self) -> Result<Clock> {
+        let sql = "SELECT tag, at FROM tags ORDER BY position";
+        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
+        let rows = statement.query_map([], |row| Ok((Tag(row.get(0)?), get_u64(row, 1)?)));
+        let times = self.wrap(rows)?.map(|row| self.wrap(row));
+        Ok(Clock(times.collect::<Result<_>>()?))
+    }
+
     /// Forgets tombstones that are older than the journal's 90 days.
-    pub(crate) fn prune(&self) -> Result<()> {
-        let before = now_secs().saturating_sub(JOURNAL_DAYS * 86_400);
-        let sql = "SELECT max(number) FROM tags WHERE at < ?1";
-        let floor: Option<i64> = self.wrap(self.db.query_row(
-            sql,
-            [before.cast_signed()],
-            |row| row.get(0),
-        ))?;
+    pub(crate) fn prune(&self, clock: &Clock) -> Result<()> {
+        let Some(tag) = clock.newest_older_than(JOURNAL_DAYS * 86_400) else {
+            return Ok(());
+        };
+        let sql = "SELECT number FROM tags WHERE tag = ?1";
+        let floor = self.db.query_row(sql, [tag.0], |row| row.get(0));
+        let floor: Option<i64> = self.wrap(floor.optional())?;
         let Some(floor) = floor.filter(|&floor| floor.cast_unsigned() > self.floor().unwrap_or(0))
         else {
             return Ok(());
@@ -338,9 +350,29 @@ impl Index {
             Ok(Problem {
                 path: row.get(0)?,
                 why: row.get(1)?,
+                holds: false,
             })
         });
         self.wrap(rows)?.map(|row| self.wrap(row)).collect()
+    }
+
+    // Places that could not be looked at.
+
+    /// What such places looked like when nothing that was known was missing anywhere.
+    pub(crate) fn unseen(&self) -> Result<BTreeMap<Vec<u8>, i64>> {
+        let mut statement = self.wrap(self.db.prepare_cached("SELECT path, mark FROM unseen"))?;
+        let rows = self.wrap(statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))))?;
+        rows.map(|row| self.wrap(row)).collect()
+    }
+
+    pub(crate) fn replace_unseen(&self, places: &BTreeMap<Vec<u8>, i64>) -> Result<()> {
+        self.begin()?;
+        self.batch("DELETE FROM unseen")?;
+        for (path, mark) in places {
+            let sql = "INSERT INTO unseen (path, mark) VALUES (?1, ?2)";
+            self.execute(sql, params![path, mark])?;
+        }
+        Ok(())
     }
 
     // Batches begun and not known to be ended.

@@ -11,6 +11,7 @@
 mod apply;
 mod apply_folder;
 mod body;
+mod clock;
 pub mod durable;
 mod error;
 mod folder_scan;
@@ -38,6 +39,7 @@ mod scan;
 mod stamp;
 mod timed;
 mod trash;
+mod unseen;
 mod utf7;
 
 pub use body::{

@@ -16,9 +16,9 @@ use protocol::name::{self, edited};
 use protocol::{Info, Unique};
 use rustix::fs::FileType;
 
-use crate::root::{Listed, Root, join, list_fd, stamp_in};
+use crate::root::{Listed, Root, join, list_fd, look_in};
 use crate::scan::now_ns;
-use crate::stamp::{DirStamp, FileStamp};
+use crate::stamp::{DirStamp, FileStamp, Origin};
 
 /// A folder that moves under every listing is read next time.
 const LISTINGS_MAX: usize = 4;
@@ -35,6 +35,7 @@ pub(crate) struct Found {
     pub(crate) info: Info,
     pub(crate) in_new: bool,
     pub(crate) stamp: FileStamp,
+    pub(crate) origin: Origin,
 }
 
 /// What the directories of a folder look like; one that is not there has the empty stamp.
@@ -49,7 +50,7 @@ pub(crate) struct Listing {
     pub(crate) found: Vec<Found>,
     pub(crate) problems: Vec<Problem>,
     /// Unique names of what could not be looked at, or is something else than a file: it may be the message.
-    pub(crate) unknown: Vec<Unique>,
+    pub(crate) unknown: Vec<(Unique, String)>,
     /// What the directories looked like at its end.
     pub(crate) stamps: Stamps,
     /// Whether nothing moved while it was made.
@@ -85,8 +86,12 @@ pub(crate) fn stamps(root: &Root, dir: &[u8]) -> io::Result<Stamps> {
 impl Stamps {
     /// The newest time in them.
     pub(crate) fn newest_ns(&self) -> i64 {
-        let newest = |stamp: &DirStamp| stamp.mtime_ns.max(stamp.ctime_ns);
-        newest(&self.new).max(newest(&self.cur))
+        self.new.newest_ns().max(self.cur.newest_ns())
+    }
+
+    /// The one of `new` or of `cur`.
+    pub(crate) fn of(&self, in_new: bool) -> DirStamp {
+        if in_new { self.new } else { self.cur }
     }
 }
 
@@ -227,7 +232,7 @@ pub(crate) fn is_named(name: &[u8], unique: &Unique) -> bool {
 struct Part {
     found: Vec<Found>,
     problems: Vec<Problem>,
-    unknown: Vec<Unique>,
+    unknown: Vec<(Unique, String)>,
     /// Whether no file went away between being listed and being stat-ed.
     is_calm: bool,
 }
@@ -258,9 +263,10 @@ fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
             continue; // maildir(5): not a message.
         }
         let named = name::split(&listed.name);
+        let path = || escape(&join(sub, &[&listed.name]));
         let seen = match listed.kind {
             FileType::RegularFile | FileType::Unknown => {
-                stamp_in(fd, &listed.name).map_err(|error| match error.kind() {
+                look_in(fd, &listed.name).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => None,
                     _ => Some(error.to_string()),
                 })
@@ -272,25 +278,27 @@ fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
                 part.is_calm = false;
                 continue;
             }
-            (Ok((unique, info)), Ok(stamp)) => {
+            (Ok((unique, info)), Ok((stamp, origin))) => {
                 part.found.push(Found {
                     unique,
                     info,
                     in_new,
                     stamp,
+                    origin,
                 });
                 continue;
             }
             (Ok((unique, _)), Err(Some(why))) => {
-                part.unknown.push(unique);
+                part.unknown.push((unique, path()));
                 why
             }
             (Err(_), Err(Some(why))) => why,
             (Err(error), Ok(_)) => error.to_string(),
         };
         part.problems.push(Problem {
-            path: escape(&join(sub, &[&listed.name])),
+            path: path(),
             why,
+            holds: false,
         });
     }
     // Here, because each share has a thread; a sort of the whole then only merges.

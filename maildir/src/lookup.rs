@@ -85,6 +85,7 @@ impl Applier<'_> {
                 hashed.stamp
             }
         };
+        row.due = false;
         if self.root.links(&path)? > 1 {
             self.drop_twins(&folder, &row, &path)?;
         }

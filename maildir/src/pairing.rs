@@ -198,7 +198,7 @@ mod tests {
     use protocol::{Digest, Entry, IndexId, Info};
 
     use super::*;
-    use crate::stamp::FileStamp;
+    use crate::stamp::{FileStamp, Origin};
 
     const FOLDER: u32 = 7;
 
@@ -252,6 +252,7 @@ mod tests {
                         unique: unique(name),
                         copy,
                         gone,
+                        lost: false,
                         entry: Entry {
                             in_new,
                             info: info(is_seen),
@@ -261,6 +262,7 @@ mod tests {
                             damaged: false,
                         },
                         stamp,
+                        due: false,
                     }
                 };
             rows.into_iter().enumerate().map(row).collect()
@@ -273,6 +275,7 @@ mod tests {
             info: info(is_seen),
             in_new,
             stamp: stamp(ino, is_edited),
+            origin: Origin::default(),
         };
         files.iter().map(one).collect()
     }
@@ -310,6 +313,7 @@ mod tests {
                 info,
                 in_new,
                 stamp,
+                ..
             } = found;
             let row = row.as_ref().map(|row| row.seq);
             format!("{unique:?} {info:?} {in_new} {stamp:?} is copy {copy} of {row:?}")

@@ -98,8 +98,10 @@ fn recover_create(
         unique,
         copy,
         gone: false,
+        lost: false,
         entry,
         stamp: FileStamp::default(), // Proves nothing, so the scan looks at the file.
+        due: false,
     };
     let is_there = || {
         let dir = applier.folders.iter().find(|known| known.id == folder);

@@ -25,7 +25,7 @@ use crate::marker::Marker;
 use crate::private;
 use crate::recover::recover;
 use crate::root::{Root, join};
-use crate::scan::{Scan, Scanner, grain_ns};
+use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
 mod place;
@@ -515,14 +515,15 @@ impl Replica {
             // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is
             // short; no event tells of its end.
             let grain = grain_ns(&self.root);
-            if grain < 100_000_000 {
+            if grain < PATIENCE_NS {
                 std::thread::sleep(Duration::from_nanos(grain.unsigned_abs()));
             }
             self.scan_locked(false)?;
             self.vouch()?;
-            self.index.prune()?;
+            let clock = self.index.clock()?;
+            self.index.prune(&clock)?;
             let trash = self.trash_dir();
-            if let Err(error) = expire(&trash, self.options.trash_days) {
+            if let Err(error) = expire(&trash, self.options.trash_days, &clock) {
                 tracing::warn!("Cannot clear the trash {trash:?}: {error}"); // It is done when it can be.
             }
             self.partials().expire();

@@ -10,12 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps,
-    UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, Timespec,
+    Timestamps, UTIME_OMIT,
 };
 
 use crate::error::{Context, Result};
-use crate::stamp::{DirStamp, FileStamp};
+use crate::stamp::{DirStamp, FileStamp, Origin};
 
 /// A held root directory.
 #[derive(Debug)]
@@ -135,26 +135,25 @@ impl Root {
     /// The stamp of a directory; cheap, because a sync with nothing to do asks for hundreds of them.
     pub(crate) fn dir_stamp(&self, relative: &[u8]) -> io::Result<DirStamp> {
         let relative = if relative.is_empty() { b"." } else { relative };
-        let stat = rustix::fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Err(rustix::io::Errno::NOTDIR.into());
+        match self.look(relative)? {
+            (FileType::Directory, stamp) => Ok(stamp),
+            _ => Err(rustix::io::Errno::NOTDIR.into()),
         }
-        Ok(DirStamp::from(&stat))
+    }
+
+    /// What lies there, and its stamp, whatever it is.
+    pub(crate) fn look(&self, relative: &[u8]) -> io::Result<(FileType, DirStamp)> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let stat = rustix::fs::statx(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+        let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+        Ok((kind, DirStamp::from(&stat)))
     }
 
     /// Inode and time of birth of a directory: what stays when it is renamed. The birth is 0 where unknown.
     pub(crate) fn dir_identity(&self, relative: &[u8]) -> io::Result<(u64, i64)> {
         let relative = if relative.is_empty() { b"." } else { relative };
-        let wanted = rustix::fs::StatxFlags::INO | rustix::fs::StatxFlags::BTIME;
-        let statx = rustix::fs::statx(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
-        let birth = statx.stx_btime;
-        Ok((
-            statx.stx_ino,
-            birth
-                .tv_sec
-                .saturating_mul(1_000_000_000)
-                .saturating_add(i64::from(birth.tv_nsec)),
-        ))
+        let (_, stamp) = self.look(relative)?;
+        Ok((stamp.ino, stamp.birth_ns))
     }
 
     /// A number for the file system under the root, so that inodes of another one are not taken for these.
@@ -296,9 +295,15 @@ pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
 /// # Errors
 /// When it cannot be asked, or is not a regular file (`InvalidInput`).
 pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
-    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(FileStamp::from(&stat)),
+    look_in(dir, name).map(|(stamp, _)| stamp)
+}
+
+/// The same, and where it comes from.
+pub(crate) fn look_in(dir: BorrowedFd, name: &[u8]) -> io::Result<(FileStamp, Origin)> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::RegularFile => Ok((FileStamp::from(&stat), Origin::from(&stat))),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not a regular file",

@@ -10,13 +10,17 @@
 //!   renamed file is hashed too. A file that cannot be hashed is unknown: no message of its unique name, in whatever
 //!   folder, is recorded as gone.
 //! - Whoever is missing counts as gone only after another pass over all folders in which nothing had changed since the
-//!   one before; a folder or file that cannot be read makes the scan incomplete, and then nobody is gone.
+//!   one before, and only if no place that could not be looked at may have received it ([`crate::unseen`]).
+//! - What is missing while a `cur` or `new` was put there from outside is gone and *lost*: nobody deleted it, and it may have
+//!   lain in the directory that was replaced, wherever it was before.
 //!
 //! *If interrupted*: what was committed is right, the rest is found again, since a folder's stamps are written together
 //! with its rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use protocol::bytes::escape;
@@ -31,9 +35,12 @@ use crate::listing::{self, Listing, Wanted};
 use crate::replica::check_nothing_below;
 use crate::root::{Root, join, split_path};
 use crate::stamp::DirStamp;
+use crate::unseen::Unseen;
 
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
 const PASSES_MAX: usize = 6;
+/// For so short a grain of the clock is waited.
+pub(crate) const PATIENCE_NS: i64 = 100_000_000;
 /// How long files of unchanged folders are looked at in one run, in turn.
 const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
 /// How many files that is at most, so that nothing hangs on a slow clock.
@@ -44,8 +51,10 @@ const SPOT_CHECK_STEP: u64 = 64;
 /// What a scan found, beside what it wrote into the index.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Whether everything could be listed; otherwise nothing was recorded as gone.
+    /// Whether everything could be listed, and nothing moved meanwhile.
     pub complete: bool,
+    /// How many messages are missing and may not be called gone.
+    pub held: u64,
     /// What was left alone, in the whole tree.
     pub problems: Vec<Problem>,
 }
@@ -58,18 +67,23 @@ pub(crate) struct Scanner<'a> {
     /// Read and hash everything, whatever the stamps say.
     pub(crate) checksum: bool,
     pub(crate) grain_ns: i64,
-    /// Unique names of what is there but could not be looked at or hashed.
-    pub(crate) unhashed: HashSet<Unique>,
+    /// Unique names of what is there but could not be looked at or hashed, and where.
+    pub(crate) unhashed: HashMap<Unique, String>,
     /// What the last reading of each folder missed.
     pub(crate) missing: BTreeMap<u32, Vec<FileRow>>,
-    pub(crate) complete: bool,
+    /// Places that could not be looked at.
+    pub(crate) unseen: Unseen,
     /// Folders that moved under their last listing.
     pub(crate) unsettled: BTreeSet<u32>,
     /// Whether anything had changed in the last pass since the one before it.
     pub(crate) has_moved: bool,
     folders: Vec<FolderRow>,
     vanished: BTreeSet<u32>,
+    /// Folders that are found no more and may be there all the same.
+    unknown: BTreeSet<u32>,
     tree_problems: Vec<Problem>,
+    /// Paths of the problems for which something that is missing waits.
+    holding: HashSet<String>,
 }
 
 impl<'a> Scanner<'a> {
@@ -85,53 +99,83 @@ impl<'a> Scanner<'a> {
             index,
             checksum,
             grain_ns: grain_ns(root),
-            unhashed: HashSet::new(),
+            unhashed: HashMap::new(),
             missing: BTreeMap::new(),
-            complete: true,
+            unseen: Unseen::load(index)?,
             unsettled: BTreeSet::new(),
             has_moved: false,
             folders: index.folders()?,
             vanished: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             tree_problems: Vec::new(),
+            holding: HashSet::new(),
         })
     }
 
     /// Looks at the whole tree; `spot_from` says after which number the spot check goes on, and is moved.
     pub(crate) fn run(mut self, spot_from: &mut u64) -> Result<Scan> {
         let begun = self.index.number()?;
-        self.pass()?;
+        let before_ns = self.first_pass()?;
         self.spot_check(spot_from)?;
         // Every later pass reads what changed meanwhile or was too fresh to be trusted. If nothing had, all listings held
         // at the moment between both: what none of them has is nowhere, wherever it went while they were made.
         self.checksum = false;
         let mut settled = self.gone_count() == 0;
         for _ in 1..PASSES_MAX {
-            if settled || !self.complete {
+            if settled || self.is_held() {
                 break;
             }
             self.has_moved = false;
             self.pass()?;
             settled = !self.has_moved && self.unsettled.is_empty();
         }
-        if self.complete && settled {
-            self.record_gone()?;
+        let held = if settled && !self.is_held() {
+            self.record_gone()?
         } else {
             self.record_moved(begun)?;
             self.look_again_later()?;
+            self.holding
+                .extend(self.unseen.holding().map(str::to_owned));
+            self.missing.values().map(Vec::len).sum()
+        };
+        if held == 0 {
+            self.unseen.remember(self.index, before_ns)?;
         }
         let mut problems = self.index.problems()?;
         problems.append(&mut self.tree_problems);
+        for problem in problems.iter_mut().filter(|_| held > 0) {
+            problem.holds = self.holding.contains(&problem.path);
+        }
         self.index.commit()?;
         Ok(Scan {
-            complete: self.complete && settled,
+            complete: self.unseen.is_empty() && settled,
+            held: held as u64,
             problems,
         })
+    }
+
+    /// Whether what is missing may have gone where nobody can look.
+    fn is_held(&self) -> bool {
+        self.unseen.holding().next().is_some()
     }
 
     /// Whether any folder has names for its letters.
     pub(crate) fn holds_keywords(&self) -> bool {
         let mut live = self.folders.iter().filter(|row| !row.gone);
         live.any(|row| row.keywords.is_some())
+    }
+
+    /// The first pass; returns when it began, less the clock's grain. It is made again where a place that cannot be looked at
+    /// has just changed, or that would hold deletions back once more in the next run.
+    fn first_pass(&mut self) -> Result<i64> {
+        let mut before_ns = now_ns() - self.grain_ns;
+        self.pass()?;
+        if self.grain_ns < PATIENCE_NS && self.unseen.is_fresh(before_ns) {
+            std::thread::sleep(Duration::from_nanos(self.grain_ns.unsigned_abs()));
+            before_ns = now_ns() - self.grain_ns;
+            self.pass()?;
+        }
+        Ok(before_ns)
     }
 
     fn gone_count(&self) -> usize {
@@ -142,24 +186,28 @@ impl<'a> Scanner<'a> {
     fn pass(&mut self) -> Result<()> {
         let discovery = layout::discover(self.root.path(), self.layout);
         self.tree_problems.clear();
+        self.unseen.clear();
+        self.unknown.clear();
         for (dir, why) in &discovery.misfits {
-            // What was a folder and cannot be read as one any more is unknown, not gone.
-            self.complete &= !self.folders.iter().any(|row| !row.gone && row.dir == *dir);
-            self.tree_problems.push(Problem {
-                path: escape(dir),
-                why: why.clone(),
-            });
+            self.tell(escape(dir), why.clone());
         }
         for (path, error) in &discovery.errors {
-            self.complete = false;
-            let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
-            self.tree_problems.push(Problem {
-                path: escape(path),
-                why: error.to_string(),
-            });
+            let below = path.strip_prefix(self.root.path()).unwrap_or(path);
+            let told = self.tell(escape(bytes_of(path)), error.to_string());
+            self.unseen.add(self.root, bytes_of(below), &told);
         }
         self.match_folders(&discovery)?;
         self.read_folders(|_| true)
+    }
+
+    /// Takes note of what is told of the tree, and returns under which path.
+    fn tell(&mut self, path: String, why: String) -> String {
+        self.tree_problems.push(Problem {
+            path: path.clone(),
+            why,
+            holds: false,
+        });
+        path
     }
 
     /// Reads those of the chosen folders whose stamps moved.
@@ -167,7 +215,8 @@ impl<'a> Scanner<'a> {
         let mut wanted = Vec::new();
         for at in 0..self.folders.len() {
             let row = &self.folders[at];
-            if row.gone || self.vanished.contains(&row.id) || !is_chosen(row) {
+            let is_there = !self.vanished.contains(&row.id) && !self.unknown.contains(&row.id);
+            if row.gone || !is_there || !is_chosen(row) {
                 continue;
             }
             match listing::stamps(self.root, &row.dir) {
@@ -240,41 +289,59 @@ impl<'a> Scanner<'a> {
                 self.add_folder(name, dir, &found)?;
             }
         }
-        let vanished = self
+        let vanished: Vec<FolderRow> = self
             .folders
             .iter()
             .filter(|row| !row.gone && !found.contains_key(&row.name))
-            .map(|row| row.id)
+            .cloned()
             .collect();
-        self.has_moved |= self.vanished != vanished;
-        self.vanished = vanished;
-        if let Some(inbox) = self
-            .folders
+        if vanished
             .iter()
-            .find(|row| row.name.is_inbox() && self.vanished.contains(&row.id))
-            && inbox.messages > 0
+            .any(|row| row.name.is_inbox() && row.messages > 0)
         {
             return Err(Error::Unsafe(format!(
                 "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
                 self.root.path()
             )));
         }
-        for at in 0..self.folders.len() {
-            let row = &self.folders[at];
-            if self.vanished.contains(&row.id)
-                && let Some(why) = self.still_there(row, &found)
-            {
-                self.complete = false;
-                let path = row.name.to_string();
-                self.tree_problems.push(Problem { path, why });
+        let mut gone = BTreeSet::new();
+        for row in vanished {
+            self.missing.remove(&row.id);
+            if self.is_unseen(&row, discovery, &found) {
+                self.unknown.insert(row.id);
+                continue;
             }
-        }
-        for id in self.vanished.clone() {
-            let mut rows = self.index.files_of(id)?;
+            let mut rows = self.index.files_of(row.id)?;
             rows.retain(|row| !row.gone);
-            self.missing.insert(id, rows);
+            self.missing.insert(row.id, rows);
+            gone.insert(row.id);
         }
+        self.has_moved |= self.vanished != gone;
+        self.vanished = gone;
         Ok(())
+    }
+
+    /// Whether a folder that is found no more may be there all the same; then it is unknown, with all that was in it, and so
+    /// is whether something went there.
+    fn is_unseen(
+        &mut self,
+        row: &FolderRow,
+        discovery: &Discovery,
+        found: &BTreeMap<&FolderName, &[u8]>,
+    ) -> bool {
+        let full = self.root.full(&row.dir);
+        let is_told = discovery.misfits.iter().any(|(dir, _)| *dir == row.dir)
+            || discovery
+                .errors
+                .iter()
+                .any(|(path, _)| full.starts_with(path));
+        let told = match self.still_there(row, found) {
+            _ if is_told => escape(&row.dir),
+            Some(why) => self.tell(row.name.to_string(), why),
+            None => return false,
+        };
+        self.unseen.add(self.root, &row.dir, &told);
+        true
     }
 
     /// Whether a folder that is found no more is there all the same, as something that is no folder or under what is no
@@ -357,6 +424,7 @@ impl<'a> Scanner<'a> {
                 cur: Default::default(),
                 new: Default::default(),
                 dirty: true,
+                put_back: false,
                 gone: false,
                 seq,
                 messages: 0,
@@ -416,19 +484,25 @@ impl<'a> Scanner<'a> {
         self.read_folders(|row| suspects.contains(&row.id))
     }
 
-    /// Turns what is missing into tombstones. Only here does a message become gone.
-    fn record_gone(&mut self) -> Result<()> {
-        let mut waits = BTreeSet::new();
+    /// Turns what is missing into tombstones; returns how many may not become some yet. Only here does a message become gone.
+    fn record_gone(&mut self) -> Result<usize> {
+        let lost = self.folders.iter().any(|row| row.put_back);
+        let (mut waits, mut held) = (BTreeSet::new(), 0);
         for (folder, rows) in std::mem::take(&mut self.missing) {
             for mut row in rows {
-                if self.unhashed.contains(&row.unique) {
+                if let Some(path) = self.unhashed.get(&row.unique) {
+                    self.holding.insert(path.clone());
                     waits.insert(folder);
+                    held += 1;
                     continue;
                 }
                 row.seq = self.index.next_number()?;
-                row.gone = true;
+                (row.gone, row.lost) = (true, lost);
                 self.index.put_file(&row)?;
             }
+        }
+        if lost && held == 0 {
+            self.forget_put_back()?;
         }
         for at in 0..self.folders.len() {
             let row = &mut self.folders[at];
@@ -442,31 +516,48 @@ impl<'a> Scanner<'a> {
             .into_iter()
             .map(|folder| (folder, Vec::new()))
             .collect();
-        self.look_again_later()
+        self.look_again_later()?;
+        Ok(held)
+    }
+
+    /// What went by it is told.
+    fn forget_put_back(&mut self) -> Result<()> {
+        self.index.begin()?;
+        for row in self.folders.iter_mut().filter(|row| row.put_back) {
+            row.put_back = false;
+            self.index.put_folder(row)?;
+        }
+        Ok(())
     }
 
     /// Whoever is missing and was found again in another folder, the very file, went there and nowhere else, whatever was
     /// not seen besides. Were it not recorded, the move would be told as a copy now and as a deletion later.
     fn record_moved(&mut self, begun: u64) -> Result<()> {
-        for row in self.missing.values_mut().flatten() {
-            let mut has_moved = false;
-            let others = self.folders.iter();
-            for folder in others.filter(|other| !other.gone && other.id != row.folder) {
-                let found = self.index.file_at(folder.id, &row.unique, row.copy)?;
-                has_moved |= found.is_some_and(|found| {
-                    let is_same = found.stamp.ino == row.stamp.ino;
-                    !found.gone
-                        && found.born > begun
-                        && is_same
-                        && found.entry.digest == row.entry.digest
-                });
+        for rows in self.missing.values_mut() {
+            let mut left = Vec::new();
+            for mut row in std::mem::take(rows) {
+                let mut has_moved = false;
+                let others = self.folders.iter();
+                for folder in others.filter(|other| !other.gone && other.id != row.folder) {
+                    let found = self.index.file_at(folder.id, &row.unique, row.copy)?;
+                    has_moved |= found.is_some_and(|found| {
+                        let is_same = found.stamp.ino == row.stamp.ino;
+                        !found.gone
+                            && found.born > begun
+                            && is_same
+                            && found.entry.digest == row.entry.digest
+                    });
+                }
+                if has_moved {
+                    row.seq = self.index.next_number()?;
+                    row.gone = true;
+                    self.index.begin()?;
+                    self.index.put_file(&row)?;
+                } else {
+                    left.push(row);
+                }
             }
-            if has_moved {
-                row.seq = self.index.next_number()?;
-                row.gone = true;
-                self.index.begin()?;
-                self.index.put_file(row)?;
-            }
+            *rows = left;
         }
         Ok(())
     }
@@ -482,6 +573,10 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
+}
+
+fn bytes_of(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
 }
 
 /// How long after a change the file system may still give the same time to another one.

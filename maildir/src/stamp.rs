@@ -1,12 +1,14 @@
 //! What the file system says of a file or directory: the evidence that it did not change.
 
-use rustix::fs::Stat;
+use rustix::fs::{Stat, Statx, StatxTimestamp};
 
 /// A directory's identity and times. Equal stamps mean an unchanged listing once the times are older than the clock's
 /// grain (I3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct DirStamp {
     pub(crate) ino: u64,
+    /// When it was made; 0 where the file system does not say.
+    pub(crate) birth_ns: i64,
     pub(crate) mtime_ns: i64,
     pub(crate) ctime_ns: i64,
 }
@@ -20,13 +22,67 @@ pub(crate) struct FileStamp {
     pub(crate) ctime_ns: i64,
 }
 
-impl From<&Stat> for DirStamp {
-    fn from(stat: &Stat) -> DirStamp {
+/// What tells a file that stayed from one that was put in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Origin {
+    /// How many names it has.
+    pub(crate) links: u32,
+    /// When it was made; 0 where the file system does not say.
+    pub(crate) birth_ns: i64,
+}
+
+impl From<&Statx> for DirStamp {
+    fn from(stat: &Statx) -> DirStamp {
         DirStamp {
-            ino: stat.st_ino,
-            mtime_ns: mtime_ns(stat),
-            ctime_ns: ctime_ns(stat),
+            ino: stat.stx_ino,
+            birth_ns: time_ns(&stat.stx_btime),
+            mtime_ns: time_ns(&stat.stx_mtime),
+            ctime_ns: time_ns(&stat.stx_ctime),
         }
+    }
+}
+
+impl From<&Statx> for FileStamp {
+    fn from(stat: &Statx) -> FileStamp {
+        FileStamp {
+            ino: stat.stx_ino,
+            size: stat.stx_size,
+            mtime_ns: time_ns(&stat.stx_mtime),
+            ctime_ns: time_ns(&stat.stx_ctime),
+        }
+    }
+}
+
+impl From<&Statx> for Origin {
+    fn from(stat: &Statx) -> Origin {
+        Origin {
+            links: stat.stx_nlink,
+            birth_ns: time_ns(&stat.stx_btime),
+        }
+    }
+}
+
+fn time_ns(time: &StatxTimestamp) -> i64 {
+    nanos(time.tv_sec, i64::from(time.tv_nsec))
+}
+
+impl DirStamp {
+    /// Whether this is another directory than the one that looked like `before`; none is no other one.
+    pub(crate) fn is_another(&self, before: &DirStamp) -> bool {
+        let has_birth = self.birth_ns != 0 && before.birth_ns != 0;
+        self.ino != 0
+            && before.ino != 0
+            && (self.ino != before.ino || (has_birth && self.birth_ns != before.birth_ns))
+    }
+
+    /// Whether it was there already when the one in whose place it is now changed last.
+    pub(crate) fn is_older(&self, before: &DirStamp) -> bool {
+        self.birth_ns != 0 && self.birth_ns < before.ctime_ns
+    }
+
+    /// The newest time in it.
+    pub(crate) fn newest_ns(&self) -> i64 {
+        self.mtime_ns.max(self.ctime_ns)
     }
 }
 

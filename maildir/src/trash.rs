@@ -16,6 +16,7 @@ use protocol::message::Reason;
 use rustix::fs::{AtFlags, Mode};
 use serde_json::json;
 
+use crate::clock::Clock;
 use crate::error::{Context, Result};
 use crate::index::now_secs;
 use crate::private;
@@ -222,9 +223,9 @@ fn reason_text(reason: Reason) -> &'static str {
     }
 }
 
-/// Removes the runs whose time is over.
-pub(crate) fn expire(dir: &Path, days: u64) -> io::Result<()> {
-    let before = now_secs().saturating_sub(days.saturating_mul(86_400));
+/// Removes the runs whose time is over: since they began the clock has run forward for longer than so many days.
+pub(crate) fn expire(dir: &Path, days: u64, clock: &Clock) -> io::Result<()> {
+    let kept_secs = days.saturating_mul(86_400);
     let runs = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -232,17 +233,17 @@ pub(crate) fn expire(dir: &Path, days: u64) -> io::Result<()> {
     for run in runs {
         let run = run?;
         let begun = begun_at(run.file_name().as_bytes());
-        if begun.is_some_and(|seconds| seconds < before) && run.file_type()?.is_dir() {
+        let is_over = begun.is_some_and(|(begun, tag)| clock.age_secs(tag, begun) > kept_secs);
+        if is_over && run.file_type()?.is_dir() {
             fs::remove_dir_all(run.path())?;
         }
     }
     Ok(())
 }
 
-/// When the run began whose directory has this name. Somebody else's directory, in a place that was named for the trash, may
-/// begin with a number too, and must not be taken for one.
-fn begun_at(name: &[u8]) -> Option<u64> {
+/// When the run began whose directory has this name, and its tag. Somebody else's directory, in a place that was named for
+/// the trash, may begin with a number too, and must not be taken for one.
+fn begun_at(name: &[u8]) -> Option<(u64, Tag)> {
     let (seconds, tag) = std::str::from_utf8(name).ok()?.split_once('-')?;
-    let is_tag = tag.len() == 16 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    seconds.parse().ok().filter(|_| is_tag)
+    Some((seconds.parse().ok()?, Tag::parse(tag.as_bytes())?))
 }

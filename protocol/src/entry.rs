@@ -45,6 +45,8 @@ pub struct Change {
     pub copy: u16,
     /// Whether the message is gone; then `entry` is what it last was.
     pub gone: bool,
+    /// Whether nobody deleted it: it went when a directory was put there from outside, as from a backup. It shall come back.
+    pub lost: bool,
     /// The message.
     pub entry: Entry,
 }

@@ -123,8 +123,10 @@ pub struct Listed {
     pub from: Listing,
     /// The cursor that covers it: everything up to its number was told.
     pub cursor: Cursor,
-    /// Whether every folder was listed without error; otherwise nothing counts as deleted.
+    /// Whether every folder was listed without error; otherwise what a list of everything does not name may be there.
     pub complete: bool,
+    /// How many messages are missing and may not be called gone: something holds that back, or the tree is busy.
+    pub held: u64,
     /// How many messages the replica holds.
     pub messages: u64,
     /// How many were deleted or replaced in the last 24 hours, by whomever, that count for the guard.
@@ -140,6 +142,8 @@ pub struct Problem {
     /// What is the matter with it.
     #[serde(deserialize_with = "crate::bytes::escaped")]
     pub why: String,
+    /// Whether messages that are missing elsewhere may be there, so that their deletions wait for it.
+    pub holds: bool,
 }
 
 /// A place on the agent's side.

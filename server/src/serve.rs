@@ -221,6 +221,7 @@ impl Agent {
             from,
             cursor: told,
             complete: scan.complete,
+            held: scan.held,
             messages: self.replica.messages().map_err(refusal)?,
             deleted_lately: self.replica.deleted_lately().map_err(refusal)?,
         };
@@ -313,6 +314,7 @@ impl Agent {
             from: Listing::Manifests,
             cursor,
             complete: true,
+            held: 0,
             messages: self.replica.messages()?,
             deleted_lately: self.replica.deleted_lately()?,
         };

@@ -7,6 +7,7 @@
     reason = "the suite plays mail readers, and they write files"
 )]
 
+mod clocks;
 mod concurrent;
 mod damage;
 mod disk;
@@ -43,6 +44,7 @@ mod taken_back;
 mod taken_over;
 mod tidy;
 mod trash;
+mod unread;
 mod unseen;
 mod usage;
 mod wire;

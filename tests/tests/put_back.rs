@@ -239,3 +239,206 @@ fn what_is_planted_under_the_markers_name_is_refused_at_once() {
         }
     }
 }
+
+/// Empties a Maildir as `rm -rf Maildir/*` does: the marker and everything else with a dot stays.
+fn empty_as_a_shell(tree: &Tree) {
+    for entry in fs::read_dir(tree.root()).expect("it can be listed") {
+        let path = entry.expect("it can be listed").path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if !is_hidden {
+            fs::remove_dir_all(&path).expect("it is removed");
+        }
+    }
+}
+
+/// How a backup is made and put back.
+type Copying = fn(&Path, &Path);
+const COPYINGS: [(&str, Copying); 2] = [("cp -a", harness::world::copy_dir), ("cp -al", link_dir)];
+
+/// A synced pair, a backup of one side by then, mail that came since on both sides, and deletions: 1 long before the backup
+/// is put back, and 2 just before.
+fn with_backup(layout: Layout, at_server: bool, copying: Copying) -> (World, PathBuf) {
+    let world = World::with_layouts(layout, &[layout]);
+    if layout == Layout::Nested {
+        world.local().create();
+    }
+    fill(world.server(), "INBOX", 0..15);
+    fill(world.server(), "Work", 15..20);
+    let _ = world.client().sync().run().ok();
+    let backup = world.path("backup");
+    copying(sides(&world, at_server).0.root(), &backup);
+    fill(world.server(), "INBOX", 30..34);
+    fill(world.local(), "Work", 40..44);
+    world.server().delete("INBOX", &name(1));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    (world, backup)
+}
+
+/// Fails unless everything that nobody deleted is on both sides, and the next run has nothing to do.
+#[track_caller]
+fn assert_came_back(world: &World, first: &harness::Run, total: usize) {
+    assert_eq!(
+        first.here("deleted") + first.there("deleted"),
+        0,
+        "{}",
+        first.stdout
+    );
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    for number in (30..34)
+        .map(|number| ("INBOX", number))
+        .chain((40..44).map(|number| ("Work", number)))
+    {
+        let (folder, number) = number;
+        assert!(
+            world.server().has(folder, &name(number)),
+            "{number} is lost"
+        );
+    }
+    assert_eq!(count(world.server()), total);
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// C57: the shell leaves the dot-file, so the marker is the newest one, and yet the tree is an old one.
+#[test]
+fn a_backup_that_is_copied_back_under_the_marker_deletes_nothing() {
+    for (how, copying) in COPYINGS {
+        for layout in [Layout::MaildirPlusPlus, Layout::Nested] {
+            for (at_server, command) in [
+                (false, "sync"),
+                (false, "push"),
+                (true, "sync"),
+                (true, "pull"),
+            ] {
+                println!("-- {how}, {layout:?}, at server: {at_server}, {command}");
+                let (world, backup) = with_backup(layout, at_server, copying);
+                let (tree, _) = sides(&world, at_server);
+                empty_as_a_shell(tree);
+                for entry in fs::read_dir(&backup).expect("it can be listed") {
+                    let path = entry.expect("it can be listed").path();
+                    let to = tree.root().join(path.file_name().expect("a name"));
+                    if !path
+                        .file_name()
+                        .expect("a name")
+                        .as_encoded_bytes()
+                        .starts_with(b".")
+                    {
+                        copying(&path, &to);
+                    }
+                }
+                let first = world.client().pair(command).run().ok();
+                // Message 1 was deleted long before, and the backup has it.
+                assert_came_back(&world, &first, 28);
+                remove_dir(&backup);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_folder_that_is_put_back_deletes_nothing() {
+    for (how, copying) in COPYINGS {
+        for layout in [Layout::MaildirPlusPlus, Layout::Nested] {
+            for (at_server, part) in [(false, ""), (false, "cur"), (true, ""), (true, "cur")] {
+                println!("-- {how}, {layout:?}, at server: {at_server}, {part:?}");
+                let (world, backup) = with_backup(layout, at_server, copying);
+                let (tree, _) = sides(&world, at_server);
+                let dir = tree.dir("Work");
+                let inside = dir.strip_prefix(tree.root()).expect("it lies in it");
+                copying(&backup.join(inside).join(part), &dir.join(part));
+                let first = world.client().sync().run().ok();
+                assert_came_back(&world, &first, 27);
+                remove_dir(&backup);
+            }
+        }
+    }
+}
+
+/// Moved into it just before it was replaced: nobody deleted that.
+#[test]
+fn what_was_moved_into_a_folder_before_it_is_put_back_comes_back() {
+    for at_server in [false, true] {
+        let (world, backup) =
+            with_backup(Layout::MaildirPlusPlus, at_server, harness::world::copy_dir);
+        let (tree, other) = sides(&world, at_server);
+        tree.rename("INBOX", &name(3), "Work", &name(3));
+        harness::world::copy_dir(&backup.join(".Work"), &tree.dir("Work"));
+        let first = world.client().sync().run().ok();
+        assert!(other.has("INBOX", &name(3)));
+        assert_came_back(&world, &first, 27);
+    }
+}
+
+/// A scan that may call nothing gone must not forget that a directory was put there.
+#[test]
+fn a_folder_that_is_put_back_while_another_cannot_be_read_deletes_nothing_later() {
+    for at_server in [false, true] {
+        let (world, backup) =
+            with_backup(Layout::MaildirPlusPlus, at_server, harness::world::copy_dir);
+        let (tree, _) = sides(&world, at_server);
+        harness::world::copy_dir(&backup.join(".Work"), &tree.dir("Work"));
+        // Away, with messages in it: nobody knows what became of them.
+        fill(tree, "Third", [60]);
+        tree.deliver("Third", &name(61), &body("message 61"));
+        let _ = world.client().sync().run();
+        let cur = tree.dir("Third").join("cur");
+        fs::rename(&cur, cur.with_file_name("cur.old")).expect("it is moved");
+        harness::world::copy_dir(&backup.join(".Work"), &tree.dir("Work"));
+        let first = world.client().sync().run().exits(3);
+        assert_eq!(first.here("deleted") + first.there("deleted"), 0);
+        fs::rename(cur.with_file_name("cur.old"), &cur).expect("it is moved back");
+        let _ = world.client().sync().run();
+        let first = world.client().sync().run().ok();
+        assert_came_back(&world, &first, 29);
+    }
+}
+
+/// Row 16 stays: what was removed and made anew empty was deleted by somebody.
+#[test]
+fn a_folder_that_is_made_anew_and_empty_was_emptied() {
+    for at_server in [false, true] {
+        let world = synced();
+        let (tree, other) = sides(&world, at_server);
+        fs::remove_dir_all(tree.dir("Work")).expect("it is removed");
+        tree.make_folder("Work");
+        let _ = world
+            .client()
+            .sync()
+            .args(&["--max-delete", "100%"])
+            .run()
+            .ok();
+        world.assert_same();
+        assert_eq!(count(other), 15);
+    }
+}
+
+/// Some repack a large directory: its files are moved into a new one that takes its name. What was deleted meanwhile was.
+#[test]
+fn a_directory_that_was_made_anew_from_its_own_files_deletes_what_was_deleted() {
+    for at_server in [false, true] {
+        let world = synced();
+        let (tree, other) = sides(&world, at_server);
+        let cur = tree.dir("INBOX").join("cur");
+        let anew = cur.with_file_name("cur.anew");
+        fs::create_dir(&anew).expect("it is made");
+        tree.delete("INBOX", &name(1));
+        for file in harness::tree::files(&cur) {
+            fs::rename(&file, anew.join(file.file_name().expect("a name"))).expect("it is moved");
+        }
+        fs::remove_dir(&cur).expect("it is empty");
+        fs::rename(&anew, &cur).expect("it takes its name");
+        let run = world.client().sync().run().ok();
+        assert_eq!(
+            run.here("deleted") + run.there("deleted"),
+            1,
+            "{}",
+            run.stdout
+        );
+        world.assert_same();
+        assert!(!other.has("INBOX", &name(1)));
+        let _ = world.client().sync().run().ok().idle();
+    }
+}

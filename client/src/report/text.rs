@@ -301,6 +301,7 @@ mod tests {
                 path: "INBOX/a\\x0a".to_owned(),
                 why: "permission denied".to_owned(),
                 heading: None,
+                holds: true,
             }],
             bytes_sent: 1_234,
             bytes_received: 3_400_000,
@@ -395,7 +396,7 @@ mod tests {
         );
         assert_eq!(
             object["skipped"].to_string(),
-            r#"[{"path":"INBOX/a\\x0a","side":"there","why":"permission denied"}]"#
+            r#"[{"holds":true,"path":"INBOX/a\\x0a","side":"there","why":"permission denied"}]"#
         );
         assert_eq!(
             (object["plan"]["name"].as_str(), object["error"].as_str()),

@@ -35,6 +35,7 @@ impl Session<'_> {
         }
         let listed = self.observe_remote()?;
         self.deleted_lately[Side::Remote as usize] = listed.deleted_lately;
+        self.held = [self.scan.held, listed.held];
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
         }
@@ -58,6 +59,7 @@ impl Session<'_> {
                 .get(folder)
                 .is_some_and(|folder| folder.is_renamed(side))
         });
+        self.note_brought_back();
         self.drop_excluded();
         let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
         self.set.add_loose();
@@ -83,6 +85,15 @@ impl Session<'_> {
         self.set.letter_copies(&self.archive)?;
         let changed = self.set.letters.changed(&self.folders);
         Ok(self.set.letter_again(&self.archive, &changed)?)
+    }
+
+    fn note_brought_back(&mut self) {
+        let count = self.set.bring_back();
+        if count > 0 {
+            self.notes.push(format!(
+                "A folder was put there from elsewhere, as from a backup: {count} messages that are missing since come back"
+            ));
+        }
     }
 
     fn observe_local(&mut self) -> Result<(), Failure> {

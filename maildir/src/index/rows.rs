@@ -9,10 +9,10 @@ use super::{Index, broken, get_u64};
 use crate::error::Result;
 use crate::stamp::{DirStamp, FileStamp};
 
-const FILE_COLUMNS: &str =
-    "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged";
-const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_mtime, cur_ctime, new_ino, new_mtime, new_ctime, dirty, gone, seq, \
-     messages, keywords";
+const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged, \
+     lost, due";
+const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_birth, cur_mtime, cur_ctime, new_ino, new_birth, new_mtime, new_ctime, \
+     dirty, put_back, gone, seq, messages, keywords";
 
 const FILES_OF: &str = "folder = ?1 ORDER BY uniq, copy";
 
@@ -25,8 +25,12 @@ pub(crate) struct FileRow {
     pub(crate) unique: Unique,
     pub(crate) copy: u16,
     pub(crate) gone: bool,
+    /// It is gone, and nobody deleted it: see [`FolderRow::put_back`].
+    pub(crate) lost: bool,
     pub(crate) entry: Entry,
     pub(crate) stamp: FileStamp,
+    /// Its name changed since it was hashed, so the slice looks at it before others.
+    pub(crate) due: bool,
 }
 
 /// One folder: where it lies and what its directories looked like when they were last read.
@@ -41,6 +45,8 @@ pub(crate) struct FolderRow {
     pub(crate) new: DirStamp,
     /// The stamps prove nothing: read again at the next chance.
     pub(crate) dirty: bool,
+    /// Its `cur` or `new` was put there from outside, and what went by that is not told yet.
+    pub(crate) put_back: bool,
     pub(crate) gone: bool,
     pub(crate) seq: u64,
     /// How many live messages it held when it was last read.
@@ -61,7 +67,8 @@ impl Index {
 
     /// Writes a folder; one without an id gets one, which is returned.
     pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
-        let sql = "INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        let sql = "INSERT OR REPLACE INTO folders VALUES \
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
         let id = (row.id != 0).then_some(row.id);
         self.execute(
             sql,
@@ -72,12 +79,15 @@ impl Index {
                 row.ino.cast_signed(),
                 row.birth,
                 row.cur.ino.cast_signed(),
+                row.cur.birth_ns,
                 row.cur.mtime_ns,
                 row.cur.ctime_ns,
                 row.new.ino.cast_signed(),
+                row.new.birth_ns,
                 row.new.mtime_ns,
                 row.new.ctime_ns,
                 row.dirty,
+                row.put_back,
                 row.gone,
                 row.seq.cast_signed(),
                 row.messages.cast_signed(),
@@ -189,7 +199,7 @@ impl Index {
     /// Writes a row under its number, in the place of whatever stood at its place.
     pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO files VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
         let entry = &row.entry;
         self.execute(
             sql,
@@ -200,6 +210,7 @@ impl Index {
                 row.unique.as_bytes(),
                 row.copy,
                 row.gone,
+                row.lost,
                 entry.in_new,
                 entry.info.as_bytes(),
                 entry.digest.as_bytes(),
@@ -208,7 +219,8 @@ impl Index {
                 row.stamp.ctime_ns,
                 row.stamp.ino.cast_signed(),
                 entry.damaged,
-                !row.gone && entry.flags().contains(b'D')
+                !row.gone && entry.flags().contains(b'D'),
+                !row.gone && row.due
             ],
         )
     }
@@ -266,6 +278,7 @@ impl FileRow {
             unique,
             copy,
             gone,
+            lost,
             entry,
             ..
         } = self;
@@ -276,6 +289,7 @@ impl FileRow {
             unique,
             copy,
             gone,
+            lost,
             entry,
         }
     }
@@ -333,8 +347,10 @@ fn file_row(row: &SqlRow) -> rusqlite::Result<FileRow> {
         unique: Unique::new(row.get_ref(3)?.as_blob()?).map_err(|error| broken(3, error))?,
         copy: row.get(4)?,
         gone: row.get(5)?,
+        lost: row.get(14)?,
         entry,
         stamp,
+        due: row.get(15)?,
     })
 }
 
@@ -342,11 +358,12 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
     let stamp = |at: usize| -> rusqlite::Result<DirStamp> {
         Ok(DirStamp {
             ino: get_u64(row, at)?,
-            mtime_ns: row.get(at + 1)?,
-            ctime_ns: row.get(at + 2)?,
+            birth_ns: row.get(at + 1)?,
+            mtime_ns: row.get(at + 2)?,
+            ctime_ns: row.get(at + 3)?,
         })
     };
-    let keywords = row.get_ref(15)?.as_blob_or_null()?;
+    let keywords = row.get_ref(18)?.as_blob_or_null()?;
     Ok(FolderRow {
         id: row.get(0)?,
         name: FolderName::new(row.get_ref(1)?.as_blob()?).map_err(|error| broken(1, error))?,
@@ -354,14 +371,15 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
         ino: get_u64(row, 3)?,
         birth: row.get(4)?,
         cur: stamp(5)?,
-        new: stamp(8)?,
-        dirty: row.get(11)?,
-        gone: row.get(12)?,
-        seq: get_u64(row, 13)?,
-        messages: get_u64(row, 14)?,
+        new: stamp(9)?,
+        dirty: row.get(13)?,
+        put_back: row.get(14)?,
+        gone: row.get(15)?,
+        seq: get_u64(row, 16)?,
+        messages: get_u64(row, 17)?,
         keywords: keywords
             .map(decode_state)
             .transpose()
-            .map_err(|error| broken(15, error))?,
+            .map_err(|error| broken(18, error))?,
     })
 }

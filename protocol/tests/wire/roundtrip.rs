@@ -97,6 +97,7 @@ fn change() -> impl Strategy<Value = Change> {
             unique,
             copy,
             gone,
+            lost: gone && seq % 2 == 0,
             entry,
         })
 }
@@ -270,19 +271,22 @@ fn welcome() -> impl Strategy<Value = Welcome> {
 }
 
 fn response() -> impl Strategy<Value = Response> {
-    let problem = any::<(String, String)>().prop_map(|(path, why)| Problem { path, why });
+    let problem =
+        any::<(String, String, bool)>().prop_map(|(path, why, holds)| Problem { path, why, holds });
     let listed = (
         select(samples::LISTINGS.to_vec()),
         cursor(),
         any::<bool>(),
         number(),
         number(),
+        number(),
     )
         .prop_map(
-            |(from, cursor, complete, messages, deleted_lately)| Listed {
+            |(from, cursor, complete, held, messages, deleted_lately)| Listed {
                 from,
                 cursor,
                 complete,
+                held,
                 messages,
                 deleted_lately,
             },

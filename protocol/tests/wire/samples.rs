@@ -145,12 +145,14 @@ pub(crate) fn responses() -> Vec<Response> {
         Response::Problems(vec![Problem {
             path: "cur/x".into(),
             why: why(),
+            holds: true,
         }]),
         Response::Partials(vec![(digest(), 1 << 20)]),
         Response::Listed(Listed {
             from: Listing::Everything,
             cursor: cursor(),
             complete: true,
+            held: 3,
             messages: 400_000,
             deleted_lately: 40,
         }),
@@ -187,6 +189,7 @@ pub(crate) fn change() -> Change {
         unique: unique(),
         copy: 0,
         gone: false,
+        lost: false,
         entry: entry(),
     }
 }

@@ -116,7 +116,11 @@ impl Lies {
                 let problem = self.problem.clone();
                 let problem = problem.map(|why| {
                     let path = why.clone();
-                    Response::Problems(vec![Problem { path, why }])
+                    Response::Problems(vec![Problem {
+                        path,
+                        why,
+                        holds: false,
+                    }])
                 });
                 problem
                     .into_iter()
