@@ -171,8 +171,9 @@ impl Applier<'_> {
         below.map(<[u8]>::to_vec).collect()
     }
 
-    /// Moves all that belongs to a folder itself into a directory that may be there, and leaves the rest where it is:
-    /// also what servers make anew, where the other directory has it already.
+    /// Moves all that belongs to a folder itself into a directory that may be there, and leaves the rest where it is. What
+    /// that directory has of the same name was left over of another folder, so both change places: Dovecot must not
+    /// read one folder's UIDs and keywords in the next.
     fn move_entries(&mut self, from: &[u8], to: &[u8], staying: &BTreeSet<Vec<u8>>) -> Step<()> {
         self.root.make_dir(to)?;
         if self.root.dir_stamp(&join(to, &[b"cur"])).is_ok() {
@@ -196,7 +197,7 @@ impl Applier<'_> {
                     }
                     b"tmp" => drop(self.root.remove_dir(&old)),
                     b"maildirfolder" => self.root.unlink(&old)?,
-                    _ => {}
+                    _ => self.root.exchange(&old, &new).map(drop)?,
                 },
                 other => other?,
             }

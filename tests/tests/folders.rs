@@ -233,7 +233,8 @@ fn what_is_not_mail_stays_where_it_is() {
             for name in foreign {
                 let path = dir.join(name);
                 fs::create_dir_all(path.parent().expect("lies in a directory")).expect("is made");
-                fs::write(path, name).expect("is written");
+                // Of `dovecot-keywords`, which is read, a name.
+                fs::write(path, format!("0 {name}\n")).expect("is written");
             }
         }
         let before = foreign_files(from);

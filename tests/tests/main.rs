@@ -7,6 +7,7 @@
     reason = "the suite plays mail readers, and they write files"
 )]
 
+mod beside;
 mod clocks;
 mod concurrent;
 mod damage;
