@@ -178,7 +178,8 @@ impl Summary {
 
     /// Whether there is anything that people should hear of who did not ask.
     fn is_news(&self) -> bool {
-        text::has_figures(self) || self.dry_run || !self.conflicts.is_empty()
+        let is_blind = self.waiting().iter().any(|waiting| waiting.unseen);
+        text::has_figures(self) || self.dry_run || is_blind || !self.conflicts.is_empty()
     }
 }
 

@@ -14,9 +14,10 @@ use crate::failure::Failure;
 use crate::hooks::run_post;
 use crate::plan::{Direction, Limits, Plan, Planner};
 use crate::progress::{Phase, Progress};
+use crate::record::Side;
 use crate::report::{Skipped, Summary};
 use crate::session::{Session, keeps_state_inside};
-use crate::waiting::Why;
+use crate::waiting::{Waiting, Why};
 
 mod left;
 mod people;
@@ -72,6 +73,7 @@ fn sync(
     let skipped = std::mem::take(&mut session.skipped);
     if account.dry_run {
         preview(&session, &plan, limits, verbose, summary);
+        add_unseen(&session, &skipped, summary);
         return finish(session, skipped, summary);
     }
     session.store_changed()?;
@@ -94,6 +96,7 @@ fn sync(
     };
     let left = Left::after(limits, waits, otherwise);
     summary.waiting = Some(left.waiting(&session));
+    add_unseen(&session, &skipped, summary);
     result?;
     if let Some((side, why)) = done.full {
         summary.exit = summary.exit.worst(ExitCode::Error);
@@ -104,6 +107,14 @@ fn sync(
     }
     let skipped = skipped.into_iter().chain(done.skipped).collect();
     finish(session, skipped, summary)
+}
+
+/// Adds the deletions that a side could not tell of, since it cannot look everywhere.
+fn add_unseen(session: &Session, skipped: &[Skipped], summary: &mut Summary) {
+    let sides = Side::BOTH.into_iter();
+    let unseen =
+        sides.filter_map(|side| Waiting::unseen(side, session.held[side as usize], skipped));
+    summary.waiting.get_or_insert_default().extend(unseen);
 }
 
 /// Says which typed patterns match no folder of either side.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Side;
+use crate::report::Skipped;
 
 /// Why a difference was not brought over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,7 +52,7 @@ impl Why {
             Why::RightRead => "the key is read-only",
             Why::Unchanged(Side::Local) => "push changes nothing here",
             Why::Unchanged(Side::Remote) => "pull changes nothing there",
-            Why::NotChosen => "their folder is not chosen",
+            Why::NotChosen => "their folder is excluded or not chosen",
             Why::NoPlace(Side::Local) => "their folder has no place here",
             Why::NoPlace(Side::Remote) => "their folder has no place there",
             Why::NoGoodCopy => "no good copy is left to send",
@@ -74,6 +75,8 @@ pub struct Waiting {
     pub deletions: bool,
     /// Why, in words.
     pub why: String,
+    /// Whether it is for what a side cannot look at: nobody may have noticed yet.
+    pub unseen: bool,
 }
 
 impl Waiting {
@@ -88,8 +91,30 @@ impl Waiting {
             count,
             deletions,
             why: why.text().to_owned(),
+            unseen: false,
         });
         counted.collect()
+    }
+
+    /// What is missing on a side and may not be taken for deleted, because of what it left alone.
+    #[must_use]
+    pub fn unseen(side: Side, count: u64, skipped: &[Skipped]) -> Option<Waiting> {
+        let holds = |skipped: &&Skipped| skipped.side == side && skipped.holds;
+        let mut holding = skipped.iter().filter(holds);
+        let why = match (holding.next(), holding.count()) {
+            (None, _) => format!(
+                "much was moved {} during the run; the next one looks again",
+                side.word()
+            ),
+            (Some(one), 0) => one.text(),
+            (Some(one), more) => format!("{}; and {more} more like it", one.text()),
+        };
+        (count > 0).then_some(Waiting {
+            count,
+            deletions: true,
+            why,
+            unseen: true,
+        })
     }
 
     /// How many wait, for whatever reason.
@@ -105,6 +130,7 @@ impl Waiting {
             count,
             deletions,
             why,
+            ..
         } = self;
         let what = match (deletions, count) {
             (true, 1) => "deletion waits",
@@ -139,5 +165,34 @@ mod tests {
             ]
         );
         assert_eq!(Waiting::total(&waiting), 4);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_named() {
+        let skipped = |path: &str, side, holds| Skipped {
+            side,
+            path: path.to_owned(),
+            why: "permission denied".to_owned(),
+            holds,
+            heading: None,
+        };
+        let mut all = vec![
+            skipped("a", Side::Local, true),
+            skipped("b", Side::Remote, false),
+            skipped("Lists", Side::Remote, true),
+        ];
+        let text = |all: &[Skipped], count| {
+            let waiting = Waiting::unseen(Side::Remote, count, all)?;
+            Some(waiting.text())
+        };
+        assert_eq!(text(&all, 0), None);
+        let one = "12 deletions wait: \"Lists\" there: permission denied";
+        assert_eq!(text(&all, 12).as_deref(), Some(one));
+        all.push(skipped("Work", Side::Remote, true));
+        let two = format!("{one}; and 1 more like it");
+        assert_eq!(text(&all, 12), Some(two));
+        let busy =
+            "1 deletion waits: much was moved there during the run; the next one looks again";
+        assert_eq!(text(&[], 1).as_deref(), Some(busy));
     }
 }

@@ -364,3 +364,45 @@ fn a_skipped_message_is_told_by_what_people_know_it_by() {
     let line = format!("Skipped Work, 2025-10-01 08:00, Jürgen, \"minutes\" ({U1}) there: ");
     assert!(run.stderr.contains(&line), "{}", run.stderr);
 }
+
+/// C61: deletions that wait for what cannot be looked at are said in every summary and in `status`, with the count.
+#[test]
+fn deletions_that_wait_for_what_cannot_be_read_are_said_in_every_summary() {
+    let world = World::unprivileged();
+    for number in 0..3 {
+        world
+            .server()
+            .store("INBOX", &format!("{number}.mx"), "S", &letter("gone"));
+    }
+    world.server().store("Closed", U1, "S", &letter("closed"));
+    world.give_away();
+    let _ = world.client().sync().run().ok();
+    let closed = world.server().dir("Closed").join("cur");
+    world.server().let_the_clock_tick("Closed", U1);
+    let mode = |mode: u32| std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(mode));
+    mode(0o000).expect("it is closed");
+    for number in 0..3 {
+        world.server().delete("INBOX", &format!("{number}.mx"));
+    }
+    let agent = world.client().sync();
+    let first = agent.run().exits(3);
+    let waits = |json: Option<&serde_json::Value>| {
+        let list = json
+            .and_then(|json| json.get("waiting"))
+            .expect("what waits")
+            .to_string();
+        assert!(
+            list.contains("\"count\":3") && list.contains("Closed"),
+            "{list}"
+        );
+    };
+    waits(first.json.as_ref());
+    let second = world.client().sync().run().ok();
+    waits(second.json.as_ref());
+    assert_eq!(second.pending(), 3, "{}", second.stdout);
+    let status = world.client().pair("status").found_beside().run().exits(1);
+    waits(status.json.as_ref());
+    mode(0o700).expect("it is opened");
+    let run = world.client().sync().run().ok();
+    assert_eq!(run.here("deleted"), 3, "{}", run.stdout);
+}

@@ -316,6 +316,7 @@ mod tests {
             count,
             deletions: false,
             why: "the key is read-only".to_owned(),
+            unseen: false,
         }]
     }
 
