@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use maildir::{Lock, private};
 use protocol::codec::{decode_state, encode_state};
-use protocol::{BatchId, Digest, FolderName, ReplicaId};
+use protocol::{BatchId, Digest, FolderDir, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::FolderName;
 use crate::record::{Fid, Place, Record, Side, State};
 
 mod agreed;
@@ -112,14 +113,36 @@ pub struct Asking<'a> {
 /// A folder as base and both sides know it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Folder {
-    /// The name that both sides agreed on.
-    pub base: Option<FolderName>,
-    /// The local replica's number of it and its name there.
-    pub local: Option<(u32, FolderName)>,
-    /// The same of the remote one.
-    pub remote: Option<(u32, FolderName)>,
+    /// What both sides agreed on.
+    pub base: Option<FolderBase>,
+    /// The folder as the local replica has it.
+    pub local: Option<Held>,
+    /// As the remote one has it.
+    pub remote: Option<Held>,
     /// It is excluded, and nothing that was agreed on it counts any more.
     pub forgotten: bool,
+}
+
+/// A folder that both sides have: where it lies here and there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FolderBase {
+    /// Its directories.
+    pub dirs: [FolderDir; 2],
+    /// Its name in this run.
+    #[serde(skip)]
+    pub name: FolderName,
+}
+
+/// A folder as one side has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    /// The replica's own number of it.
+    pub number: u32,
+    /// Its directory there.
+    pub dir: FolderDir,
+    /// Its name in this run.
+    #[serde(skip)]
+    pub name: FolderName,
 }
 
 /// An open archive.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::address::{Address, AddressError};
 use crate::filter::{Filter, FilterError};
+use crate::mapping::Setting;
 
 pub use resolve::resolve;
 
@@ -75,6 +76,17 @@ pub enum MaxDelete {
     Count(u64),
     /// Such a share of the messages, 0 to 100; 100 is no guard at all.
     Percent(u8),
+}
+
+impl Account {
+    /// What is set of how the tree here is laid out.
+    #[must_use]
+    pub fn setting(&self) -> Setting {
+        Setting {
+            layout: self.layout,
+            folder_names: self.folder_names,
+        }
+    }
 }
 
 /// How folders lie in a root.

@@ -219,7 +219,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                     self.session.folders.done(side, *id, op, outcome);
                     if side == Side::Local && self.session.account.post_hook.is_some() {
                         let local = self.session.local.lock();
-                        let paths = op.folders().filter_map(|name| local.folder_path(name));
+                        let paths = op.folders().map(|dir| local.folder_path(dir));
                         self.done.changed.extend(paths);
                     }
                 }

@@ -28,6 +28,8 @@ pub enum Scope {
     Excluded,
     /// It waits: this run does not deal with it, and what was agreed on it stays.
     NotSelected,
+    /// It has no place on the other side: it is left alone, and nothing is deleted because of it.
+    Placeless,
 }
 
 /// A pattern that is no glob.
@@ -70,11 +72,11 @@ impl Filter {
         })
     }
 
-    /// What to do with a folder, by its name in UTF-8 with `/` between the parts.
+    /// What to do with a folder, by its name in UTF-8 with `/` between the parts; `is_folder` knows the names of all.
     #[must_use]
-    pub fn scope(&self, folder: &[u8]) -> Scope {
-        let configured = judge(&self.configured, folder);
-        match judge(&self.typed, folder) {
+    pub fn scope(&self, folder: &[u8], is_folder: &dyn Fn(&[u8]) -> bool) -> Scope {
+        let configured = judge(&self.configured, folder, is_folder);
+        match judge(&self.typed, folder, is_folder) {
             Some(Verdict::Select) => Scope::Included,
             Some(Verdict::Exclude) => Scope::Excluded,
             None if configured == Some(Verdict::Exclude) => Scope::Excluded,
@@ -86,12 +88,21 @@ impl Filter {
         }
     }
 
-    /// The typed patterns that match none of the folders: mostly slips.
+    /// The patterns that match none of the folders: mostly slips.
     #[must_use]
     pub fn unmatched(&self, folders: &[&[u8]]) -> Vec<String> {
-        let is_unmatched = |rule: &&Rule| !folders.iter().any(|folder| rule.matches(folder));
-        let unmatched = self.typed.iter().filter(is_unmatched);
-        unmatched.map(Rule::as_typed).collect()
+        let is_folder = |name: &[u8]| folders.contains(&name);
+        let is_unmatched = |rule: &Rule| {
+            !folders
+                .iter()
+                .any(|folder| rule.matches(folder, &is_folder))
+        };
+        let rules = self.configured.iter().map(|rule| (rule, true));
+        let rules = rules.chain(self.typed.iter().map(|rule| (rule, false)));
+        let unmatched = rules.filter(|(rule, _)| is_unmatched(rule));
+        unmatched
+            .map(|(rule, is_configured)| rule.as_written(is_configured))
+            .collect()
     }
 
     /// Whether every folder is included.
@@ -127,9 +138,7 @@ impl Rule {
             pattern: protocol::bytes::escape(pattern.as_bytes()),
             why,
         };
-        // Patterns start at the root anyway and cover what lies below, so both slashes say nothing more.
-        let bare = pattern.strip_prefix('/').unwrap_or(pattern);
-        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        let bare = bare(pattern);
         if bare.is_empty() {
             return Err(refuse("it is empty".to_owned()));
         }
@@ -145,36 +154,44 @@ impl Rule {
         })
     }
 
-    fn as_typed(&self) -> String {
-        let option = match self.verdict {
-            Verdict::Select => "--folder",
-            Verdict::Exclude => "--exclude",
-        };
-        format!(
-            "{option} {}",
-            protocol::bytes::escape(self.pattern.as_bytes())
-        )
+    fn as_written(&self, is_configured: bool) -> String {
+        let pattern = protocol::bytes::escape(self.pattern.as_bytes());
+        match (self.verdict, is_configured) {
+            (Verdict::Select, false) => format!("--folder {pattern}"),
+            (Verdict::Exclude, false) => format!("--exclude {pattern}"),
+            (Verdict::Select, true) => format!("folder = {pattern:?}"),
+            (Verdict::Exclude, true) => format!("exclude = {pattern:?}"),
+        }
     }
 
-    /// Whether the pattern matches the folder or one that it lies in.
-    fn matches(&self, folder: &[u8]) -> bool {
+    /// Whether the pattern matches the folder or one that it lies in. The very name of a folder means that folder, whatever
+    /// its characters mean in a pattern.
+    fn matches(&self, folder: &[u8], is_folder: &dyn Fn(&[u8]) -> bool) -> bool {
+        let name = bare(&self.pattern).as_bytes();
+        let is_name = is_folder(name);
         let ends = folder
             .iter()
             .enumerate()
             .filter(|&(_, &byte)| byte == b'/')
             .map(|(at, _)| at);
         ends.chain([folder.len()]).any(|end| {
-            self.glob
-                .is_match(Path::new(OsStr::from_bytes(&folder[..end])))
+            let start = &folder[..end];
+            start == name || (!is_name && self.glob.is_match(Path::new(OsStr::from_bytes(start))))
         })
     }
 }
 
-fn judge(rules: &[Rule], folder: &[u8]) -> Option<Verdict> {
+/// Patterns start at the root anyway and cover what lies below, so both slashes say nothing more.
+fn bare(pattern: &str) -> &str {
+    let bare = pattern.strip_prefix('/').unwrap_or(pattern);
+    bare.strip_suffix('/').unwrap_or(bare)
+}
+
+fn judge(rules: &[Rule], folder: &[u8], is_folder: &dyn Fn(&[u8]) -> bool) -> Option<Verdict> {
     rules
         .iter()
         .rev()
-        .find(|rule| rule.matches(folder))
+        .find(|rule| rule.matches(folder, is_folder))
         .map(|rule| rule.verdict)
 }
 
@@ -202,7 +219,7 @@ mod tests {
 
     fn scope(configured: &str, typed: &str, folder: &str) -> Scope {
         let filter = Filter::new(&patterns(configured), &patterns(typed)).expect("valid patterns");
-        filter.scope(folder.as_bytes())
+        filter.scope(folder.as_bytes(), &|_| false)
     }
 
     #[test]
@@ -273,13 +290,41 @@ mod tests {
         let filter = Filter::new(&patterns("-Gone"), &patterns("+Lists -Lst +INBOX -[x]"));
         let folders: [&[u8]; 2] = [b"INBOX", b"Lists/debian"];
         let unmatched = filter.expect("valid patterns").unmatched(&folders);
-        assert_eq!(unmatched, ["--exclude Lst", "--exclude [x]"]);
+        assert_eq!(
+            unmatched,
+            [r#"exclude = "Gone""#, "--exclude Lst", "--exclude [x]"]
+        );
+    }
+
+    #[test]
+    fn the_very_name_of_a_folder_means_that_folder() {
+        for (name, other) in [
+            ("[Gmail]/All Mail", "G/All Mail"),
+            ("what?", "whats"),
+            ("back\\slash", "backslash"),
+            ("[x]", "x"),
+            ("{a,b}", "a"),
+        ] {
+            let filter = Filter::new(&[(Verdict::Exclude, name.to_owned())], &[]);
+            let filter = filter.expect("a name is a pattern");
+            let scope =
+                |folder: &str| filter.scope(folder.as_bytes(), &|known| known == name.as_bytes());
+            assert_eq!(scope(name), Scope::Excluded, "{name}");
+            assert_eq!(scope(&format!("{name}/below")), Scope::Excluded, "{name}");
+            assert_eq!(scope(other), Scope::Included, "{name}");
+            let scope = filter.scope(other.as_bytes(), &|_| false);
+            assert_eq!(
+                scope,
+                Scope::Excluded,
+                "{other}: a pattern where no folder is called so"
+            );
+        }
     }
 
     #[test]
     fn names_that_are_not_utf8_can_be_matched() {
         let filter = Filter::new(&patterns("-Caf*"), &[]).expect("valid patterns");
-        assert_eq!(filter.scope(b"Caf\xe9/x"), Scope::Excluded);
+        assert_eq!(filter.scope(b"Caf\xe9/x", &|_| false), Scope::Excluded);
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! Folders as base and both sides know them, and what becomes of them.
 //!
 //! Pure but for reading and writing the archive's rows at the ends. A folder is merged like a message: presence and name.
-//! A rename that the other side can follow is one operation and changes no message (row 17).
+//! A rename that the other side can follow is one operation and changes no message (row 17). What is stored of a folder is
+//! where it lies on both sides; its name is given anew in each run, see `Folders::give_names`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::FolderChange;
 use protocol::message::At;
-use protocol::{FolderName, Op, Outcome};
+use protocol::{FolderDir, Op, Outcome};
 
-use crate::archive::{Archive, ArchiveError, Folder};
+use crate::archive::{Archive, ArchiveError, Folder, FolderBase, Held};
 use crate::filter::{Filter, Scope};
+use crate::mapping::{FolderName, Mapping, Setting};
 use crate::record::{Fid, Place, Side};
+
+mod names;
 
 /// All folders of a pair.
 #[derive(Debug, Default)]
@@ -22,19 +26,25 @@ pub struct Folders {
     last: u32,
     /// What was told of each side in this run.
     told: [HashSet<Fid>; 2],
+    setting: Setting,
+    mapping: Mapping,
+    /// What the folders are called before people.
+    texts: HashSet<Box<[u8]>>,
+    /// The folders that have no place on the side where they are missing, and why.
+    placeless: BTreeMap<Fid, String>,
 }
 
 impl Folder {
-    /// A side's number and name of the folder.
+    /// The folder as a side has it.
     #[must_use]
-    pub fn on(&self, side: Side) -> Option<&(u32, FolderName)> {
+    pub fn on(&self, side: Side) -> Option<&Held> {
         match side {
             Side::Local => self.local.as_ref(),
             Side::Remote => self.remote.as_ref(),
         }
     }
 
-    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<(u32, FolderName)> {
+    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<Held> {
         match side {
             Side::Local => &mut self.local,
             Side::Remote => &mut self.remote,
@@ -44,30 +54,31 @@ impl Folder {
     /// The names that it had when both sides agreed, and has on either.
     pub(crate) fn names(&self) -> impl Iterator<Item = &FolderName> {
         let held = [&self.local, &self.remote].into_iter().flatten();
-        self.base.iter().chain(held.map(|(_, name)| name))
+        let base = self.base.iter().map(|base| &base.name);
+        base.chain(held.map(|held| &held.name))
     }
 
     /// Whether the sides do not have it under one name.
     #[must_use]
     pub fn differs(&self) -> bool {
-        let [here, there] = Side::BOTH.map(|side| self.on(side).map(|(_, name)| name));
+        let [here, there] = Side::BOTH.map(|side| self.on(side).map(|held| &held.name));
         here != there
     }
 
     /// Whether a side renamed it since base.
     #[must_use]
     pub fn is_renamed(&self, side: Side) -> bool {
-        matches!((&self.base, self.on(side)), (Some(base), Some((_, name))) if base != name)
+        matches!((&self.base, self.on(side)), (Some(base), Some(held)) if base.name != held.name)
     }
 
     /// The name that it shall have: the one that changed, the server's where both did.
     #[must_use]
     pub fn name(&self) -> &FolderName {
         match (&self.local, &self.remote, &self.base) {
-            (Some((_, local)), Some((_, remote)), Some(base)) if remote == base => local,
-            (_, Some((_, remote)), _) => remote,
-            (Some((_, local)), None, _) => local,
-            (None, None, Some(base)) => base,
+            (Some(local), Some(remote), Some(base)) if remote.name == base.name => &local.name,
+            (_, Some(remote), _) => &remote.name,
+            (Some(local), None, _) => &local.name,
+            (None, None, Some(base)) => &base.name,
             (None, None, None) => unreachable!("a folder that nobody knows is not kept"),
         }
     }
@@ -78,14 +89,17 @@ impl Folders {
     ///
     /// # Errors
     /// When the archive fails.
-    pub fn load(archive: &Archive) -> Result<Folders, ArchiveError> {
+    pub fn load(archive: &Archive, setting: Setting) -> Result<Folders, ArchiveError> {
         let all: BTreeMap<Fid, Folder> = archive.folders()?.into_iter().collect();
         let greatest = all.keys().next_back().map_or(0, |id| id.0);
-        Ok(Folders {
+        let mut folders = Folders {
             all,
             last: archive.get("last_folder")?.unwrap_or(0).max(greatest),
+            setting,
             ..Folders::default()
-        })
+        };
+        folders.give_names();
+        Ok(folders)
     }
 
     /// Writes what changed since it was read.
@@ -126,19 +140,23 @@ impl Folders {
     pub fn name(&self, id: Fid) -> FolderName {
         self.all
             .get(&id)
-            .map_or_else(FolderName::inbox, |folder| folder.name().clone())
+            .map_or_else(FolderName::default, |folder| folder.name().clone())
     }
 
-    /// The name by which a side knows a folder once those in `renaming` were renamed there.
+    /// The directory that a folder has on a side once those in `renaming` were renamed there.
     #[must_use]
-    pub fn name_then(&self, side: Side, id: Fid, renaming: &HashSet<Fid>) -> FolderName {
-        let own = self
-            .all
-            .get(&id)
-            .and_then(|folder| folder.on(side))
-            .map(|(_, name)| name.clone());
-        own.filter(|_| !renaming.contains(&id))
-            .unwrap_or_else(|| self.name(id))
+    pub fn dir_then(&self, side: Side, id: Fid, renaming: &HashSet<Fid>) -> FolderDir {
+        let folder = self.all.get(&id);
+        let held = folder.and_then(|folder| folder.on(side));
+        let held = held.filter(|_| !renaming.contains(&id));
+        match (held, folder) {
+            (Some(held), _) => held.dir.clone(),
+            // Nothing is asked of a folder without a place.
+            (None, Some(folder)) => self
+                .place(side, folder)
+                .unwrap_or_else(|_| FolderDir::root()),
+            (None, None) => FolderDir::root(),
+        }
     }
 
     /// A place as a side knows it once the folders in `renaming` were renamed there.
@@ -146,8 +164,8 @@ impl Folders {
     pub fn at(&self, side: Side, place: &Place, renaming: &HashSet<Fid>) -> At {
         let on = self.get(place.folder).and_then(|folder| folder.on(side));
         At {
-            number: on.map(|(number, _)| *number),
-            folder: self.name_then(side, place.folder, renaming),
+            number: on.map(|held| held.number),
+            folder: self.dir_then(side, place.folder, renaming),
             unique: place.unique.clone(),
             copy: place.copy,
         }
@@ -158,16 +176,29 @@ impl Folders {
     pub fn find(&self, side: Side, number: u32) -> Option<Fid> {
         self.all
             .iter()
-            .find(|(_, folder)| folder.on(side).is_some_and(|(id, _)| *id == number))
+            .find(|(_, folder)| folder.on(side).is_some_and(|held| held.number == number))
             .map(|(id, _)| *id)
     }
 
     /// What a run does with a folder; nothing with one that is no more.
     #[must_use]
     pub fn scope(&self, filter: &Filter, id: Fid) -> Scope {
-        self.all.get(&id).map_or(Scope::Excluded, |folder| {
-            filter.scope(folder.name().as_bytes())
-        })
+        match self.all.get(&id) {
+            Some(_) if self.is_placeless(id) => Scope::Placeless,
+            Some(folder) => self.scope_of(filter, folder.name()),
+            None => Scope::Excluded,
+        }
+    }
+
+    /// What the patterns say of a name, wherever it is.
+    pub(crate) fn scope_of(&self, filter: &Filter, name: &FolderName) -> Scope {
+        filter.scope(name.text(), &|text| self.texts.contains(text))
+    }
+
+    /// What a directory of a side is called before people.
+    #[must_use]
+    pub fn text(&self, side: Side, dir: &FolderDir) -> String {
+        self.mapping.name(side, dir).to_string()
     }
 
     /// The folders that a side knows, by its numbers.
@@ -175,7 +206,7 @@ impl Folders {
     pub fn numbers(&self, side: Side) -> HashMap<u32, Fid> {
         let known = self.iter();
         known
-            .filter_map(|(id, folder)| Some((folder.on(side)?.0, id)))
+            .filter_map(|(id, folder)| Some((folder.on(side)?.number, id)))
             .collect()
     }
 
@@ -187,56 +218,78 @@ impl Folders {
         }
     }
 
-    /// Takes in what a side told of its folders. A new number belongs to the folder that had its name when both agreed,
-    /// or to the one that the other side has under it.
+    /// Takes in what a side told of its folders. A new number belongs to the folder that was in its directory when both
+    /// agreed, or to the one that the other side has under its name.
     pub fn fold(&mut self, side: Side, changes: &[FolderChange]) {
-        let mut fresh = Vec::new();
+        let (numbers, mut fresh) = (self.numbers(side), Vec::new());
         for change in changes {
-            let known = self.find(side, change.id);
+            let known = numbers.get(&change.id).copied();
             match known.and_then(|id| self.get_mut(id)) {
                 Some(folder) if change.gone => *folder.on_mut(side) = None,
-                Some(folder) => *folder.on_mut(side) = Some((change.id, change.name.clone())),
+                Some(folder) => *folder.on_mut(side) = Some(held(change)),
                 None if change.gone => {}
                 None => fresh.push(change),
             }
             self.told[side as usize].extend(known);
         }
-        for change in fresh {
-            let by_base = |folder: &Folder| folder.base.as_ref() == Some(&change.name);
-            let by_name = |folder: &Folder| {
-                folder.on(side.other()).map(|(_, name)| name) == Some(&change.name)
-            };
-            let id = self.unheld(side, &by_base);
-            let id = id.or_else(|| self.unheld(side, &by_name));
-            let id = id.unwrap_or_else(|| self.add());
-            if let Some(folder) = self.get_mut(id) {
-                *folder.on_mut(side) = Some((change.id, change.name.clone()));
+        let mut unheld = HashMap::new();
+        for (id, folder) in self.iter().filter(|(_, folder)| folder.on(side).is_none()) {
+            if let Some(base) = &folder.base {
+                unheld.entry(base.dirs[side as usize].clone()).or_insert(id);
             }
-            self.told[side as usize].insert(id);
+        }
+        fresh.retain(|change| match unheld.remove(&change.dir) {
+            Some(id) => {
+                self.hold(side, id, change);
+                false
+            }
+            None => true,
+        });
+        // How the trees are laid out follows from all directories, these among them.
+        let ids: Vec<Fid> = fresh.iter().map(|_| self.add()).collect();
+        for (id, change) in ids.iter().zip(&fresh) {
+            self.hold(side, *id, change);
+        }
+        self.give_names();
+        let mut unheld = HashMap::new();
+        for (id, folder) in self.iter().filter(|(_, folder)| folder.on(side).is_none()) {
+            if let Some(held) = folder.on(side.other()) {
+                unheld.entry(held.name.clone()).or_insert(id);
+            }
+        }
+        for (id, change) in ids.into_iter().zip(fresh) {
+            let name = self.name(id);
+            if let Some(home) = unheld.remove(&name) {
+                self.all.remove(&id);
+                self.hold(side, home, change);
+                if let Some(held) = self
+                    .get_mut(home)
+                    .and_then(|home| home.on_mut(side).as_mut())
+                {
+                    held.name = name;
+                }
+            }
         }
     }
 
-    /// A folder that a side is not known to have.
-    fn unheld(&self, side: Side, is_it: &dyn Fn(&Folder) -> bool) -> Option<Fid> {
-        let mut folders = self.iter();
-        folders
-            .find(|(_, folder)| folder.on(side).is_none() && is_it(folder))
-            .map(|(id, _)| id)
+    fn hold(&mut self, side: Side, id: Fid, change: &FolderChange) {
+        if let Some(folder) = self.get_mut(id) {
+            *folder.on_mut(side) = Some(held(change));
+        }
+        self.told[side as usize].insert(id);
     }
 
-    /// Lets go of names that another folder of the same side was told to have since.
+    /// Lets go of directories that another folder of the same side was told to have since.
     pub(crate) fn drop_outdated(&mut self) {
         for side in Side::BOTH {
             let told = std::mem::take(&mut self.told[side as usize]);
-            let names: HashSet<FolderName> = told
+            let dirs: HashSet<FolderDir> = told
                 .iter()
-                .filter_map(|id| Some(self.all.get(id)?.on(side)?.1.clone()))
+                .filter_map(|id| Some(self.all.get(id)?.on(side)?.dir.clone()))
                 .collect();
             let outdated = self.iter().filter(|(id, folder)| {
-                !told.contains(id)
-                    && folder
-                        .on(side)
-                        .is_some_and(|(_, name)| names.contains(name))
+                let held = folder.on(side);
+                !told.contains(id) && held.is_some_and(|held| dirs.contains(&held.dir))
             });
             for id in outdated.map(|(id, _)| id).collect::<Vec<_>>() {
                 if let Some(folder) = self.get_mut(id) {
@@ -260,16 +313,11 @@ impl Folders {
         let missing = self
             .iter()
             .filter(|(id, folder)| folder.on(side).is_none() && wanted(*id));
-        let mut ops: Vec<(Fid, Op)> = missing
-            .map(|(id, folder)| {
-                (
-                    id,
-                    Op::MakeFolder {
-                        name: folder.name().clone(),
-                    },
-                )
-            })
-            .collect();
+        let make = |(id, folder)| {
+            let dir = self.place(side, folder).ok()?;
+            Some((id, Op::MakeFolder { dir }))
+        };
+        let mut ops: Vec<(Fid, Op)> = missing.filter_map(make).collect();
         ops.sort_by_key(|(_, op)| depth(op));
         ops
     }
@@ -284,10 +332,9 @@ impl Folders {
             })
             .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
             .filter_map(|(id, folder)| {
-                let (number, name) = folder.on(side)?.clone();
-                Some((id, Op::RemoveFolder { number, name }))
+                let Held { number, dir, name } = folder.on(side)?.clone();
+                (!name.is_inbox()).then_some((id, Op::RemoveFolder { number, dir }))
             })
-            .filter(|(_, op)| op_name(op).is_some_and(|name| !name.is_inbox()))
             .collect();
         ops.sort_by_key(|(_, op)| std::cmp::Reverse(depth(op)));
         ops
@@ -305,15 +352,17 @@ impl Folders {
         let Some(folder) = self.get_mut(id) else {
             return;
         };
+        let name = folder.name().clone();
         match op {
-            Op::MakeFolder { name } => {
+            Op::MakeFolder { dir } => {
                 if let Outcome::Made { folder: number } = outcome {
-                    *folder.on_mut(side) = Some((*number, name.clone()));
+                    let (number, dir) = (*number, dir.clone());
+                    *folder.on_mut(side) = Some(Held { number, dir, name });
                 }
             }
             Op::RenameFolder { to, .. } => {
-                if let Some((_, name)) = folder.on_mut(side) {
-                    name.clone_from(to);
+                if let Some(held) = folder.on_mut(side) {
+                    (held.dir, held.name) = (to.clone(), name);
                 }
             }
             Op::RemoveFolder { .. } => *folder.on_mut(side) = None,
@@ -327,11 +376,15 @@ impl Folders {
         let mut changed = Vec::new();
         self.all.retain(|id, folder| {
             match (&folder.local, &folder.remote) {
-                (Some((_, local)), Some((_, remote)))
-                    if local == remote && folder.base.as_ref() != Some(local) =>
-                {
-                    folder.base = Some(local.clone());
-                    changed.push(*id);
+                (Some(local), Some(remote)) if local.name == remote.name => {
+                    let base = FolderBase {
+                        dirs: [local.dir.clone(), remote.dir.clone()],
+                        name: local.name.clone(),
+                    };
+                    if folder.base.as_ref() != Some(&base) {
+                        folder.base = Some(base);
+                        changed.push(*id);
+                    }
                 }
                 (None, None) => {
                     changed.push(*id);
@@ -355,14 +408,18 @@ impl Folders {
     }
 }
 
-pub(crate) fn depth(op: &Op) -> usize {
-    op_name(op).map_or(0, |name| name.parts().count())
+fn held(change: &FolderChange) -> Held {
+    Held {
+        number: change.id,
+        dir: change.dir.clone(),
+        name: FolderName::default(),
+    }
 }
 
-fn op_name(op: &Op) -> Option<&FolderName> {
+fn depth(op: &Op) -> usize {
     match op {
-        Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => Some(name),
-        Op::RenameFolder { to, .. } => Some(to),
-        Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => None,
+        Op::MakeFolder { dir } | Op::RemoveFolder { dir, .. } => dir.depth(),
+        Op::RenameFolder { to, .. } => to.depth(),
+        Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => 0,
     }
 }

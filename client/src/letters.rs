@@ -57,7 +57,7 @@ impl Letters {
             }
             let (named, of) = (&self.named[side as usize], &mut self.of[side as usize]);
             for (id, folder) in folders.iter() {
-                match folder.on(side).map(|(number, _)| *number) {
+                match folder.on(side).map(|held| held.number) {
                     Some(number) if named.contains_key(&number) => drop(of.insert(id, number)),
                     Some(_) => drop(of.remove(&id)),
                     None => {}
@@ -90,7 +90,7 @@ impl Letters {
     pub fn changed(&self, folders: &Folders) -> Vec<Fid> {
         let is_told = |side: Side, id: Fid| {
             let on = folders.get(id).and_then(|folder| folder.on(side));
-            on.is_some_and(|(number, _)| self.told[side as usize].contains(number))
+            on.is_some_and(|held| self.told[side as usize].contains(&held.number))
         };
         let all = folders.iter().map(|(id, _)| id);
         all.filter(|id| Side::BOTH.into_iter().any(|side| is_told(side, *id)))

@@ -1,6 +1,6 @@
 //! What letters mean to each side, in a table of folders.
 
-use protocol::{Digest, Entry, FolderName, Info, Unique};
+use protocol::{Digest, Entry, FolderDir, Info, Unique};
 
 use super::*;
 use crate::record::Place;
@@ -16,7 +16,7 @@ fn letters(local: [&str; 2], remote: [&str; 2]) -> Letters {
             .map(|(file, (name, id))| FolderChange {
                 seq: 1,
                 id,
-                name: FolderName::new(name.as_bytes()).expect("valid"),
+                dir: FolderDir::new(name.as_bytes()).expect("valid"),
                 gone: false,
                 keywords: Some(file.replace(", ", "\n"))
                     .filter(|file| file != "-")

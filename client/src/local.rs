@@ -215,7 +215,7 @@ pub(crate) mod tests {
 
     use maildir::{MARKER_NAME, Options};
     use protocol::message::{At, Source};
-    use protocol::{Digest, FolderName, Info, Unique};
+    use protocol::{Digest, FolderDir, Info, Unique};
 
     use super::*;
 
@@ -231,7 +231,6 @@ pub(crate) mod tests {
             expect: None,
             adopt: false,
             create: true,
-            layout: maildir::layout::Setting::default(),
         });
         let mut replica = replica.expect("it opens");
         replica.scan().expect("it scans");
@@ -240,7 +239,7 @@ pub(crate) mod tests {
 
     fn make_inbox(replica: &mut Replica) {
         let inbox = Op::MakeFolder {
-            name: FolderName::inbox(),
+            dir: FolderDir::root(),
         };
         let made = replica.apply(None, &[inbox], Vec::new());
         made.expect("INBOX is made");
@@ -264,7 +263,7 @@ pub(crate) mod tests {
             ops.push(Op::Create {
                 at: At {
                     number: None,
-                    folder: FolderName::inbox(),
+                    folder: FolderDir::root(),
                     unique: Unique::new(name.as_bytes()).expect("a name"),
                     copy: 0,
                 },

@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use protocol::{FolderName, Op};
+use protocol::Op;
 
-use crate::archive::Folder;
+use crate::archive::{Folder, FolderBase, Held};
 use crate::filter::{Filter, Scope};
 use crate::folders::Folders;
+use crate::mapping::FolderName;
 use crate::record::{Fid, Side};
 
 /// Which folder the messages that a side has under one belong to from now on, for each side.
@@ -43,8 +44,8 @@ struct Followed {
 struct Named {
     /// The folder of each name: the one that had it when both sides agreed, else one that has it now.
     homes: HashMap<FolderName, Fid>,
-    /// Each side's number and name of a folder, and under which one it was known.
-    entries: [Vec<(Fid, (u32, FolderName))>; 2],
+    /// Each folder that a side has, and under which one it was known.
+    entries: [Vec<(Fid, Held)>; 2],
 }
 
 impl Folders {
@@ -54,9 +55,10 @@ impl Folders {
         let mut ops = Vec::new();
         for id in self.followed(filter).renames[side as usize].drain(..) {
             if let Some(folder) = self.get(id)
-                && let Some((number, from)) = folder.on(side).cloned()
+                && let Some(Held { number, dir, .. }) = folder.on(side).cloned()
+                && let Ok(to) = self.place(side, folder)
             {
-                let to = folder.name().clone();
+                let from = dir;
                 ops.push((id, Op::RenameFolder { number, from, to }));
             }
         }
@@ -68,17 +70,20 @@ impl Folders {
     pub fn reachable(&self, side: Side, renaming: &HashSet<Fid>) -> HashSet<Fid> {
         let staying = self.iter().filter(|(id, _)| !renaming.contains(id));
         let held: HashSet<&FolderName> = staying
-            .filter_map(|(_, folder)| folder.on(side).map(|(_, name)| name))
+            .filter_map(|(_, folder)| folder.on(side).map(|held| &held.name))
             .collect();
-        let is_reachable =
-            |folder: &Folder| folder.on(side).is_some() || !held.contains(folder.name());
-        let reachable = self.iter().filter(|(_, folder)| is_reachable(folder));
+        let is_reachable = |id: Fid, folder: &Folder| {
+            let is_free = || !held.contains(folder.name()) && !self.is_placeless(id);
+            folder.on(side).is_some() || is_free()
+        };
+        let reachable = self.iter().filter(|(id, folder)| is_reachable(*id, folder));
         reachable.map(|(id, _)| id).collect()
     }
 
     /// Gives up the identity of folders whose names meet. Returns where their messages belong now.
     pub fn part_names(&mut self, filter: &Filter) -> Rehomed {
         self.drop_outdated();
+        self.give_names();
         self.agree();
         let followed = self.followed(filter).all;
         let is_parting =
@@ -87,6 +92,7 @@ impl Folders {
         let named = self.find_homes(&parting);
         let rehomed = self.put_entries(named);
         self.agree();
+        self.find_placeless();
         rehomed
     }
 
@@ -99,17 +105,18 @@ impl Folders {
         let Some(folder) = self.get(id).filter(|_| self.is_apart(id)) else {
             return Course::Part;
         };
-        let is_excluded = |name: &FolderName| filter.scope(name.as_bytes()) == Scope::Excluded;
+        let is_excluded = |name: &FolderName| self.scope_of(filter, name) == Scope::Excluded;
         if folder
             .names()
             .any(|name| is_excluded(name) || name.is_inbox())
+            || !self.has_places(folder)
         {
             return Course::Part;
         }
-        match filter.scope(folder.name().as_bytes()) {
+        match self.scope_of(filter, folder.name()) {
             Scope::Included => Course::Follow,
             Scope::NotSelected => Course::Wait,
-            Scope::Excluded => Course::Part,
+            Scope::Excluded | Scope::Placeless => Course::Part,
         }
     }
 
@@ -121,7 +128,7 @@ impl Folders {
         for (id, folder) in self.iter() {
             *wanted.entry(folder.name()).or_default() += 1;
             for side in Side::BOTH {
-                held[side as usize].extend(folder.on(side).map(|(_, name)| (name, id)));
+                held[side as usize].extend(folder.on(side).map(|held| (&held.name, id)));
             }
         }
         let mut waiting: Vec<_> = self
@@ -132,7 +139,7 @@ impl Folders {
                     && matches!(self.course(*id, filter), Course::Follow)
             })
             .collect();
-        waiting.sort_by_key(|(_, folder)| folder.name().parts().count());
+        waiting.sort_by_key(|(_, folder)| folder.name().depth());
         let mut followed = Followed::default();
         loop {
             let before = waiting.len();
@@ -140,7 +147,7 @@ impl Folders {
                 let to = folder.name();
                 let sides = || {
                     let both = Side::BOTH.into_iter();
-                    both.filter_map(|side| Some((side, &folder.on(side)?.1)))
+                    both.filter_map(|side| Some((side, &folder.on(side)?.name)))
                         .filter(|(_, from)| *from != to)
                 };
                 if sides().any(|(side, _)| held[side as usize].contains_key(to)) {
@@ -164,7 +171,8 @@ impl Folders {
     fn find_homes(&self, parting: &[Fid]) -> Named {
         let mut named = Named::default();
         let folders = || parting.iter().filter_map(|id| Some((*id, self.get(*id)?)));
-        let agreed = folders().filter_map(|(id, folder)| Some((folder.base.clone()?, id)));
+        let agreed =
+            folders().filter_map(|(id, folder)| Some((folder.base.as_ref()?.name.clone(), id)));
         named.homes.extend(agreed);
         for (id, folder) in folders() {
             let held = Side::BOTH.map(|side| folder.on(side).cloned());
@@ -173,8 +181,8 @@ impl Folders {
                 .flatten()
                 .next()
                 .filter(|_| folder.base.is_none());
-            if let Some((_, name)) = first {
-                named.homes.entry(name.clone()).or_insert(id);
+            if let Some(held) = first {
+                named.homes.entry(held.name.clone()).or_insert(id);
             }
             for (entries, entry) in named.entries.iter_mut().zip(held) {
                 entries.extend(entry.map(|entry| (id, entry)));
@@ -189,7 +197,7 @@ impl Folders {
         let mut puts = Vec::new();
         for side in Side::BOTH {
             for (from, entry) in std::mem::take(&mut named.entries[side as usize]) {
-                let name = &entry.1;
+                let name = &entry.name;
                 let to = match named.homes.get(name) {
                     Some(&to) => to,
                     None => {
@@ -223,14 +231,24 @@ impl Folders {
         }
         // Both sides renamed the folder, and the server's name is the one that stays: ours goes when it is empty.
         for id in leftovers {
+            let base = self.alone(id);
             if let Some(folder) = self.get_mut(id)
                 && folder.base.is_none()
                 && folder.remote.is_none()
             {
-                folder.base = folder.local.as_ref().map(|(_, name)| name.clone());
+                folder.base = base;
             }
         }
         rehomed
+    }
+
+    /// A folder that only we have, as if both had agreed on it.
+    fn alone(&self, id: Fid) -> Option<FolderBase> {
+        let folder = self.get(id)?;
+        let Held { dir, name, .. } = folder.local.clone()?;
+        let there = self.place(Side::Remote, folder).unwrap_or(dir.clone());
+        let dirs = [dir, there];
+        Some(FolderBase { dirs, name })
     }
 
     fn is_renamed_twice(&self, id: Fid) -> bool {

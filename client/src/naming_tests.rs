@@ -1,36 +1,53 @@
 //! Tables: a folder is written `base/local/remote`, `-` where a side has none.
 
 use super::*;
+use crate::archive::FolderBase;
 use crate::filter::Verdict;
+use protocol::FolderDir;
 use protocol::entry::FolderChange;
 
-fn name(text: &str) -> FolderName {
-    FolderName::new(text.as_bytes()).expect("a valid name")
+fn dir(text: &str) -> FolderDir {
+    FolderDir::new(text.as_bytes()).expect("a directory")
+}
+
+fn base(text: &str) -> FolderBase {
+    FolderBase {
+        dirs: [dir(text), dir(text)],
+        name: FolderName::default(),
+    }
+}
+
+fn held(number: u32, text: &str) -> Held {
+    Held {
+        number,
+        dir: dir(text),
+        name: FolderName::default(),
+    }
 }
 
 /// Folders with the numbers 1, 2, … on each side.
 fn folders(lines: &[&str]) -> Folders {
     let mut folders = Folders::default();
     for (line, number) in lines.iter().zip(1..) {
-        let mut names = line
-            .split('/')
-            .map(|text| (text != "-").then(|| name(text)));
+        let mut names = line.split('/').map(|text| (text != "-").then_some(text));
         let mut next = || names.next().flatten();
-        let base = next();
-        let [local, remote] = [next(), next()].map(|name| name.map(|name| (number, name)));
+        let base = next().map(base);
+        let [local, remote] = [next(), next()].map(|dir| dir.map(|dir| held(number, dir)));
         let id = folders.add();
         if let Some(folder) = folders.get_mut(id) {
             (folder.base, folder.local, folder.remote) = (base, local, remote);
         }
     }
+    folders.give_names();
     folders
 }
 
 fn lines(folders: &Folders) -> Vec<String> {
     let text = |name: Option<&FolderName>| name.map_or("-".to_owned(), ToString::to_string);
     let line = |folder: &Folder| {
-        let [local, remote] = Side::BOTH.map(|side| text(folder.on(side).map(|(_, name)| name)));
-        format!("{}/{local}/{remote}", text(folder.base.as_ref()))
+        let [local, remote] = Side::BOTH.map(|side| text(folder.on(side).map(|held| &held.name)));
+        let base = folder.base.as_ref().map(|base| &base.name);
+        format!("{}/{local}/{remote}", text(base))
     };
     folders.iter().map(|(_, folder)| line(folder)).collect()
 }
@@ -89,12 +106,12 @@ fn a_name_that_another_rename_frees_is_free() {
 fn parents_are_renamed_before_their_children() {
     let mut deep = folders(&["L.one/N.one/L.one", "L/N/L"]);
     for (id, folder) in [(Fid(1), "L/one"), (Fid(2), "L")] {
-        let renamed = name(&folder.replace('L', "N"));
-        let folder = name(folder);
+        let renamed = folder.replace('L', "N");
         let entry = deep.get_mut(id).expect("it was made");
-        (entry.base, entry.remote) = (Some(folder.clone()), Some((id.0, folder)));
-        entry.local = Some((id.0, renamed));
+        (entry.base, entry.remote) = (Some(base(folder)), Some(held(id.0, folder)));
+        entry.local = Some(held(id.0, &renamed));
     }
+    deep.give_names();
     assert_eq!(renames(&deep, &Filter::default()), ["L>N", "L/one>N/one"]);
 }
 
@@ -195,7 +212,7 @@ fn a_name_that_was_told_of_another_number_is_not_the_old_ones_any_more() {
     let change = FolderChange {
         seq: 9,
         id: 2,
-        name: name("A"),
+        dir: dir("A"),
         gone: false,
         keywords: None,
     };

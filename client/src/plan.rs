@@ -411,6 +411,10 @@ impl Planner<'_> {
             match want {
                 Want::Keep(state) => {
                     needed.insert(state.place.folder);
+                    if self.folders.is_placeless(state.place.folder) {
+                        // It stays where it is on the other side.
+                        needed.extend(self.set.all[index].record.folders());
+                    }
                 }
                 Want::Leave => needed.extend(self.set.all[index].record.folders()),
                 Want::Gone => {}

@@ -121,7 +121,7 @@ fn add_unseen(session: &Session, skipped: &[Skipped], summary: &mut Summary) {
 fn unmatched(account: &Account, session: &Session) -> Option<String> {
     let folders = session.folders.iter().map(|(_, folder)| folder);
     let sides = folders.flat_map(|folder| [&folder.local, &folder.remote]);
-    let names: Vec<&[u8]> = sides.flatten().map(|(_, name)| name.as_bytes()).collect();
+    let names: Vec<&[u8]> = sides.flatten().map(|held| held.name.text()).collect();
     let patterns = account.filter.unmatched(&names);
     (!patterns.is_empty()).then(|| {
         format!(

@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
             welcome,
             is_first: archive.is_empty()?,
             set: WorkSet::default(),
-            folders: Folders::load(&archive)?,
+            folders: Folders::load(&archive, account.setting())?,
             archive,
             skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
             partials: HashMap::new(),

@@ -13,6 +13,7 @@ use crate::attempt::{self, Attempt};
 use crate::config::Account;
 use crate::failure::Failure;
 use crate::filter::Scope;
+use crate::folders::Folders;
 use crate::known;
 use crate::report::{Skipped, duration_text};
 use crate::waiting::Waiting;
@@ -69,10 +70,12 @@ impl Status {
             };
         };
         let archive = Archive::open(&account.state_dir, pair.local, pair.remote, true)?;
-        let folders = archive.folders()?.into_iter().filter(|(_, folder)| {
-            folder.differs() && account.filter.scope(folder.name().as_bytes()) != Scope::Excluded
+        let folders = Folders::load(&archive, account.setting())?;
+        let unlike = folders.iter().filter(|(id, folder)| {
+            let scope = folders.scope(&account.filter, *id);
+            folder.differs() && !matches!(scope, Scope::Excluded | Scope::Placeless)
         });
-        let differing = (archive.pending()?.len() + folders.count()) as u64;
+        let differing = (archive.pending()?.len() + unlike.count()) as u64;
         self.pending = differing.max(Waiting::total(self.waiting()));
         self.skipped = archive
             .get::<BTreeSet<Skipped>>("skipped")?
@@ -188,6 +191,5 @@ fn open(account: &Account, expect: ReplicaId) -> Result<Replica, Failure> {
         expect: Some(expect),
         adopt: false,
         create: false,
-        layout: maildir::layout::Setting::default(),
     })?)
 }

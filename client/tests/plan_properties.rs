@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use protocol::entry::{Change, FolderChange};
 use protocol::message::{At, NewBody, Rights, Source};
-use protocol::{Digest, Entry, Flags, FolderName, Info, Op, ReplicaId, Unique};
+use protocol::{Digest, Entry, Flags, FolderDir, Info, Op, ReplicaId, Unique};
 
 const MEMORY: &str = "the archive is in memory";
 /// What each side adds to the common number of a folder to make its own.
@@ -314,14 +314,14 @@ impl World {
         let archive = Archive::open(dir.path(), local, remote, true).expect(MEMORY);
         let mut folders = Folders::default();
         for side in Side::BOTH {
-            let name = |name: &str| FolderName::new(name.as_bytes()).expect("a valid name");
-            let names = (1..).zip(["INBOX", "A", "B"]);
-            let told: Vec<_> = names
-                .map(|(id, text)| (id + FOLDER_NUMBERS[side as usize], name(text)))
-                .map(|(id, name)| FolderChange {
+            let dir = |dir: &str| FolderDir::new(dir.as_bytes()).expect("a directory");
+            let dirs = (1..).zip(["", ".A", ".B"]);
+            let told: Vec<_> = dirs
+                .map(|(id, text)| (id + FOLDER_NUMBERS[side as usize], dir(text)))
+                .map(|(id, dir)| FolderChange {
                     seq: 1,
                     id,
-                    name,
+                    dir,
                     gone: false,
                     keywords: None,
                 })
@@ -519,7 +519,7 @@ impl World {
     fn place(&self, side: Side, at: &At) -> Place {
         let mut folders = self.folders.iter();
         let found =
-            folders.find(|(_, folder)| folder.on(side).is_some_and(|(_, name)| *name == at.folder));
+            folders.find(|(_, folder)| folder.on(side).is_some_and(|held| held.dir == at.folder));
         let (folder, _) = found.expect("all folders are known");
         Place {
             folder,

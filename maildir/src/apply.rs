@@ -25,7 +25,6 @@ use crate::folder_scan::path as path_of;
 use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FileRow, FolderRow, Index, now_secs};
-use crate::layout::Layout;
 use crate::listing::subdir;
 use crate::notes::{Note, Notes};
 use crate::op::{counted, fates_of, is_trashing};
@@ -39,7 +38,6 @@ pub(crate) struct Applier<'a> {
     pub(crate) root: &'a Root,
     /// The directories that deliveries go into.
     pub(crate) held: Held<'a>,
-    pub(crate) layout: &'a Layout,
     pub(crate) index: &'a Index,
     pub(crate) trash: &'a mut Trash,
     /// Why nothing can be taken away: the trash cannot be written.
@@ -195,14 +193,14 @@ impl Applier<'_> {
             return Err(Stop::Outcome(Outcome::Failed { why }));
         }
         match op {
-            Op::MakeFolder { name } => self.make_folder(name),
+            Op::MakeFolder { dir } => self.make_folder(dir),
             Op::RenameFolder { number, from, to } => {
                 self.held.release();
                 self.rename_folder(*number, from, to)
             }
-            Op::RemoveFolder { number, name } => {
+            Op::RemoveFolder { number, dir } => {
                 self.held.release();
-                self.remove_folder(*number, name, trash_name)
+                self.remove_folder(*number, dir, trash_name)
             }
             Op::Create {
                 at,

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 
 use protocol::bytes::escape;
-use protocol::{FolderName, Outcome};
+use protocol::{FolderDir, Outcome};
 use rustix::fs::FileType;
 
 use crate::apply::{Applier, Step, Stop, stale};
+use crate::discover::check_dir;
 use crate::index::FolderRow;
-use crate::layout::Style;
 use crate::listing::holds_mail;
 use crate::root::{Listed, join};
+use crate::stamp::DirStamp;
 
 /// Files that servers and readers keep in a folder and make anew at need; they go with it.
 const SERVER_FILES: &[&[u8]] = &[
@@ -26,42 +27,30 @@ const SERVER_FILES: &[&[u8]] = &[
 ];
 
 impl Applier<'_> {
-    /// The directory of a folder, or why there can be none.
-    fn dir_of(&self, name: &FolderName) -> Step<Vec<u8>> {
-        self.layout.dir(name).map_err(|misfit| {
-            Stop::Outcome(Outcome::Failed {
-                why: misfit.to_string(),
-            })
-        })
-    }
-
-    /// Makes a folder; returns its number. One of that name may be a renamed one that the client knows by another name, so
-    /// it is told first.
-    pub(crate) fn make_folder(&mut self, name: &FolderName) -> Step<u64> {
-        if let Some(row) = self
-            .folders
-            .iter()
-            .find(|row| !row.gone && row.name == *name)
-        {
+    /// Makes a folder; returns its number. One that is there may be a renamed one that the client knows elsewhere, so it is
+    /// told first.
+    pub(crate) fn make_folder(&mut self, dir: &FolderDir) -> Step<u64> {
+        if let Some(row) = self.live_in(dir) {
             return match self.made.contains(&row.id) {
                 true => Ok(u64::from(row.id)),
                 false => stale(),
             };
         }
-        let dir = self.dir_of(name)?;
-        let parts: Vec<&[u8]> = dir
+        check(dir)?;
+        let (is_flat, dir) = (is_maildir_plus_plus(dir), dir.as_bytes().to_vec());
+        let levels: Vec<&[u8]> = dir
             .split(|&byte| byte == b'/')
-            .filter(|part| !part.is_empty())
+            .filter(|level| !level.is_empty())
             .collect();
-        for depth in 1..=parts.len() {
-            self.root.make_dir(&join(b"", &parts[..depth]))?;
-            self.dirty_dirs.insert(join(b"", &parts[..depth - 1]));
+        for depth in 1..=levels.len() {
+            self.root.make_dir(&join(b"", &levels[..depth]))?;
+            self.dirty_dirs.insert(join(b"", &levels[..depth - 1]));
         }
         // `cur` last: without it there is no folder, so that a kill leaves none that would never be made whole.
         for sub in [&b"tmp"[..], b"new", b"cur"] {
             self.root.make_dir(&join(&dir, &[sub]))?;
         }
-        if self.layout.style == Style::MaildirPlusPlus && !dir.is_empty() {
+        if is_flat {
             // Made, never copied: Maildir++ tells a folder from an account by it.
             match self.root.create_file(&join(&dir, &[b"maildirfolder"])) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -71,33 +60,21 @@ impl Applier<'_> {
             }
         }
         self.dirty_dirs.insert(dir.clone());
-        self.put_new_folder(name, dir)
+        self.put_new_folder(dir)
     }
 
-    fn put_new_folder(&mut self, name: &FolderName, dir: Vec<u8>) -> Step<u64> {
-        let (ino, birth) = self.root.dir_identity(&dir)?;
-        let id = self
-            .folders
-            .iter()
-            .find(|row| row.name == *name)
-            .map_or(0, |row| row.id);
-        self.folders.retain(|row| row.name != *name);
-        let seq = self.index.next_number()?;
-        let mut row = FolderRow {
-            id,
-            name: name.clone(),
-            dir,
-            ino,
-            birth,
-            cur: Default::default(),
-            new: Default::default(),
-            put_back: false,
-            dirty: true,
-            gone: false,
-            seq,
-            messages: 0,
-            keywords: None,
-        };
+    fn live_in(&self, dir: &FolderDir) -> Option<&FolderRow> {
+        let mut live = self.folders.iter().filter(|row| !row.gone);
+        live.find(|row| row.dir == dir.as_bytes())
+    }
+
+    fn put_new_folder(&mut self, dir: Vec<u8>) -> Step<u64> {
+        let identity = self.root.dir_identity(&dir)?;
+        let known = self.folders.iter().find(|row| row.dir == dir);
+        let id = known.map_or(0, |row| row.id);
+        self.folders.retain(|row| row.dir != dir);
+        let mut row = FolderRow::new(dir, identity);
+        (row.id, row.seq) = (id, self.index.next_number()?);
         row.id = self.index.put_folder(&row)?;
         self.made.insert(row.id);
         let id = u64::from(row.id);
@@ -109,16 +86,16 @@ impl Applier<'_> {
     pub(crate) fn rename_folder(
         &mut self,
         number: u32,
-        from: &FolderName,
-        to: &FolderName,
+        from: &FolderDir,
+        to: &FolderDir,
     ) -> Step<u64> {
-        let is_live = |rows: &[FolderRow], name: &FolderName| {
-            rows.iter().any(|row| !row.gone && row.name == *name)
-        };
-        if from.is_inbox() || to.is_inbox() || is_live(&self.folders, to) {
+        let is_root = from.as_bytes().is_empty() || to.as_bytes().is_empty();
+        if is_root || self.live_in(to).is_some() {
             return stale();
         }
-        let (old_dir, new_dir) = (self.folder_named(number, from)?.dir, self.dir_of(to)?);
+        check(to)?;
+        let old_dir = self.folder_at(number, from)?.dir;
+        let new_dir = to.as_bytes().to_vec();
         if let Some(at) = new_dir.iter().rposition(|&byte| byte == b'/') {
             let parts: Vec<&[u8]> = new_dir[..at].split(|&byte| byte == b'/').collect();
             for depth in 1..=parts.len() {
@@ -145,15 +122,17 @@ impl Applier<'_> {
         let Some(row) = self.folders.iter_mut().find(|row| row.id == number) else {
             return stale();
         };
-        (row.name, row.dir, row.seq, row.ino, row.birth) = (to.clone(), new_dir, seq, ino, birth);
+        (row.dir, row.seq, row.ino, row.birth) = (new_dir, seq, ino, birth);
+        row.leaf = DirStamp::default();
         let row = row.clone();
         self.index.put_folder(&row)?;
         Ok(seq)
     }
 
-    /// A live folder that still has its name.
-    fn folder_named(&self, number: u32, name: &FolderName) -> Step<FolderRow> {
-        match self.folder(number).filter(|row| row.name == *name) {
+    /// A live folder that is where it was.
+    fn folder_at(&self, number: u32, dir: &FolderDir) -> Step<FolderRow> {
+        let folder = self.folder(number);
+        match folder.filter(|row| row.dir == dir.as_bytes()) {
             Some(row) => Ok(row.clone()),
             None => stale(),
         }
@@ -214,11 +193,11 @@ impl Applier<'_> {
     pub(crate) fn remove_folder(
         &mut self,
         number: u32,
-        name: &FolderName,
+        dir: &FolderDir,
         trash_name: Option<&str>,
     ) -> Step<u64> {
-        let mut row = self.folder_named(number, name)?;
-        if row.name.is_inbox() || self.has_messages(&row)? {
+        let mut row = self.folder_at(number, dir)?;
+        if row.dir.is_empty() || self.has_messages(&row)? {
             return stale();
         }
         let Some(trash_name) = trash_name else {
@@ -279,6 +258,20 @@ impl Applier<'_> {
         }
         Ok(true)
     }
+}
+
+/// Refuses a directory that can be no folder's.
+fn check(dir: &FolderDir) -> Step<()> {
+    check_dir(dir).map_err(|why| {
+        Stop::Outcome(Outcome::Failed {
+            why: why.to_owned(),
+        })
+    })
+}
+
+/// Whether a folder lies beside the root's own `cur`, as in Maildir++.
+fn is_maildir_plus_plus(dir: &FolderDir) -> bool {
+    dir.depth() == 1 && dir.as_bytes().starts_with(b".")
 }
 
 fn parent(dir: &[u8]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use crate::keywords;
 use crate::listing::{Found, Listing, Stamps, subdir};
 use crate::pairing::{Pairing, pair};
 use crate::root::join;
-use crate::scan::{Scanner, is_bad_timing, now_ns};
+use crate::scan::{Scanner, folder_text, is_bad_timing, now_ns};
 
 /// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
 const UNNAMED_NS: i64 = 2_000_000_000;
@@ -29,7 +29,7 @@ pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) 
     scanner.index.begin()?;
     scanner.index.put_folder(row)?;
     let problem = Problem {
-        path: row.name.to_string(),
+        path: folder_text(&row.dir),
         why: why.to_owned(),
         holds: false,
     };

@@ -301,7 +301,7 @@ mod tests {
     use std::path::Path;
 
     use protocol::message::{At, Source};
-    use protocol::{Digest, FolderName, Info, Op, Outcome, Unique};
+    use protocol::{Digest, FolderDir, Info, Op, Outcome, Unique};
 
     use super::*;
     use crate::replica::open_for_test as open;
@@ -338,7 +338,7 @@ mod tests {
         let op = Op::Create {
             at: At {
                 number: None,
-                folder: FolderName::inbox(),
+                folder: FolderDir::root(),
                 unique: Unique::new(b"1.a.b").expect("a name"),
                 copy: 0,
             },
@@ -347,7 +347,7 @@ mod tests {
             body: new_body(),
         };
         let made = Op::MakeFolder {
-            name: FolderName::inbox(),
+            dir: FolderDir::root(),
         };
         one.apply(None, &[made], Vec::new()).expect("it is made");
         let outcomes = one.apply(None, &[op], bodies).expect("it is applied");

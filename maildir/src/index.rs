@@ -20,7 +20,6 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::layout::{Encoding, Layout, Setting, Style};
 
 mod rows;
 pub(crate) use rows::{FileRow, FolderRow, Known};
@@ -36,12 +35,13 @@ const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE tags (position INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, number INTEGER NOT NULL, at INTEGER NOT NULL);
 CREATE TABLE folders (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL, dir BLOB NOT NULL, ino INTEGER NOT NULL, birth INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, dir BLOB NOT NULL, ino INTEGER NOT NULL, birth INTEGER NOT NULL,
+  leaf_mtime INTEGER NOT NULL, leaf_ctime INTEGER NOT NULL,
   cur_ino INTEGER NOT NULL, cur_birth INTEGER NOT NULL, cur_mtime INTEGER NOT NULL, cur_ctime INTEGER NOT NULL,
   new_ino INTEGER NOT NULL, new_birth INTEGER NOT NULL, new_mtime INTEGER NOT NULL, new_ctime INTEGER NOT NULL,
   dirty INTEGER NOT NULL, put_back INTEGER NOT NULL, gone INTEGER NOT NULL, seq INTEGER NOT NULL,
   messages INTEGER NOT NULL, keywords BLOB);
-CREATE UNIQUE INDEX live_folders ON folders (name) WHERE NOT gone;
+CREATE UNIQUE INDEX live_folders ON folders (dir) WHERE NOT gone;
 CREATE TABLE files (
   seq INTEGER PRIMARY KEY, born INTEGER NOT NULL, folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL,
   gone INTEGER NOT NULL, lost INTEGER NOT NULL, in_new INTEGER NOT NULL, info BLOB NOT NULL, digest BLOB NOT NULL,
@@ -174,6 +174,11 @@ impl Index {
         Ok(())
     }
 
+    /// Whether a transaction is open, so that one more row costs nothing.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.db.is_autocommit()
+    }
+
     /// Begins a transaction, unless one is open.
     pub(crate) fn begin(&self) -> Result<()> {
         if self.db.is_autocommit() {
@@ -253,24 +258,6 @@ impl Index {
     /// Below this number tombstones were forgotten; cursors under it are not known any more.
     pub(crate) fn floor(&self) -> Result<u64> {
         Ok(self.meta::<i64>("floor")?.unwrap_or(0).cast_unsigned())
-    }
-
-    /// The layout under which the folders were last read.
-    pub(crate) fn layout(&self) -> Result<Setting> {
-        let words: [Option<String>; 2] = [self.meta("style")?, self.meta("encoding")?];
-        let is = |word: &Option<String>, text: &str| word.as_deref() == Some(text);
-        let style = [Style::MaildirPlusPlus, Style::Nested]
-            .into_iter()
-            .find(|style| is(&words[0], style.as_str()));
-        let encoding = [Encoding::Utf8, Encoding::Utf7]
-            .into_iter()
-            .find(|encoding| is(&words[1], encoding.as_str()));
-        Ok(Setting { style, encoding })
-    }
-
-    pub(crate) fn set_layout(&self, layout: &Layout) -> Result<()> {
-        self.set_meta("style", layout.style.as_str())?;
-        self.set_meta("encoding", layout.encoding.as_str())
     }
 
     pub(crate) fn file_system(&self) -> Result<Option<i64>> {

@@ -12,6 +12,7 @@ mod apply;
 mod apply_folder;
 mod body;
 mod clock;
+mod discover;
 pub mod durable;
 mod error;
 mod folder_scan;
@@ -21,7 +22,6 @@ mod inbox;
 mod index;
 mod journal;
 mod keywords;
-pub mod layout;
 mod listing;
 mod lock;
 mod lookup;
@@ -40,12 +40,12 @@ mod stamp;
 mod timed;
 mod trash;
 mod unseen;
-mod utf7;
 
 pub use body::{
     Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, QUICK_BYTES_MAX,
     SMALL_BYTES_MAX,
 };
+pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
 pub use inbox::{Flusher, Inbox, Written};
 pub use index::has_hot_journal;

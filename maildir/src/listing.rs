@@ -77,6 +77,11 @@ pub(crate) fn subdir(in_new: bool) -> &'static [u8] {
 pub(crate) fn stamps(root: &Root, dir: &[u8]) -> io::Result<Stamps> {
     let stamp = |in_new| match root.dir_stamp(&join(dir, &[subdir(in_new)])) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DirStamp::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let sub = escape(subdir(in_new));
+            let why = format!("its {sub} is no directory, or behind a link; put it back");
+            Err(io::Error::new(error.kind(), why))
+        }
         other => other,
     };
     let (new, cur) = (stamp(true)?, stamp(false)?);

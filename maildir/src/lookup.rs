@@ -40,7 +40,9 @@ impl Applier<'_> {
         match at.number {
             Some(number) => self.folder(number),
             None => {
-                let is_it = |row: &&FolderRow| row.name == at.folder && self.made.contains(&row.id);
+                let is_it = |row: &&FolderRow| {
+                    row.dir == at.folder.as_bytes() && self.made.contains(&row.id)
+                };
                 self.folders.iter().filter(|row| !row.gone).find(is_it)
             }
         }

@@ -248,8 +248,8 @@ impl Applier<'_> {
                         label.reason = Some(Reason::Damaged);
                     }
                 }
-            } else if let Op::RemoveFolder { name, .. } = op {
-                label.folder = name.as_bytes().to_vec();
+            } else if let Op::RemoveFolder { dir, .. } = op {
+                label.folder = dir.as_bytes().to_vec();
             }
             labels.push(label);
         }

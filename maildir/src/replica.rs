@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::folder::find_inbox;
 use protocol::message::{At, Fate};
-use protocol::{BatchId, Cursor, Digest, FolderName, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located, Partials};
@@ -19,7 +20,6 @@ use crate::folder_scan::path as path_of;
 use crate::held::Held;
 use crate::inbox::{Flusher, Inbox};
 use crate::index::{FolderRow, Index, now_secs};
-use crate::layout::{Layout, Setting};
 use crate::lock::Lock;
 use crate::marker::Marker;
 use crate::private;
@@ -31,8 +31,7 @@ use crate::trash::{Trash, expire};
 mod place;
 pub(crate) use place::check_nothing_below;
 use place::{
-    check_is_maildir, check_layout, check_nothing_above, check_trash_is_outside, prepare_root,
-    unsafe_root,
+    check_is_maildir, check_nothing_above, check_trash_is_outside, prepare_root, unsafe_root,
 };
 
 /// How long a run waits for another one that scans or applies a batch.
@@ -61,15 +60,12 @@ pub struct Options {
     pub adopt: bool,
     /// Make the root if it is not there.
     pub create: bool,
-    /// Layout and encoding of folder names, where they are set.
-    pub layout: Setting,
 }
 
 /// An open replica.
 pub struct Replica {
     options: Options,
     root: Root,
-    layout: Layout,
     marker: Marker,
     pub(crate) index: Index,
     trash: Trash,
@@ -100,7 +96,6 @@ impl Replica {
         // Two runs must not make a marker at once.
         let _lock = lock(path)?;
         let root = Root::open(path)?;
-        let mut layout = Layout::detect(path, options.layout).context("look at", path)?;
         let found = Marker::read(&root)?;
         let is_fresh = found.is_none();
         let marker = match found {
@@ -109,7 +104,7 @@ impl Replica {
                 return Err(unsafe_root(path, "has no marker"));
             }
             None => {
-                check_is_maildir(&root, &layout)?;
+                check_is_maildir(&root)?;
                 Marker::new(ReplicaId(random()?), Vec::new())
             }
         };
@@ -121,16 +116,6 @@ impl Replica {
             .join("replicas")
             .join(marker.id.to_string());
         let index = open_index(&options, &marker, &state)?;
-        // One odd new folder must not make all others be called something else: what was found once, stays.
-        let known = index.layout()?;
-        check_layout(path, options.layout, known)?;
-        let setting = Setting {
-            style: options.layout.style.or(known.style),
-            encoding: options.layout.encoding.or(known.encoding),
-        };
-        if setting != options.layout {
-            layout = Layout::detect(path, setting).context("look at", path)?;
-        }
         let trash_dir = options
             .trash_dir
             .clone()
@@ -139,7 +124,6 @@ impl Replica {
         Ok(Replica {
             options,
             root,
-            layout,
             marker,
             index,
             trash,
@@ -259,14 +243,13 @@ impl Replica {
         if self.index.file_system()? != Some(file_system) {
             self.index.begin()?;
             self.index.set_meta("file_system", file_system)?;
-            self.index.set_layout(&self.layout)?;
         }
         let spot_path = self.state.join("spot");
         let mut spot = fs::read_to_string(&spot_path)
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
-        let scanned = Scanner::new(&self.root, &self.layout, &self.index, checksum)?.run(&mut spot);
+        let scanned = Scanner::new(&self.root, &self.index, checksum)?.run(&mut spot);
         if scanned.is_err() {
             self.index.rollback();
         }
@@ -361,7 +344,7 @@ impl Replica {
         let find = |(at, digest): &(&At, &Digest)| {
             let is_it = |row: &&FolderRow| match at.number {
                 Some(number) => row.id == number,
-                None => row.name == at.folder,
+                None => row.dir == at.folder.as_bytes(),
             };
             let folder = folders.iter().filter(|row| !row.gone).find(is_it);
             let Some(folder) = folder else {
@@ -390,7 +373,7 @@ impl Replica {
             .index
             .folders()?
             .into_iter()
-            .filter(|row| row.name == at.folder)
+            .filter(|row| row.dir == at.folder.as_bytes())
             .max_by_key(|row| !row.gone);
         let Some(folder) = folder else {
             return Ok(None);
@@ -401,8 +384,8 @@ impl Replica {
 
     /// The directory of a folder, whether or not it is there.
     #[must_use]
-    pub fn folder_path(&self, name: &FolderName) -> Option<PathBuf> {
-        Some(self.root.full(&self.layout.dir(name).ok()?))
+    pub fn folder_path(&self, dir: &FolderDir) -> PathBuf {
+        self.root.full(dir.as_bytes())
     }
 
     /// The way to the bytes of located messages, for another thread.
@@ -481,7 +464,6 @@ impl Replica {
         let mut applier = Applier {
             root: &self.root,
             held: Held::new(&self.root),
-            layout: &self.layout,
             index: &self.index,
             trash: &mut self.trash,
             trash_failed: None,
@@ -498,10 +480,12 @@ impl Replica {
         work(&mut applier)
     }
 
+    /// INBOX's `tmp`, or the root's where there is no INBOX.
     fn tmp_dir(&self) -> Result<Vec<u8>> {
-        let inbox = self.layout.dir(&FolderName::inbox());
-        let inbox = inbox.map_err(|misfit| Error::Usage(format!("INBOX: {misfit}")))?;
-        Ok(join(&inbox, &[b"tmp"]))
+        let folders = self.index.folders()?;
+        let live = folders.iter().filter(|row| !row.gone);
+        let inbox = find_inbox(live.map(|row| &row.dir[..])).unwrap_or_default();
+        Ok(join(inbox, &[b"tmp"]))
     }
 
     /// Ends a run: looks once more at what it changed, so that the next one need not, vouches for it in the marker, and
@@ -589,7 +573,6 @@ pub(crate) fn open_for_test(root: &Path, state: &str) -> Replica {
         expect: None,
         adopt: false,
         create: true,
-        layout: Setting::default(),
     };
     Replica::open(options).expect("it opens")
 }

@@ -261,6 +261,36 @@ impl Root {
     pub(crate) fn list(&self, relative: &[u8]) -> io::Result<Vec<Listed>> {
         list_fd(self.open_dir(relative)?)
     }
+
+    /// What a name is, links not followed.
+    pub(crate) fn kind(&self, relative: &[u8]) -> io::Result<FileType> {
+        let stat = rustix::fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(stat.st_mode))
+    }
+
+    /// Whether there is a `cur` or a `new` in a directory.
+    pub(crate) fn holds_mail(&self, relative: &[u8]) -> bool {
+        let is_there = |name: &[u8]| self.dir_stamp(&join(relative, &[name])).is_ok();
+        is_there(b"cur") || is_there(b"new")
+    }
+
+    /// Whether a link leads to a directory that holds a `cur` or a `new`, or to one above such; none if it leads nowhere.
+    /// Looks at names only, and opens no file: it may lead anywhere.
+    pub(crate) fn holds_mail_behind(&self, link: &[u8]) -> Option<bool> {
+        let stat = rustix::fs::statat(&self.fd, link, AtFlags::empty()).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Some(false);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::openat(&self.fd, link, flags, Mode::empty()) else {
+            return Some(true); // It may, and cannot be read.
+        };
+        let path = self.full(link);
+        let target = Root { fd, path };
+        let below = target.list(b"").unwrap_or_default();
+        let is_above = |listed: &Listed| target.holds_mail(&listed.name);
+        Some(target.holds_mail(b"") || below.iter().any(is_above))
+    }
 }
 
 /// Who may do what with a directory.

@@ -20,17 +20,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use protocol::Unique;
 use protocol::bytes::escape;
+use protocol::folder::find_inbox;
 use protocol::message::Problem;
-use protocol::{FolderName, Unique};
 
+use crate::discover::{Discovery, Found, discover};
 use crate::error::{Error, Result};
 use crate::folder_scan;
 use crate::index::{FileRow, FolderRow, Index};
-use crate::layout::{self, Discovery, Layout};
 use crate::listing::{self, Listing, Wanted};
 use crate::replica::check_nothing_below;
 use crate::root::{Root, join, split_path};
@@ -45,6 +45,8 @@ pub(crate) const PATIENCE_NS: i64 = 100_000_000;
 const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
 /// How many files that is at most, so that nothing hangs on a slow clock.
 const SPOT_CHECK_FILES: u64 = 80 * SPOT_CHECK_STEP;
+/// So many directories to list once more in every run are worth a transaction.
+const LEAVES_MIN: usize = 16;
 /// How many are looked at before the clock is asked: a busy machine must not keep the round from getting on.
 const SPOT_CHECK_STEP: u64 = 64;
 
@@ -62,7 +64,6 @@ pub struct Scan {
 /// One scan in progress.
 pub(crate) struct Scanner<'a> {
     pub(crate) root: &'a Root,
-    pub(crate) layout: &'a Layout,
     pub(crate) index: &'a Index,
     /// Read and hash everything, whatever the stamps say.
     pub(crate) checksum: bool,
@@ -87,15 +88,9 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(crate) fn new(
-        root: &'a Root,
-        layout: &'a Layout,
-        index: &'a Index,
-        checksum: bool,
-    ) -> Result<Scanner<'a>> {
+    pub(crate) fn new(root: &'a Root, index: &'a Index, checksum: bool) -> Result<Scanner<'a>> {
         Ok(Scanner {
             root,
-            layout,
             index,
             checksum,
             grain_ns: grain_ns(root),
@@ -184,19 +179,23 @@ impl<'a> Scanner<'a> {
 
     /// Finds the folders and reads those whose stamps moved.
     fn pass(&mut self) -> Result<()> {
-        let discovery = layout::discover(self.root.path(), self.layout);
+        let live = self.folders.iter().filter(|row| !row.gone);
+        let known = live.filter(|row| row.leaf != DirStamp::default());
+        let known = known.map(|row| (row.dir.as_slice(), row.leaf)).collect();
+        let discovery = discover(self.root, &known);
         self.tree_problems.clear();
         self.unseen.clear();
         self.unknown.clear();
         for (dir, why) in &discovery.misfits {
             self.tell(escape(dir), why.clone());
         }
-        for (path, error) in &discovery.errors {
-            let below = path.strip_prefix(self.root.path()).unwrap_or(path);
-            let told = self.tell(escape(bytes_of(path)), error.to_string());
-            self.unseen.add(self.root, bytes_of(below), &told);
+        for (dir, error) in &discovery.errors {
+            let path = self.root.full(dir);
+            let told = self.tell(escape(path.as_os_str().as_bytes()), error.to_string());
+            self.unseen.add(self.root, dir, &told);
         }
         self.match_folders(&discovery)?;
+        self.take_leaves(&discovery.folders)?;
         self.read_folders(|_| true)
     }
 
@@ -264,41 +263,31 @@ impl<'a> Scanner<'a> {
 
     /// Tells known, renamed, new and vanished folders apart.
     fn match_folders(&mut self, discovery: &Discovery) -> Result<()> {
-        let found: BTreeMap<&FolderName, &[u8]> = discovery
-            .folders
-            .iter()
-            .map(|found| (&found.name, found.dir.as_slice()))
-            .collect();
+        let found: BTreeSet<&[u8]> = discovery.folders.iter().map(|one| &one.dir[..]).collect();
+        let inbox = self.inbox();
         let mut seen = HashSet::new();
-        // A folder that got another name may have left its old one to the next, so what is live is asked again.
+        // A folder that moved may have left its place to the next, so what is live is asked again.
         loop {
-            let live: HashSet<&FolderName> = self
-                .folders
-                .iter()
-                .filter(|row| !row.gone)
-                .map(|row| &row.name)
-                .collect();
-            let mut fresh: Vec<_> = found.iter().map(|(name, dir)| (*name, *dir)).collect();
-            fresh.retain(|(name, _)| !live.contains(name) && !seen.contains(name));
+            let live = self.folders.iter().filter(|row| !row.gone);
+            let live: HashSet<&[u8]> = live.map(|row| &row.dir[..]).collect();
+            let mut fresh: Vec<&[u8]> = found.iter().copied().collect();
+            fresh.retain(|dir| !live.contains(dir) && !seen.contains(dir));
             if fresh.is_empty() {
                 break;
             }
-            for (name, dir) in fresh {
+            for dir in fresh {
                 self.has_moved = true;
-                seen.insert(name);
-                self.add_folder(name, dir, &found)?;
+                seen.insert(dir);
+                self.add_folder(dir, &found, inbox.as_deref())?;
             }
         }
-        let vanished: Vec<FolderRow> = self
-            .folders
-            .iter()
-            .filter(|row| !row.gone && !found.contains_key(&row.name))
+        let live = self.folders.iter().filter(|row| !row.gone);
+        let vanished: Vec<FolderRow> = live
+            .filter(|row| !found.contains(&row.dir[..]))
             .cloned()
             .collect();
-        if vanished
-            .iter()
-            .any(|row| row.name.is_inbox() && row.messages > 0)
-        {
+        let is_inbox = |row: &FolderRow| Some(&row.dir) == inbox.as_ref();
+        if vanished.iter().any(|row| is_inbox(row) && row.messages > 0) {
             return Err(Error::Unsafe(format!(
                 "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
                 self.root.path()
@@ -327,26 +316,61 @@ impl<'a> Scanner<'a> {
         &mut self,
         row: &FolderRow,
         discovery: &Discovery,
-        found: &BTreeMap<&FolderName, &[u8]>,
+        found: &BTreeSet<&[u8]>,
     ) -> bool {
-        let full = self.root.full(&row.dir);
-        let is_told = discovery.misfits.iter().any(|(dir, _)| *dir == row.dir)
-            || discovery
-                .errors
-                .iter()
-                .any(|(path, _)| full.starts_with(path));
+        let is_below = |dir: &[u8]| {
+            let rest = row.dir.strip_prefix(dir);
+            dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let is_told = discovery.misfits.iter().any(|(dir, _)| is_below(dir))
+            || discovery.errors.iter().any(|(dir, _)| is_below(dir));
         let told = match self.still_there(row, found) {
             _ if is_told => escape(&row.dir),
-            Some(why) => self.tell(row.name.to_string(), why),
+            Some(why) => self.tell(folder_text(&row.dir), why),
             None => return false,
         };
         self.unseen.add(self.root, &row.dir, &told);
         true
     }
 
+    /// The directory that was INBOX when the tree was last looked at.
+    fn inbox(&self) -> Option<Vec<u8>> {
+        let live = self.folders.iter().filter(|row| !row.gone);
+        find_inbox(live.map(|row| &row.dir[..])).map(<[u8]>::to_vec)
+    }
+
+    /// Remembers in which directories nothing leads to further folders, so that they need not be listed again. A few of
+    /// them are not worth a transaction.
+    fn take_leaves(&mut self, found: &[Found]) -> Result<()> {
+        let leaves: HashMap<&[u8], DirStamp> =
+            found.iter().map(|one| (&one.dir[..], one.leaf)).collect();
+        let proven_ns = now_ns() - self.grain_ns;
+        let mut changed = Vec::new();
+        for row in self.folders.iter_mut().filter(|row| !row.gone) {
+            let leaf = leaves.get(&row.dir[..]).copied().unwrap_or_default();
+            let leaf = match leaf.mtime_ns.max(leaf.ctime_ns) <= proven_ns {
+                true => leaf,
+                false => DirStamp::default(),
+            };
+            if row.leaf != leaf {
+                row.leaf = leaf;
+                changed.push(&*row);
+            }
+        }
+        if changed.len() >= LEAVES_MIN {
+            self.index.begin()?;
+        }
+        if self.index.is_writing() {
+            changed
+                .iter()
+                .try_for_each(|row| self.index.put_folder(row).map(drop))?;
+        }
+        Ok(())
+    }
+
     /// Whether a folder that is found no more is there all the same, as something that is no folder or under what is no
     /// folder's name; says which.
-    fn still_there(&self, row: &FolderRow, found: &BTreeMap<&FolderName, &[u8]>) -> Option<String> {
+    fn still_there(&self, row: &FolderRow, found: &BTreeSet<&[u8]>) -> Option<String> {
         let cur = join(&row.dir, &[b"cur"]);
         if let Err(error) = self.root.dir_stamp(&cur)
             && error.kind() != io::ErrorKind::NotFound
@@ -370,70 +394,51 @@ impl<'a> Scanner<'a> {
             row.birth != 0
                 && identity.is_ok_and(|identity| identity == (row.ino, row.birth))
                 && self.root.dir_stamp(&join(dir, &[b"cur"])).is_ok()
-                && !found.values().any(|found| *found == dir)
+                && !found.contains(&dir[..])
         })?;
         Some(format!(
-            "it is {} now, which is no folder's name here; rename it, or move it out of the Maildir to delete it",
+            "it is {} now, which is no folder's place; rename it, or move it out of the Maildir to delete it",
             escape(&here)
         ))
     }
 
-    /// Records a folder under a name that was not live: a renamed one if its identity is known, else a new one.
+    /// Records a folder in a directory that was none: a renamed one if its identity is known, else a new one.
     fn add_folder(
         &mut self,
-        name: &FolderName,
         dir: &[u8],
-        found: &BTreeMap<&FolderName, &[u8]>,
+        found: &BTreeSet<&[u8]>,
+        inbox: Option<&[u8]>,
     ) -> Result<()> {
         let Ok((ino, birth)) = self.root.dir_identity(dir) else {
             return Ok(()); // Gone again since it was found.
         };
+        let is_inbox_now = find_inbox(found.iter().copied()) == Some(dir);
         // An inode alone may have been used again; the time of birth tells. Where the folder was may have been filled anew.
         let old = self.folders.iter().position(|row| {
-            let was_moved = || match found.get(&row.name) {
-                None => true,
-                Some(dir) => self
-                    .root
-                    .dir_identity(dir)
-                    .is_ok_and(|identity| identity != (ino, birth)),
+            let was_moved = || {
+                !found.contains(&row.dir[..])
+                    || self
+                        .root
+                        .dir_identity(&row.dir)
+                        .is_ok_and(|identity| identity != (ino, birth))
             };
+            let may_move = Some(&row.dir[..]) != inbox || is_inbox_now;
             !row.gone
-                && !row.name.is_inbox()
+                && may_move
                 && birth != 0
                 && (row.ino, row.birth) == (ino, birth)
                 && was_moved()
         });
         let seq = self.index.next_number()?;
-        let at = old.map_or_else(
-            || self.folders.iter().position(|row| row.name == *name),
-            |_| {
-                self.folders.iter().position(|row| {
-                    !row.gone && (row.ino, row.birth) == (ino, birth) && !row.name.is_inbox()
-                })
-            },
-        );
+        let at = old.or_else(|| self.folders.iter().position(|row| row.dir == dir));
         check_nothing_below(self.root, dir)?;
         let mut row = match at {
             Some(at) => self.folders.remove(at),
-            None => FolderRow {
-                id: 0,
-                name: name.clone(),
-                dir: Vec::new(),
-                ino,
-                birth,
-                cur: Default::default(),
-                new: Default::default(),
-                dirty: true,
-                put_back: false,
-                gone: false,
-                seq,
-                messages: 0,
-                keywords: None,
-            },
+            None => FolderRow::new(dir.to_vec(), (ino, birth)),
         };
         let was_live = !row.gone && at.is_some();
-        (row.name, row.dir, row.ino, row.birth, row.gone, row.seq) =
-            (name.clone(), dir.to_vec(), ino, birth, false, seq);
+        (row.dir, row.ino, row.birth, row.gone, row.seq) = (dir.to_vec(), ino, birth, false, seq);
+        row.leaf = DirStamp::default();
         row.dirty = row.dirty || !was_live;
         self.index.begin()?;
         row.id = self.index.put_folder(&row)?;
@@ -575,8 +580,12 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn bytes_of(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
+/// A folder's directory for people.
+pub(crate) fn folder_text(dir: &[u8]) -> String {
+    match dir {
+        b"" => "INBOX".to_owned(),
+        dir => escape(dir),
+    }
 }
 
 /// How long after a change the file system may still give the same time to another one.

@@ -21,6 +21,7 @@ use crate::error::{Context, Result};
 use crate::index::now_secs;
 use crate::private;
 use crate::root::{Root, set_mtime, stamp_in, stamp_of};
+use crate::scan::folder_text;
 use crate::stamp::FileStamp;
 
 /// The log's name in a run's directory.
@@ -98,7 +99,7 @@ impl Trash {
             run.count += 1;
             let file = format!("{:06}", run.count);
             let line = json!({
-                "file": file, "folder": escape(&label.folder), "name": escape(&label.name),
+                "file": file, "folder": folder_text(&label.folder), "name": escape(&label.name),
                 "folder_hex": hex(&label.folder), "name_hex": hex(&label.name), "in_new": label.in_new,
                 "digest": label.digest.map(|digest| hex(digest.as_bytes())),
                 "reason": label.reason.map(reason_text), "client": client, "time": now_secs(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Flags, FolderName, Info, Keywords, Unique};
+use crate::{Digest, Flags, FolderDir, Info, Keywords, Unique};
 
 /// One message as it was last observed, without its place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,15 +51,15 @@ pub struct Change {
     pub entry: Entry,
 }
 
-/// One folder that is there under this name, or gone.
+/// One folder that is there, or gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FolderChange {
     /// The number of this change.
     pub seq: u64,
     /// The replica's own number of the folder; it stays when the folder is renamed.
     pub id: u32,
-    /// The name, or the last one.
-    pub name: FolderName,
+    /// Its directory, or the last one.
+    pub dir: FolderDir,
     /// Whether the folder is gone.
     pub gone: bool,
     /// What Dovecot calls its letters `a`-`z`; none where it has no such file, or one that nobody can read.

@@ -23,7 +23,7 @@ pub use digest::Digest;
 pub use entry::{Change, Entry, FolderChange};
 pub use fingerprint::Fingerprint;
 pub use flags::Flags;
-pub use folder::FolderName;
+pub use folder::FolderDir;
 pub use identity::{BatchId, Cursor, IndexId, ReplicaId, Tag};
 pub use keywords::{Keyword, Keywords};
 pub use message::{Op, Outcome, Request, Response};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, FolderChange};
 use crate::fingerprint::{Fingerprint, Form};
-use crate::{BatchId, Cursor, Digest, Flags, FolderName, Info, ReplicaId, Unique};
+use crate::{BatchId, Cursor, Digest, Flags, FolderDir, Info, ReplicaId, Unique};
 
 /// What the client says in the word of the command that ssh executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -148,14 +148,14 @@ pub struct Problem {
 
 /// A place on the agent's side.
 ///
-/// A folder is known by its number, because its name may have become another one's since it was told. A folder that the
-/// client has had made in this run has none yet: then the name is that of such a one, and no other.
+/// A folder is known by its number, because its directory may have become another one's since it was told. A folder that
+/// the client has had made in this run has none yet: then the directory is that of such a one, and no other.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct At {
     /// The folder's number.
     pub number: Option<u32>,
-    /// The folder's name.
-    pub folder: FolderName,
+    /// The folder's directory.
+    pub folder: FolderDir,
     /// The unique name.
     pub unique: Unique,
     /// The running number among files of the same unique name, mostly 0.
@@ -204,26 +204,26 @@ pub struct NewBody {
 /// One step that changes a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Op {
-    /// Makes a folder where there is none of that name.
+    /// Makes a folder where there is none.
     MakeFolder {
-        /// Its name.
-        name: FolderName,
+        /// Its directory.
+        dir: FolderDir,
     },
     /// Renames a folder with all that is in it, where the target is free.
     RenameFolder {
         /// Its number.
         number: u32,
-        /// Its name now.
-        from: FolderName,
-        /// Its name then.
-        to: FolderName,
+        /// Its directory now.
+        from: FolderDir,
+        /// Its directory then.
+        to: FolderDir,
     },
     /// Removes a folder that holds no message.
     RemoveFolder {
         /// Its number.
         number: u32,
-        /// Its name.
-        name: FolderName,
+        /// Its directory.
+        dir: FolderDir,
     },
     /// Adds a message where there is none.
     Create {
@@ -268,9 +268,9 @@ pub enum Op {
 
 impl Op {
     /// The folders that it names.
-    pub fn folders(&self) -> impl Iterator<Item = &FolderName> {
+    pub fn folders(&self) -> impl Iterator<Item = &FolderDir> {
         let (one, other) = match self {
-            Op::MakeFolder { name } | Op::RemoveFolder { name, .. } => (name, None),
+            Op::MakeFolder { dir } | Op::RemoveFolder { dir, .. } => (dir, None),
             Op::RenameFolder { from, to, .. } => (from, Some(to)),
             Op::Create { at, .. } | Op::Retire { at, .. } => (&at.folder, None),
             Op::Update { at, to, .. } => (&at.folder, Some(&to.folder)),

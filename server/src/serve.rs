@@ -144,7 +144,6 @@ impl Agent {
             expect: hello.expect,
             adopt: hello.adopt,
             create: false,
-            layout: maildir::layout::Setting::default(),
         };
         let replica = Replica::open(options).map_err(refusal)?;
         Ok(Agent {

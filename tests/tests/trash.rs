@@ -328,7 +328,7 @@ fn the_log_says_what_each_file_was() {
         );
         let replaced = (
             "replaced".to_owned(),
-            "Work".to_owned(),
+            ".Work".to_owned(),
             format!("{U3}:2,FS"),
         );
         assert_eq!(told, [deleted, replaced]);

@@ -105,8 +105,11 @@ fn options_stand_above_the_file() {
     assert_eq!(account.server_command.as_deref(), Some("b"));
     assert_eq!(account.state_dir, Path::new("/work/s"));
     assert!(account.dry_run && account.adopt && !account.checksum);
-    assert_eq!(account.filter.scope(b"Junk"), Scope::Included);
-    assert_eq!(account.filter.scope(b"INBOX"), Scope::NotSelected);
+    assert_eq!(account.filter.scope(b"Junk", &|_| false), Scope::Included);
+    assert_eq!(
+        account.filter.scope(b"INBOX", &|_| false),
+        Scope::NotSelected
+    );
 }
 
 #[test]
@@ -341,6 +344,12 @@ fn the_example_in_contrib_is_valid() {
         ["home", "phone"]
     );
     assert_eq!(accounts[0].persist, Some(Duration::from_secs(600)));
-    assert_eq!(accounts[0].filter.scope(b"Archive/2019"), Scope::Excluded);
-    assert_eq!(accounts[1].filter.scope(b"Sent"), Scope::NotSelected);
+    assert_eq!(
+        accounts[0].filter.scope(b"Archive/2019", &|_| false),
+        Scope::Excluded
+    );
+    assert_eq!(
+        accounts[1].filter.scope(b"Sent", &|_| false),
+        Scope::NotSelected
+    );
 }

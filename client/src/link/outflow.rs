@@ -141,7 +141,7 @@ mod tests {
 
     use maildir::Replica;
     use protocol::message::At;
-    use protocol::{Digest, FolderName, Unique};
+    use protocol::{Digest, FolderDir, Unique};
 
     use super::super::Sending;
     use super::*;
@@ -169,7 +169,7 @@ mod tests {
             fs::write(cur.join(&name), &bytes).expect("it is written");
             let at = At {
                 number: None,
-                folder: FolderName::inbox(),
+                folder: FolderDir::root(),
                 unique: Unique::new(name.as_bytes()).expect("a name"),
                 copy: 0,
             };

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use protocol::Op;
+use protocol::folder::find_inbox;
 use protocol::message::{Consent, Source};
 
 use super::steps::expect;
@@ -118,7 +119,8 @@ fn arrange(mut steps: Vec<Step>, ordered: &[usize]) -> Vec<Step> {
 fn rank(step: &Step) -> (u8, bool, i64) {
     match &step.op {
         Op::Create { at, body, .. } if matches!(body.source, Source::Body { .. }) => {
-            (2, !at.folder.is_inbox(), body.mtime_ns.saturating_neg())
+            let is_inbox = find_inbox([at.folder.as_bytes()]).is_some();
+            (2, !is_inbox, body.mtime_ns.saturating_neg())
         }
         Op::Update {
             body: Some(body), ..

@@ -42,7 +42,10 @@ impl Left {
     /// Counts the messages and folders that are not as they shall be on both sides.
     pub(super) fn waiting(&self, session: &Session) -> Vec<Waiting> {
         let filter = &session.account.filter;
-        let is_known = |id: Fid| session.folders.scope(filter, id) != Scope::Excluded;
+        let is_known = |id: Fid| {
+            let scope = session.folders.scope(filter, id);
+            !matches!(scope, Scope::Excluded | Scope::Placeless)
+        };
         let works = session.set.all.iter().enumerate();
         let messages = works.filter(|(index, work)| {
             !work.record.is_empty()

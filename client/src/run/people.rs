@@ -77,7 +77,7 @@ pub(super) fn preview(
         let mut tally = Tally::default();
         let (before, after) = (&plan.before[side as usize], &plan.after[side as usize]);
         for (id, op) in before.iter().chain(after) {
-            if let Some(action) = folder_action(side, op) {
+            if let Some(action) = folder_action(session, side, op) {
                 tally.folders += 1;
                 left.folders.insert(*id);
                 sources.push(None);
@@ -93,7 +93,7 @@ pub(super) fn preview(
             sources.push(Some(step.index));
             summary
                 .actions
-                .extend(message_action(side, &step.op, action));
+                .extend(message_action(session, side, &step.op, action));
         }
         match side {
             Side::Local => summary.here = tally,
@@ -119,35 +119,42 @@ fn counted(tally: &mut Tally, kind: Kind) -> (&mut u64, &'static str) {
     }
 }
 
-fn folder_action(side: Side, op: &Op) -> Option<PlannedAction> {
-    let (action, name, to) = match op {
-        Op::MakeFolder { name } => ("make-folder", name, None),
-        Op::RemoveFolder { name, .. } => ("remove-folder", name, None),
-        Op::RenameFolder { from, to, .. } => ("rename-folder", from, Some(to.to_string())),
+fn folder_action(session: &Session, side: Side, op: &Op) -> Option<PlannedAction> {
+    let text = |dir| session.folders.text(side, dir);
+    let (action, dir, to) = match op {
+        Op::MakeFolder { dir } => ("make-folder", dir, None),
+        Op::RemoveFolder { dir, .. } => ("remove-folder", dir, None),
+        Op::RenameFolder { from, to, .. } => ("rename-folder", from, Some(text(to))),
         Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => return None,
     };
     Some(PlannedAction {
         side: side.word(),
         action,
-        folder: name.to_string(),
+        folder: text(dir),
         name: String::new(),
         to,
         heading: None,
     })
 }
 
-fn message_action(side: Side, op: &Op, action: &'static str) -> Option<PlannedAction> {
+fn message_action(
+    session: &Session,
+    side: Side,
+    op: &Op,
+    action: &'static str,
+) -> Option<PlannedAction> {
     let (at, to): (&At, Option<&At>) = match op {
         Op::Create { at, .. } | Op::Retire { at, .. } => (at, None),
         Op::Update { at, to, .. } => (at, Some(to).filter(|to| *to != at)),
         Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => return None,
     };
+    let text = |at: &At| session.folders.text(side, &at.folder);
     Some(PlannedAction {
         side: side.word(),
         action,
-        folder: at.folder.to_string(),
+        folder: text(at),
         name: at.unique.to_string(),
-        to: to.map(|to| format!("{}/{}", to.folder, to.unique)),
+        to: to.map(|to| format!("{}/{}", text(to), to.unique)),
         heading: None,
     })
 }

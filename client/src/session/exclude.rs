@@ -1,4 +1,4 @@
-//! Folders that are excluded now, or not any more.
+//! Folders that are excluded now or have no place on the other side, or not any more.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::filter::Scope;
 use crate::record::{Fid, Side};
 
 impl Session<'_> {
-    /// Forgets folders that are excluded now, and compares those in full that are included again.
+    /// Forgets folders that are left alone now, and compares those in full that are included again.
     pub(super) fn recall_folders(&mut self) -> Result<(), Failure> {
         let scopes: Vec<(Fid, Scope, bool)> = self
             .folders
@@ -16,7 +16,7 @@ impl Session<'_> {
             .map(|(id, folder)| {
                 (
                     id,
-                    self.account.filter.scope(folder.name().as_bytes()),
+                    self.folders.scope(&self.account.filter, id),
                     folder.forgotten,
                 )
             })
@@ -24,7 +24,7 @@ impl Session<'_> {
         let mut wanted = Vec::new();
         for (id, scope, forgotten) in scopes {
             match (scope, forgotten) {
-                (Scope::Excluded, false) => {
+                (Scope::Excluded | Scope::Placeless, false) => {
                     self.archive.forget_folder(id)?;
                     self.folders.set_forgotten(id, true);
                 }
@@ -34,7 +34,7 @@ impl Session<'_> {
                         self.folders
                             .get(id)
                             .and_then(|folder| folder.remote.as_ref())
-                            .map(|(number, _)| *number),
+                            .map(|held| held.number),
                     );
                     self.recall_local(id)?;
                 }
@@ -48,7 +48,11 @@ impl Session<'_> {
     }
 
     fn recall_local(&mut self, id: Fid) -> Result<(), Failure> {
-        let Some((number, _)) = self.folders.get(id).and_then(|folder| folder.local.clone()) else {
+        let held = self
+            .folders
+            .get(id)
+            .and_then(|folder| folder.local.as_ref());
+        let Some(number) = held.map(|held| held.number) else {
             return Ok(());
         };
         let mut last = None;
@@ -63,13 +67,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Lets go of messages that lie in excluded folders only.
+    /// Lets go of messages that lie in folders only that are left alone.
     pub(super) fn drop_excluded(&mut self) {
         let (folders, filter) = (&self.folders, &self.account.filter);
-        if filter.is_everything() {
+        if filter.is_everything() && folders.placeless().next().is_none() {
             return;
         }
-        let is_out = |folder: Fid| folders.scope(filter, folder) == Scope::Excluded;
+        let is_out = |folder: Fid| {
+            let scope = folders.scope(filter, folder);
+            matches!(scope, Scope::Excluded | Scope::Placeless)
+        };
         for loose in &mut self.set.loose {
             loose.retain(|seen| !is_out(seen.place.folder));
         }

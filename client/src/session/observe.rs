@@ -10,6 +10,7 @@ use protocol::{Cursor, Digest, Request, Response};
 use super::Session;
 use crate::archive::{Folder, SEQ_UNKNOWN};
 use crate::failure::Failure;
+use crate::filter::Scope;
 use crate::fold::WorkSet;
 use crate::link::unexpected;
 use crate::pair::{pair_equal, pair_moves, part_usurpers};
@@ -49,6 +50,7 @@ impl Session<'_> {
         self.set.letters.place(&self.folders);
         self.set.letter_loose();
         self.recall_folders()?;
+        self.report_placeless();
         for side in Side::BOTH {
             part_usurpers(&mut self.set, side);
             pair_moves(&mut self.set, side);
@@ -93,6 +95,23 @@ impl Session<'_> {
             self.notes.push(format!(
                 "A folder was put there from elsewhere, as from a backup: {count} messages that are missing since come back"
             ));
+        }
+    }
+
+    /// Says which folders have no place on the other side.
+    fn report_placeless(&mut self) {
+        let filter = &self.account.filter;
+        for (side, name, why) in self.folders.placeless() {
+            if self.folders.scope_of(filter, &name) != Scope::Excluded {
+                let there = side.other().word();
+                self.skipped.push(Skipped {
+                    side,
+                    path: name.to_string(),
+                    why: format!("It has no place {there}: {why}"),
+                    holds: false,
+                    heading: None,
+                });
+            }
         }
     }
 
@@ -354,9 +373,10 @@ impl Session<'_> {
         {
             return Ok(());
         }
-        let name = |folder: &Folder, side: Side| {
-            let on = folder.on(side);
-            on.map_or("-".to_owned(), |(_, name)| name.to_string())
+        let name = |folder: &Folder, side: Side| match folder.on(side) {
+            Some(held) if held.dir.as_bytes().is_empty() => "INBOX".to_owned(),
+            Some(held) => held.dir.to_string(),
+            None => "-".to_owned(),
         };
         let pairs = self.folders.iter().map(|(_, folder)| {
             let [here, there] = Side::BOTH.map(|side| name(folder, side));

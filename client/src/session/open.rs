@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use maildir::layout::{Encoding, Setting, Style};
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::message::{Hello, PathBytes, Welcome};
 use protocol::{BatchId, Cursor};
 
 use crate::address::Address;
 use crate::archive::Archive;
-use crate::config::{Account, FolderNames, Layout};
+use crate::config::Account;
 use crate::failure::Failure;
 use crate::known::{self, Pair};
 use crate::link::Link;
@@ -252,16 +251,6 @@ fn open_local(
         expect: hint.map(|pair| pair.local),
         adopt: account.adopt,
         create: direction != Direction::Push && !account.dry_run,
-        layout: Setting {
-            style: account.layout.map(|layout| match layout {
-                Layout::MaildirPlusPlus => Style::MaildirPlusPlus,
-                Layout::Nested => Style::Nested,
-            }),
-            encoding: account.folder_names.map(|names| match names {
-                FolderNames::Utf8 => Encoding::Utf8,
-                FolderNames::Utf7 => Encoding::Utf7,
-            }),
-        },
     };
     Ok((Replica::open(options)?, stand))
 }

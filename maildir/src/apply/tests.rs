@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use protocol::message::{Consent, Reason, Source};
-use protocol::{Digest, FolderName, Info};
+use protocol::{Digest, FolderDir, Info};
 
 use super::*;
 use crate::Replica;
@@ -44,16 +44,14 @@ impl Fixture {
         let mut reader = crate::Reader::since(0, false);
         let page = self.replica.next_page(&mut reader);
         let folders = page.expect("they are known").expect("a page").folders;
-        let found = folders
-            .iter()
-            .find(|folder| folder.name == folder_name(name));
+        let found = folders.iter().find(|folder| folder.dir == folder_dir(name));
         found.expect("it was scanned").id
     }
 
     fn at(&self, folder: &str, unique: &str) -> At {
         At {
             number: Some(self.number(folder)),
-            folder: folder_name(folder),
+            folder: folder_dir(folder),
             unique: Unique::new(unique.as_bytes()).expect("a name"),
             copy: 0,
         }
@@ -101,8 +99,12 @@ fn files(expected: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
     expected.iter().map(owned).collect()
 }
 
-fn folder_name(name: &str) -> FolderName {
-    FolderName::new(name.as_bytes()).expect("a name")
+fn folder_dir(name: &str) -> FolderDir {
+    let dir = match name {
+        "INBOX" => String::new(),
+        name => format!(".{name}"),
+    };
+    FolderDir::new(dir.as_bytes()).expect("a directory")
 }
 
 fn agreed() -> Expect {
@@ -195,8 +197,8 @@ fn a_renamed_folder_leaves_a_directory_that_appeared_under_its_name() {
     fixture.put(".New/cur/2.b:2,", FOREIGN);
     let outcome = fixture.apply(Op::RenameFolder {
         number: fixture.number("Old"),
-        from: folder_name("Old"),
-        to: folder_name("New"),
+        from: folder_dir("Old"),
+        to: folder_dir("New"),
     });
     let is_done = matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. });
     assert!(!is_done, "{outcome:?}");
@@ -211,7 +213,7 @@ fn a_removed_folder_keeps_a_message_that_was_delivered_meanwhile() {
     fixture.put(".Old/new/2.b", FOREIGN);
     let outcome = fixture.apply(Op::RemoveFolder {
         number: fixture.number("Old"),
-        name: folder_name("Old"),
+        dir: folder_dir("Old"),
     });
     assert!(!matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     let expected = files(&[(".Old/new/2.b", FOREIGN), ("cur/1.a:2,", OLD)]);
@@ -244,8 +246,8 @@ fn another_directory_in_a_folders_place_is_left_alone() {
     assert_eq!(fixture.apply(op), Outcome::Stale);
     let op = Op::RenameFolder {
         number: fixture.number("Old"),
-        from: folder_name("Old"),
-        to: folder_name("Other"),
+        from: folder_dir("Old"),
+        to: folder_dir("Other"),
     };
     assert_eq!(fixture.apply(op), Outcome::Stale);
     let expected = files(&[(".Old/cur/1.a:2,", OLD), ("cur/1.a:2,", OLD)]);
@@ -257,7 +259,7 @@ fn another_directory_in_a_folders_place_is_left_alone() {
 fn a_folder_of_the_right_name_is_not_any_folder() {
     let mut fixture = Fixture::new();
     let make = |name| Op::MakeFolder {
-        name: folder_name(name),
+        dir: folder_dir(name),
     };
     assert_eq!(fixture.apply(make("Old")), Outcome::Stale);
     assert!(matches!(fixture.apply(make("New")), Outcome::Made { .. }));

@@ -2,7 +2,7 @@
 
 use protocol::codec::{decode_state, encode_state};
 use protocol::entry::{Change, FolderChange};
-use protocol::{Digest, Entry, FolderName, Info, Keywords, Unique};
+use protocol::{Digest, Entry, FolderDir, Info, Keywords, Unique};
 use rusqlite::{Row as SqlRow, params};
 
 use super::{Index, broken, get_u64};
@@ -11,7 +11,7 @@ use crate::stamp::{DirStamp, FileStamp};
 
 const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged, \
      lost, due";
-const FOLDER_COLUMNS: &str = "id, name, dir, ino, birth, cur_ino, cur_birth, cur_mtime, cur_ctime, new_ino, new_birth, new_mtime, new_ctime, \
+const FOLDER_COLUMNS: &str = "id, dir, ino, birth, leaf_mtime, leaf_ctime, cur_ino, cur_birth, cur_mtime, cur_ctime, new_ino, new_birth, new_mtime, new_ctime, \
      dirty, put_back, gone, seq, messages, keywords";
 
 const FILES_OF: &str = "folder = ?1 ORDER BY uniq, copy";
@@ -37,10 +37,12 @@ pub(crate) struct FileRow {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct FolderRow {
     pub(crate) id: u32,
-    pub(crate) name: FolderName,
+    /// Below the root, verbatim; empty for the root itself.
     pub(crate) dir: Vec<u8>,
     pub(crate) ino: u64,
     pub(crate) birth: i64,
+    /// What the directory looked like when nothing in it led to further folders; else nothing.
+    pub(crate) leaf: DirStamp,
     pub(crate) cur: DirStamp,
     pub(crate) new: DirStamp,
     /// The stamps prove nothing: read again at the next chance.
@@ -53,6 +55,27 @@ pub(crate) struct FolderRow {
     pub(crate) messages: u64,
     /// What Dovecot's file called its letters when it was last read.
     pub(crate) keywords: Option<Keywords>,
+}
+
+impl FolderRow {
+    /// A folder of which nothing is known but where it lies.
+    pub(crate) fn new(dir: Vec<u8>, (ino, birth): (u64, i64)) -> FolderRow {
+        FolderRow {
+            id: 0,
+            dir,
+            ino,
+            birth,
+            leaf: DirStamp::default(),
+            cur: DirStamp::default(),
+            new: DirStamp::default(),
+            dirty: true,
+            put_back: false,
+            gone: false,
+            seq: 0,
+            messages: 0,
+            keywords: None,
+        }
+    }
 }
 
 impl Index {
@@ -68,16 +91,17 @@ impl Index {
     /// Writes a folder; one without an id gets one, which is returned.
     pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
         let sql = "INSERT OR REPLACE INTO folders VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
         let id = (row.id != 0).then_some(row.id);
         self.execute(
             sql,
             params![
                 id,
-                row.name.as_bytes(),
                 row.dir,
                 row.ino.cast_signed(),
                 row.birth,
+                row.leaf.mtime_ns,
+                row.leaf.ctime_ns,
                 row.cur.ino.cast_signed(),
                 row.cur.birth_ns,
                 row.cur.mtime_ns,
@@ -117,7 +141,7 @@ impl Index {
             Ok(FolderChange {
                 seq: row.seq,
                 id: row.id,
-                name: row.name,
+                dir: FolderDir::new(&row.dir).map_err(|error| broken(1, error))?,
                 gone: row.gone,
                 keywords: row.keywords,
             })
@@ -363,23 +387,33 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
             ctime_ns: row.get(at + 3)?,
         })
     };
-    let keywords = row.get_ref(18)?.as_blob_or_null()?;
+    let keywords = row.get_ref(19)?.as_blob_or_null()?;
+    let (ino, birth) = (get_u64(row, 2)?, row.get(3)?);
+    let leaf = match row.get(5)? {
+        0 => DirStamp::default(),
+        ctime_ns => DirStamp {
+            ino,
+            birth_ns: birth,
+            mtime_ns: row.get(4)?,
+            ctime_ns,
+        },
+    };
     Ok(FolderRow {
         id: row.get(0)?,
-        name: FolderName::new(row.get_ref(1)?.as_blob()?).map_err(|error| broken(1, error))?,
-        dir: row.get(2)?,
-        ino: get_u64(row, 3)?,
-        birth: row.get(4)?,
-        cur: stamp(5)?,
-        new: stamp(9)?,
-        dirty: row.get(13)?,
-        put_back: row.get(14)?,
-        gone: row.get(15)?,
-        seq: get_u64(row, 16)?,
-        messages: get_u64(row, 17)?,
+        dir: row.get(1)?,
+        ino,
+        birth,
+        leaf,
+        cur: stamp(6)?,
+        new: stamp(10)?,
+        dirty: row.get(14)?,
+        put_back: row.get(15)?,
+        gone: row.get(16)?,
+        seq: get_u64(row, 17)?,
+        messages: get_u64(row, 18)?,
         keywords: keywords
             .map(decode_state)
             .transpose()
-            .map_err(|error| broken(18, error))?,
+            .map_err(|error| broken(19, error))?,
     })
 }

@@ -1,12 +1,13 @@
 //! Whether a place may be taken for a replica: what is refused before anything is read or written there.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::Options;
+use crate::discover::discover;
 use crate::error::{Context, Error, Result};
-use crate::layout::{Encoding, Layout, Setting, Style};
 use crate::marker;
 use crate::private;
 use crate::root::Root;
@@ -95,44 +96,22 @@ pub(super) fn unsafe_root(path: &Path, what: &str) -> Error {
 }
 
 /// A root without a marker must be empty or look like a Maildir, so that nobody's home directory becomes one.
-pub(super) fn check_is_maildir(root: &Root, layout: &Layout) -> Result<()> {
-    let path = root.path();
-    let discovery = crate::layout::discover(path, layout);
-    for folder in &discovery.folders {
+pub(super) fn check_is_maildir(root: &Root) -> Result<()> {
+    let (path, seen) = (root.path(), discover(root, &HashMap::new()));
+    for folder in &seen.folders {
         check_nothing_below(root, &folder.dir)?;
     }
-    if !discovery.folders.is_empty() {
+    if !seen.folders.is_empty() {
         return Ok(());
+    }
+    if let Some((dir, error)) = seen.errors.into_iter().next() {
+        return Err(error).context("look at", &root.full(&dir));
     }
     let mut names = fs::read_dir(path).context("list", path)?;
     if names.any(|name| name.is_ok_and(|name| name.file_name() != "lost+found")) {
         return Err(Error::Root(format!(
             "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
         )));
-    }
-    Ok(())
-}
-
-/// Under another layout, or with names read otherwise, all folders would seem to be gone.
-pub(super) fn check_layout(path: &Path, set: Setting, known: Setting) -> Result<()> {
-    let refuse = |what: &str, set: &str, known: &str| {
-        Err(Error::Usage(format!(
-            "{path:?} was synced as {known} so far, and {what} says {set}; take {what} out of the configuration"
-        )))
-    };
-    if let (Some(set), Some(known)) = (set.style, known.style)
-        && set != known
-    {
-        return refuse("layout", Style::as_str(set), Style::as_str(known));
-    }
-    if let (Some(set), Some(known)) = (set.encoding, known.encoding)
-        && set != known
-    {
-        return refuse(
-            "folder_names",
-            Encoding::as_str(set),
-            Encoding::as_str(known),
-        );
     }
     Ok(())
 }

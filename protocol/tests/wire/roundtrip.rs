@@ -11,7 +11,7 @@ use protocol::message::{
     At, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderName, IndexId,
+    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
     Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
@@ -26,12 +26,12 @@ fn size() -> impl Strategy<Value = u64> {
     number().prop_map(|number| number % (BODY_BYTES_MAX + 1))
 }
 
-fn folder() -> impl Strategy<Value = FolderName> {
+fn folder() -> impl Strategy<Value = FolderDir> {
     let names = prop_oneof![
         "[a-z ]{1,9}(/[A-Z\u{e9}.]{1,9}){0,3}".prop_map(String::into_bytes),
         vec(any::<u8>(), 1..40)
     ];
-    names.prop_filter_map("a folder", |name| FolderName::new(&name).ok())
+    names.prop_filter_map("a folder", |name| FolderDir::new(&name).ok())
 }
 
 fn unique() -> impl Strategy<Value = Unique> {
@@ -104,10 +104,10 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn folder_change() -> impl Strategy<Value = FolderChange> {
     let told = (number(), any::<u32>(), folder(), any::<bool>());
-    (told, keywords()).prop_map(|((seq, id, name, gone), keywords)| FolderChange {
+    (told, keywords()).prop_map(|((seq, id, dir, gone), keywords)| FolderChange {
         seq,
         id,
-        name,
+        dir,
         gone,
         keywords,
     })
@@ -160,13 +160,13 @@ fn body() -> impl Strategy<Value = NewBody> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        folder().prop_map(|name| Op::MakeFolder { name }),
+        folder().prop_map(|dir| Op::MakeFolder { dir }),
         (any::<u32>(), folder(), folder()).prop_map(|(number, from, to)| Op::RenameFolder {
             number,
             from,
             to
         }),
-        (any::<u32>(), folder()).prop_map(|(number, name)| Op::RemoveFolder { number, name }),
+        (any::<u32>(), folder()).prop_map(|(number, dir)| Op::RemoveFolder { number, dir }),
         (at(), any::<bool>(), info(), body()).prop_map(|(at, in_new, info, body)| Op::Create {
             at,
             in_new,

@@ -5,7 +5,7 @@ use protocol::message::{
     Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderName, IndexId,
+    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
     Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn requests() -> Vec<Request> {
         }]),
         Request::Apply {
             batch: Some(batch()),
-            ops: vec![Op::MakeFolder { name: folder() }],
+            ops: vec![Op::MakeFolder { dir: folder() }],
         },
         Request::Finish,
         Request::Fingerprints(vec![(at(), digest())]),
@@ -65,17 +65,17 @@ pub(crate) fn requests() -> Vec<Request> {
 }
 
 pub(crate) fn ops() -> Vec<Op> {
-    let name = folder;
+    let dir = folder;
     vec![
-        Op::MakeFolder { name: name() },
+        Op::MakeFolder { dir: dir() },
         Op::RenameFolder {
             number: 7,
-            from: name(),
-            to: FolderName::inbox(),
+            from: dir(),
+            to: FolderDir::root(),
         },
         Op::RemoveFolder {
             number: 7,
-            name: name(),
+            dir: dir(),
         },
         Op::Create {
             at: at(),
@@ -128,14 +128,14 @@ pub(crate) fn responses() -> Vec<Response> {
             FolderChange {
                 seq: 3,
                 id: 7,
-                name: folder(),
+                dir: folder(),
                 gone: false,
                 keywords: None,
             },
             FolderChange {
                 seq: 4,
                 id: 8,
-                name: folder(),
+                dir: folder(),
                 gone: false,
                 keywords: Keywords::parse(b"0 Work\n25 $Forwarded\n"),
             },
@@ -294,8 +294,8 @@ fn digest() -> Digest {
     Digest::new([0xdd; 32])
 }
 
-fn folder() -> FolderName {
-    FolderName::new(FOLDER).expect("valid")
+fn folder() -> FolderDir {
+    FolderDir::new(FOLDER).expect("valid")
 }
 
 fn unique() -> Unique {

@@ -17,7 +17,7 @@
 use protocol::entry::{Change, FolderChange};
 use protocol::message::Problem;
 use protocol::message::{Refusal, RefusalKind};
-use protocol::{FolderName, Outcome, Response};
+use protocol::{FolderDir, Outcome, Response};
 
 /// How a body is changed.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -151,7 +151,7 @@ impl Lies {
             let ghost = |id, gone| FolderChange {
                 seq: 1,
                 id,
-                name: FolderName::new(format!("Ghost{id}").as_bytes()).expect("a name"),
+                dir: FolderDir::new(format!("Ghost{id}").as_bytes()).expect("a name"),
                 gone,
                 keywords: None,
             };

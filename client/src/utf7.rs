@@ -1,6 +1,6 @@
 //! IMAP's modified UTF-7, in which Dovecot and Courier write folder names to disk (RFC 3501 §5.1.3).
 //!
-//! Knows text and bytes, nothing of folders; [`crate::layout`] decides which names are read this way.
+//! Knows text and bytes, nothing of folders; [`crate::mapping`] decides which names are read this way.
 
 /// RFC 4648's alphabet with `,` in place of `/`.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
