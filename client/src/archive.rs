@@ -287,12 +287,39 @@ impl Archive {
         self.batch("BEGIN")
     }
 
-    /// Ends the transaction, durably.
+    /// Ends the transaction, durably; where SQLite refuses, nothing of it stays.
     ///
     /// # Errors
     /// When SQLite refuses.
     pub fn commit(&self) -> Result<()> {
-        self.batch("COMMIT")
+        let committed = self.batch("COMMIT");
+        self.rollback();
+        committed
+    }
+
+    /// Ends the transaction in which something was stored: durably where all went well. After an error nothing of it
+    /// stays, or whoever writes next would do so in it, unnoticed.
+    ///
+    /// # Errors
+    /// What went wrong, or when SQLite refuses.
+    pub fn end<T, E: From<ArchiveError>>(
+        &self,
+        stored: std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        if stored.is_ok() {
+            self.commit()?;
+        }
+        self.rollback();
+        stored
+    }
+
+    /// Takes back an open transaction, if one is open.
+    fn rollback(&self) {
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::warn!("Cannot roll back the archive: {error}");
+        }
     }
 
     /// Forgets all that was agreed, because one of the trees is not the one that is remembered.
@@ -539,6 +566,22 @@ mod tests {
             assert_eq!(aside.exists(), !dry_run);
         }
         assert_eq!(open(false).set_aside, None);
+    }
+
+    #[test]
+    fn after_an_error_nobody_writes_into_what_was_begun() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
+        let archive = Archive::open(dir.path(), local, remote, false).expect("it opens");
+        archive.begin().expect("it begins");
+        archive.set("half", &1_u64).expect("it is written");
+        let failed = archive.execute("INSERT INTO nowhere VALUES (1)", []);
+        assert!(archive.end(failed).is_err());
+        archive.set("last_sync", &7_u64).expect("it is written");
+        drop(archive);
+        let archive = Archive::open(dir.path(), local, remote, false).expect("it opens");
+        let known = |key| archive.get::<u64>(key).expect("it can be asked");
+        assert_eq!((known("half"), known("last_sync")), (None, Some(7)));
     }
 
     #[test]

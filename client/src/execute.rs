@@ -231,8 +231,8 @@ impl<'s, 'a> Executor<'s, 'a> {
             }
         }
         self.session.archive.begin()?;
-        self.session.folders.save(&self.session.archive)?;
-        Ok(self.session.archive.commit()?)
+        let saved = self.session.folders.save(&self.session.archive);
+        Ok(self.session.archive.end(saved)?)
     }
 
     /// A disk takes no more: what was begun is ended, and nothing else is sent or asked for.

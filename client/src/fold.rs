@@ -333,7 +333,9 @@ impl WorkSet {
 
     /// Takes in what a side remembers of a batch.
     pub fn learn_fates(&mut self, batch: BatchId, fates: Vec<Fate>) {
-        self.fates.insert(batch, fates);
+        if self.asked.iter().any(|((asked, _), ..)| *asked == batch) {
+            self.fates.insert(batch, fates);
+        }
     }
 
     /// Finds out of everything asked and never answered whether it happened; what did is agreed.

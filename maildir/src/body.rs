@@ -52,6 +52,14 @@ pub struct Located {
     pub(crate) stamp: FileStamp,
 }
 
+impl Located {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.stamp.size
+    }
+}
+
 /// Opens messages for sending; may be used beside the replica, from another thread.
 #[derive(Debug)]
 pub struct Bodies {

@@ -58,12 +58,24 @@ CREATE TABLE unseen (path BLOB PRIMARY KEY, mark INTEGER NOT NULL) WITHOUT ROWID
 CREATE INDEX problem_folders ON problems (folder);
 ";
 
+/// What belongs together in an index: all of it is committed, or nothing.
+pub(crate) struct Whole<'i>(&'i Index);
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        self.0.rollback();
+    }
+}
+
 /// An open index.
 pub(crate) struct Index {
     db: Connection,
     path: PathBuf,
     /// The newest number, while a transaction is open.
     number: Cell<u64>,
+    /// How often all folders were asked for.
+    #[cfg(test)]
+    pub(crate) listings: Cell<u64>,
 }
 
 impl Index {
@@ -77,6 +89,8 @@ impl Index {
             db,
             path: path.to_owned(),
             number: Cell::new(0),
+            #[cfg(test)]
+            listings: Cell::new(0),
         }
         .ready(index_id)
     }
@@ -100,6 +114,8 @@ impl Index {
             db,
             path: path.to_owned(),
             number: Cell::new(0),
+            #[cfg(test)]
+            listings: Cell::new(0),
         }
         .ready(index_id)
     }
@@ -144,6 +160,7 @@ impl Index {
 
     /// Forgets everything and begins a new life, because the tree is not the one that was remembered.
     pub(crate) fn reset(&self, index_id: IndexId) -> Result<()> {
+        let _whole = self.whole();
         self.begin()?;
         self.batch(
             "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM deletions; \
@@ -193,10 +210,16 @@ impl Index {
         if !self.db.is_autocommit() {
             return read();
         }
+        let _whole = self.whole();
         self.batch("BEGIN")?;
-        let result = read();
+        let result = read()?;
         self.batch("COMMIT")?;
-        result
+        Ok(result)
+    }
+
+    /// What was begun and not committed is taken back when this goes: after an error nobody writes into it, unnoticed.
+    pub(crate) fn whole(&self) -> Whole<'_> {
+        Whole(self)
     }
 
     /// Ends the open transaction, if there is one, durably.
@@ -309,6 +332,7 @@ impl Index {
         else {
             return Ok(());
         };
+        let _whole = self.whole();
         self.begin()?;
         self.execute("DELETE FROM files WHERE gone AND seq <= ?1", [floor])?;
         self.execute("DELETE FROM folders WHERE gone AND seq <= ?1", [floor])?;
@@ -453,6 +477,22 @@ mod tests {
             .db
             .query_row("SELECT count(*) FROM deletions", [], |row| row.get(0));
         count.expect("it can be asked")
+    }
+
+    #[test]
+    fn after_an_error_nobody_writes_into_what_was_begun() {
+        let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+        let fail = || -> Result<()> {
+            let _whole = index.whole();
+            index.begin()?;
+            index.set_meta("half", 1)?;
+            index.batch("INSERT INTO nowhere VALUES (1)")
+        };
+        assert!(fail().is_err());
+        index.set_meta("next", 2).expect("it is written");
+        assert!(index.db.is_autocommit());
+        let known = |key| index.meta::<i64>(key).expect("it can be asked");
+        assert_eq!((known("half"), known("next")), (None, Some(2)));
     }
 
     #[test]

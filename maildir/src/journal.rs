@@ -128,3 +128,133 @@ impl Replica {
         Ok(digest.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use protocol::message::{At, Consent, Expect};
+    use protocol::{Flags, FolderName, Op, Unique};
+
+    use super::*;
+    use crate::replica::open_for_test;
+
+    const MANY: usize = 3 * PAGE;
+
+    fn unique(number: usize) -> Unique {
+        Unique::new(format!("{number:05}.a.b").as_bytes()).expect("a name")
+    }
+
+    /// A Maildir with many messages in INBOX, one in each of some folders.
+    fn mail(dir: &Path, folders: usize) {
+        for sub in ["cur", "new", "tmp"] {
+            fs::create_dir_all(dir.join("mail").join(sub)).expect("it is made");
+            for folder in 0..folders {
+                let path = dir.join(format!("mail/.F{folder}")).join(sub);
+                fs::create_dir_all(path).expect("it is made");
+            }
+        }
+    }
+
+    fn put(dir: &Path, sub: &str, number: usize) {
+        let path = dir.join("mail").join(sub);
+        let name = format!("{}:2,", unique(number));
+        fs::write(path.join(name), number.to_string()).expect("it is written");
+    }
+
+    fn at(folder: u32, number: usize) -> At {
+        At {
+            number: Some(folder),
+            folder: FolderName::inbox(),
+            unique: unique(number),
+            copy: 0,
+        }
+    }
+
+    /// Another client moves a message of INBOX.
+    fn move_away(replica: &mut Replica, number: usize, (from, to): (u32, u32)) {
+        let op = Op::Update {
+            at: at(from, number),
+            expect: Expect {
+                in_new: false,
+                flags: Flags::EMPTY,
+                digest: Digest::of(number.to_string().as_bytes()),
+            },
+            to: at(to, number),
+            in_new: false,
+            flags: Flags::EMPTY,
+            body: None,
+            consent: Consent::Free,
+        };
+        let outcomes = replica.apply(None, &[op], Vec::new()).expect("it is done");
+        assert!(
+            matches!(outcomes[..], [protocol::Outcome::Done { .. }]),
+            "{outcomes:?}"
+        );
+    }
+
+    #[test]
+    fn what_moves_between_two_pages_is_told_where_it_is_at_last() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        mail(dir.path(), 1);
+        for number in 0..MANY {
+            put(dir.path(), "cur", number);
+        }
+        let mut reading = open_for_test(dir.path(), "state");
+        reading.scan().expect("it scans");
+        reading.tell().expect("it tells");
+        let mut other = open_for_test(dir.path(), "state");
+        let (mut reader, mut told) = (Reader::since(0, false), BTreeMap::new());
+        let (mut pages, mut folders) = (0, (0, 0));
+        while let Some(page) = reading.next_page(&mut reader).expect("it reads") {
+            if let Some(change) = page.changes.first().filter(|_| pages == 0) {
+                folders = (change.folder, 3 - change.folder);
+            }
+            for change in page.changes {
+                told.insert((change.folder, change.unique), change.gone);
+            }
+            // One that was told, and one that was not.
+            if pages < 3 {
+                move_away(&mut other, pages, folders);
+                move_away(&mut other, MANY - 1 - pages, folders);
+            }
+            pages += 1;
+        }
+        let live: Vec<_> = told.iter().filter(|(_, gone)| !**gone).collect();
+        assert_eq!(live.len(), MANY, "each message is told once as there");
+        let moved = live.iter().filter(|((folder, _), _)| *folder == folders.1);
+        assert_eq!(moved.count(), 6);
+    }
+
+    #[test]
+    fn what_is_looked_up_for_each_message_loads_no_list_of_folders() {
+        const FOLDERS: usize = 20;
+        let dir = tempfile::tempdir().expect("temp dir");
+        mail(dir.path(), FOLDERS);
+        for number in 0..FOLDERS {
+            put(dir.path(), &format!(".F{number}/cur"), number);
+        }
+        let mut replica = open_for_test(dir.path(), "state");
+        replica.scan().expect("it scans");
+        let mut reader = Reader::since(0, false);
+        let page = replica.next_page(&mut reader).expect("it reads");
+        let changes = page.expect("a page").changes;
+        assert_eq!(changes.len(), FOLDERS);
+        let before = replica.index.listings.get();
+        for change in changes {
+            let at = At {
+                number: Some(change.folder),
+                folder: FolderName::inbox(),
+                unique: change.unique,
+                copy: 0,
+            };
+            let located = replica.locate(&[(&at, &change.entry.digest)]);
+            assert!(matches!(located.expect("it is asked")[..], [Some(_)]));
+            let path = replica.file_path(&at).expect("it is asked");
+            assert!(path.expect("it is known").is_file());
+        }
+        assert_eq!(replica.index.listings.get(), before);
+    }
+}

@@ -228,6 +228,7 @@ impl Replica {
     }
 
     fn scan_locked(&mut self, checksum: bool) -> Result<Scan> {
+        let _whole = self.index.whole();
         let file_system = self
             .root
             .file_system()
@@ -249,11 +250,7 @@ impl Replica {
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
-        let scanned = Scanner::new(&self.root, &self.index, checksum)?.run(&mut spot);
-        if scanned.is_err() {
-            self.index.rollback();
-        }
-        let scan = scanned?;
+        let scan = Scanner::new(&self.root, &self.index, checksum)?.run(&mut spot)?;
         if !self.options.dry_run
             && let Err(error) = private::write(&spot_path, spot.to_string().as_bytes())
         {
@@ -294,6 +291,7 @@ impl Replica {
             None => return Err(unsafe_root(self.root.path(), "has lost its marker")),
         }
         self.marker.append(&self.root, tag)?;
+        let _whole = self.index.whole();
         self.index.begin()?;
         let number = self.index.number()?;
         self.index.add_tag(tag, number)?;
@@ -326,6 +324,14 @@ impl Replica {
         self.index.messages()
     }
 
+    /// How many bytes they have. Counted anew each time.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn bytes(&self) -> Result<u64> {
+        self.index.bytes()
+    }
+
     /// How many messages were deleted or replaced here in the last 24 hours, by whomever, that count for the guard; to be
     /// asked after a scan, which counts what a killed run did.
     ///
@@ -340,14 +346,8 @@ impl Replica {
     /// # Errors
     /// When the index cannot be asked.
     pub fn locate(&self, wanted: &[(&At, &Digest)]) -> Result<Vec<Option<Located>>> {
-        let folders = self.index.folders()?;
         let find = |(at, digest): &(&At, &Digest)| {
-            let is_it = |row: &&FolderRow| match at.number {
-                Some(number) => row.id == number,
-                None => row.dir == at.folder.as_bytes(),
-            };
-            let folder = folders.iter().filter(|row| !row.gone).find(is_it);
-            let Some(folder) = folder else {
+            let Some(folder) = self.folder_at(at)?.filter(|folder| !folder.gone) else {
                 return Ok(None);
             };
             let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
@@ -369,17 +369,19 @@ impl Replica {
     /// # Errors
     /// When the index cannot be asked.
     pub fn file_path(&self, at: &At) -> Result<Option<PathBuf>> {
-        let folder = self
-            .index
-            .folders()?
-            .into_iter()
-            .filter(|row| row.dir == at.folder.as_bytes())
-            .max_by_key(|row| !row.gone);
-        let Some(folder) = folder else {
+        let Some(folder) = self.folder_at(at)? else {
             return Ok(None);
         };
         let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
         Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
+    }
+
+    /// The folder of a place; asked for each message, so it looks at no other one.
+    fn folder_at(&self, at: &At) -> Result<Option<FolderRow>> {
+        match at.number {
+            Some(number) => self.index.folder(number),
+            None => self.index.folder_in(&at.folder),
+        }
     }
 
     /// The directory of a folder, whether or not it is there.
@@ -447,11 +449,7 @@ impl Replica {
         }
         let before = self.index.number()?;
         self.has_applied = true;
-        let applied = self.with_applier(|applier| applier.apply(batch, ops, bodies));
-        if applied.is_err() {
-            self.index.rollback();
-        }
-        let outcomes = applied?;
+        let outcomes = self.with_applier(|applier| applier.apply(batch, ops, bodies))?;
         // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
         if before == self.told {
             self.told = self.index.number()?;
@@ -461,6 +459,7 @@ impl Replica {
 
     fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
         let tmp_dir = self.tmp_dir()?;
+        let _whole = self.index.whole();
         let mut applier = Applier {
             root: &self.root,
             held: Held::new(&self.root),

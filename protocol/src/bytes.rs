@@ -39,12 +39,19 @@ fn is_control(char: char) -> bool {
         )
 }
 
+/// So much of a text from the other end is read by people; a message of it could hold hundreds of times as much.
+const TEXT_BYTES_MAX: usize = 2048;
+
 /// Reads text that people will see: whatever the other end sends becomes one line that does nothing to a terminal.
 ///
 /// # Errors
 /// When it is no text.
 pub fn escaped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text: String = serde::Deserialize::deserialize(deserializer)?;
+    let mut text: String = serde::Deserialize::deserialize(deserializer)?;
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+    }
     Ok(escape(text.as_bytes()))
 }
 

@@ -3,6 +3,7 @@
 //! Only turns arguments and the hello into a call of [`serve::serve`]. Started by ssh, often through a forced command;
 //! then the client's own command line, whose last word is the hello, is in `SSH_ORIGINAL_COMMAND`.
 
+mod allowance;
 mod answer;
 mod arguments;
 mod serve;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Incoming, Reader, Replica, SMALL_BYTES_MAX};
-use protocol::codec::{batches, decode};
+use maildir::{Body, Incoming, Located, Reader, Replica, SMALL_BYTES_MAX};
+use protocol::codec::{batches, decode, encode};
 use protocol::entry::{Change, FolderChange};
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
@@ -21,13 +21,14 @@ use protocol::message::{
 };
 use protocol::{BatchId, Digest, Op, Outcome, Request, Response};
 
+use crate::allowance::{Allowance, Total};
 use crate::answer::{Output, Wanted, send_bodies};
 use crate::arguments::{Service, resolve};
 
 /// How many frames are read ahead of the work.
 const FRAMES_AHEAD: usize = 16;
 /// How many bodies a client may ask for ahead of what was sent; past that it is not read for a while.
-const WANTED_MAX: usize = 100_000;
+const WANTED_MAX: usize = 10_000;
 /// How many bytes of small bodies one batch may hold in memory.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 
@@ -86,7 +87,7 @@ fn read_frames(input: File) -> (Receiver<Frame>, JoinHandle<()>) {
         loop {
             match reader.next() {
                 Ok(Some(frame)) => {
-                    let is_end = matches!(&frame, Frame::Message(bytes) if matches!(decode(bytes), Ok(Request::Finish)));
+                    let is_end = matches!(&frame, Frame::Message(bytes) if *bytes == encode(&Request::Finish));
                     if sender.send(frame).is_err() {
                         return;
                     }
@@ -113,6 +114,7 @@ struct Agent {
     dry_run: bool,
     output: Output,
     frames: Receiver<Frame>,
+    allowance: Allowance,
 }
 
 fn refusal(error: maildir::Error) -> Refusal {
@@ -152,6 +154,7 @@ impl Agent {
             dry_run: hello.dry_run,
             output,
             frames,
+            allowance: Allowance::default(),
         })
     }
 
@@ -298,12 +301,14 @@ impl Agent {
 
     fn manifests(&mut self, folders: &[u32]) -> anyhow::Result<()> {
         let cursor = self.replica.cursor()?;
+        self.count_listed(1 + folders.len())?;
         for &folder in folders {
             let mut last = None;
             loop {
                 let changes = self.replica.manifest(folder, last.as_ref())?;
                 let Some(change) = changes.last() else { break };
                 last = Some(change.clone());
+                self.count_listed(changes.len())?;
                 self.put_changes(changes)?;
             }
         }
@@ -320,20 +325,40 @@ impl Agent {
         Ok(self.output.say(&Response::Listed(listed))?)
     }
 
-    fn fetch(&self, lines: &[Fetch], wanted: &SyncSender<Wanted>) -> anyhow::Result<()> {
+    fn count_listed(&mut self, count: usize) -> anyhow::Result<()> {
+        let replica = &self.replica;
+        self.allowance.list(count as u64, || replica.messages())
+    }
+
+    fn count_read(&mut self, bytes: u64) -> anyhow::Result<()> {
+        let replica = &self.replica;
+        self.allowance.read(bytes, || {
+            Ok(Total {
+                messages: replica.messages()?,
+                bytes: replica.bytes()?,
+            })
+        })
+    }
+
+    fn fetch(&mut self, lines: &[Fetch], wanted: &SyncSender<Wanted>) -> anyhow::Result<()> {
         let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
         for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
+            let size = located.as_ref().map_or(0, Located::size);
+            self.count_read(size.saturating_sub(line.offset))?;
             wanted
                 .send(located.map_or(Wanted::Gone, |located| Wanted::Body(located, line.offset)))?;
         }
         Ok(())
     }
 
-    fn prefixes(&self, lines: &[Prefix]) -> anyhow::Result<()> {
+    fn prefixes(&mut self, lines: &[Prefix]) -> anyhow::Result<()> {
         let bodies = self.replica.bodies()?;
         let mut digests = Vec::with_capacity(lines.len());
         let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
         for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
+            // No message begins with more than it has.
+            let located = located.filter(|located| line.length <= located.size());
+            self.count_read(located.as_ref().map_or(0, |_| line.length))?;
             digests.push(
                 located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten()),
             );
@@ -341,12 +366,15 @@ impl Agent {
         Ok(self.output.say(&Response::Prefixes(digests))?)
     }
 
-    fn fingerprints(&self, lines: &[(At, Digest)]) -> anyhow::Result<()> {
+    fn fingerprints(&mut self, lines: &[(At, Digest)]) -> anyhow::Result<()> {
         let bodies = self.replica.bodies()?;
         let places: Vec<_> = lines.iter().map(|(at, digest)| (at, digest)).collect();
-        let located = self.replica.locate(&places)?.into_iter();
+        let located = self.replica.locate(&places)?;
+        for located in &located {
+            self.count_read(located.as_ref().map_or(0, Located::size))?;
+        }
         // A message that cannot be read has none; the scan has told of it.
-        let told = located.map(|located| bodies.fingerprint(&located?).ok().flatten());
+        let told = located.into_iter().map(|located| bodies.fingerprint(&located?).ok().flatten());
         for fingerprints in batches(told) {
             let response = Response::Fingerprints(fingerprints);
             self.output.lock().message(&response)?;
@@ -354,47 +382,33 @@ impl Agent {
         Ok(self.output.lock().flush()?)
     }
 
-    /// Takes the batch's bodies from the stream, then carries out what the rights allow.
+    /// Takes the batch's bodies from the stream, then carries out what the rights allow. Nothing of the others is stored.
     fn apply(&mut self, batch: Option<BatchId>, ops: &[Op]) -> anyhow::Result<()> {
+        let allowed: Vec<bool> = ops.iter().map(|op| self.allows(op)).collect();
+        check_bodies(ops)?;
         let mut bodies = Vec::new();
-        let mut small_bytes = 0;
-        for op in ops {
-            if let Some((body, offset)) = incoming(op) {
-                small_bytes += if body.size <= SMALL_BYTES_MAX {
-                    body.size
-                } else {
-                    0
-                };
-                anyhow::ensure!(
-                    small_bytes <= BATCH_BYTES_MAX,
-                    "A batch is over its limit of {BATCH_BYTES_MAX} bytes"
-                );
-                let received = self.receive(body, offset)?;
-                bodies.push((self.allows(op), received));
+        for (op, &allowed) in ops.iter().zip(&allowed) {
+            match incoming(op) {
+                Some((body, offset)) if allowed => bodies.push(self.receive(body, offset)?),
+                Some(_) => self.pass_over()?,
+                None => {}
             }
         }
-        let allowed: Vec<Op> = ops.iter().filter(|op| self.allows(op)).cloned().collect();
-        let bodies = bodies
-            .into_iter()
-            .filter(|(allowed, _)| *allowed)
-            .map(|(_, body)| body)
-            .collect();
-        let mut done = if allowed.is_empty() {
+        let chosen = ops.iter().zip(&allowed).filter(|(_, allowed)| **allowed);
+        let chosen: Vec<Op> = chosen.map(|(op, _)| op.clone()).collect();
+        let mut done = if chosen.is_empty() {
             Vec::new()
         } else {
             // What was denied in part is not remembered by the numbers of its operations.
-            let batch = batch.filter(|_| allowed.len() == ops.len());
-            self.replica.apply(batch, &allowed, bodies)?
+            let batch = batch.filter(|_| chosen.len() == ops.len());
+            self.replica.apply(batch, &chosen, bodies)?
         }
         .into_iter();
-        let outcomes: Vec<Outcome> = ops
-            .iter()
-            .map(|op| {
-                if self.allows(op) {
-                    done.next().unwrap_or(Outcome::Stale)
-                } else {
-                    Outcome::Denied
-                }
+        let outcomes: Vec<Outcome> = allowed
+            .into_iter()
+            .map(|allowed| match allowed {
+                true => done.next().unwrap_or(Outcome::Stale),
+                false => Outcome::Denied,
             })
             .collect();
         for outcomes in batches(outcomes) {
@@ -403,19 +417,43 @@ impl Agent {
         Ok(self.output.lock().flush()?)
     }
 
-    fn receive(&self, body: &NewBody, offset: u64) -> anyhow::Result<io::Result<Body>> {
-        let mut incoming =
-            Incoming::begin(&self.replica.partials(), body.digest, body.size, offset);
+    fn receive(&mut self, body: &NewBody, offset: u64) -> anyhow::Result<io::Result<Body>> {
+        let partials = self.replica.partials();
+        // It goes on with what is not here.
+        if offset > partials.length(&body.digest) {
+            self.pass_over()?;
+            return Ok(Err(io::ErrorKind::Interrupted.into()));
+        }
+        let mut incoming = Incoming::begin(&partials, body.digest, body.size, offset);
+        let mut room = body.size - offset;
         loop {
-            match self.frames.recv()? {
-                Frame::Body { bytes, last } => {
-                    incoming.take(bytes);
-                    if last {
-                        return Ok(incoming.finish());
-                    }
-                }
-                Frame::Message(_) => anyhow::bail!("A message came where a body was due"),
+            let (bytes, last) = self.piece()?;
+            let count = bytes.len() as u64;
+            self.allowance.drop_bytes(count.saturating_sub(room))?;
+            room = room.saturating_sub(count);
+            incoming.take(bytes);
+            if last {
+                return Ok(incoming.finish());
             }
+        }
+    }
+
+    /// Takes a body from the stream that is not kept.
+    fn pass_over(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (bytes, last) = self.piece()?;
+            self.allowance.drop_bytes(bytes.len() as u64)?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next piece of a body, and whether it is the last.
+    fn piece(&self) -> anyhow::Result<(Vec<u8>, bool)> {
+        match self.frames.recv()? {
+            Frame::Body { bytes, last } => Ok((bytes, last)),
+            Frame::Message(_) => anyhow::bail!("A message came where a body was due"),
         }
     }
 
@@ -430,6 +468,26 @@ impl Agent {
             (Rights::ReadOnly, _) => false,
         }
     }
+}
+
+/// Refuses a batch whose bodies have no room in memory, or begin behind their end.
+fn check_bodies(ops: &[Op]) -> anyhow::Result<()> {
+    let mut small_bytes = 0;
+    for (body, offset) in ops.iter().filter_map(incoming) {
+        anyhow::ensure!(
+            offset <= body.size,
+            "A body of {} bytes is to begin at byte {offset}",
+            body.size
+        );
+        if body.size <= SMALL_BYTES_MAX {
+            small_bytes += body.size;
+        }
+        anyhow::ensure!(
+            small_bytes <= BATCH_BYTES_MAX,
+            "A batch is over its limit of {BATCH_BYTES_MAX} bytes"
+        );
+    }
+    Ok(())
 }
 
 /// The body that an operation brings along, and the offset from which it is sent.

@@ -40,6 +40,17 @@ impl Executor<'_, '_> {
         outcomes: &[Outcome],
     ) -> Result<(), Failure> {
         self.session.archive.begin()?;
+        let stored = self.store_outcomes(side, asked, steps, outcomes);
+        self.session.archive.end(stored)
+    }
+
+    fn store_outcomes(
+        &mut self,
+        side: Side,
+        asked: i64,
+        steps: &[usize],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
         if side == Side::Remote {
             for &at in steps {
                 let index = self.plan.steps[Side::Remote as usize][at].index;
@@ -72,8 +83,7 @@ impl Executor<'_, '_> {
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
         }
-        self.session.archive.answered(asked)?;
-        Ok(self.session.archive.commit()?)
+        Ok(self.session.archive.answered(asked)?)
     }
 
     fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {

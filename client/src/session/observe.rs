@@ -17,6 +17,9 @@ use crate::pair::{pair_equal, pair_moves, part_usurpers};
 use crate::record::{Fid, Place, Side};
 use crate::report::Skipped;
 
+/// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
+const PROBLEMS_MAX: usize = 10_000;
+const PARTIALS_MAX: usize = 100_000;
 /// Below so many messages on a side nobody is asked whether two trees belong together.
 const OVERLAP_FROM: usize = 50;
 /// How many lines tell how folders were mapped where two trees have little in common.
@@ -180,9 +183,14 @@ impl Session<'_> {
                     digests.extend(more);
                 }
                 Response::Problems(problems) => {
-                    self.skipped.extend(Skipped::on(Side::Remote, problems));
+                    let room = PROBLEMS_MAX.saturating_sub(self.skipped.len());
+                    let problems = Skipped::on(Side::Remote, problems);
+                    self.skipped.extend(problems.into_iter().take(room));
                 }
-                Response::Partials(partials) => self.partials.extend(partials),
+                Response::Partials(partials) => {
+                    let room = PARTIALS_MAX.saturating_sub(self.partials.len());
+                    self.partials.extend(partials.into_iter().take(room));
+                }
                 Response::Fates { batch, fates } => self.set.learn_fates(batch, fates),
                 Response::Listed(listed) => break listed,
                 other => return Err(unexpected(&other).into()),

@@ -1,5 +1,6 @@
 //! The local side as an account means it, and what the agent is told of it.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use maildir::{Lock, Options, Replica, Scan};
@@ -210,8 +211,11 @@ pub(super) struct Stand {
 
 impl Stand {
     fn make() -> Result<Stand, Failure> {
-        let dir = std::env::temp_dir().join(format!("maildir-sync-{}", std::process::id()));
-        std::fs::create_dir(&dir).map_err(|source| maildir::Error::Io {
+        // /tmp belongs to everybody: a name that nobody can guess, and a directory that nobody else can enter.
+        let name = protocol::bytes::hex(&maildir::random::<16>()?);
+        let dir = std::env::temp_dir().join(format!("maildir-sync-{name}"));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|source| maildir::Error::Io {
             what: "make",
             path: dir.clone(),
             source,

@@ -3,7 +3,7 @@
 use protocol::codec::{decode_state, encode_state};
 use protocol::entry::{Change, FolderChange};
 use protocol::{Digest, Entry, FolderDir, Info, Keywords, Unique};
-use rusqlite::{Row as SqlRow, params};
+use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
 use super::{Index, broken, get_u64};
 use crate::error::Result;
@@ -82,10 +82,32 @@ impl Index {
     // Folders.
 
     pub(crate) fn folders(&self) -> Result<Vec<FolderRow>> {
+        #[cfg(test)]
+        self.listings.set(self.listings.get() + 1);
         let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders ORDER BY id");
         let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
         let rows = self.wrap(statement.query_map([], folder_row))?;
         rows.map(|row| self.wrap(row)).collect()
+    }
+
+    /// A folder by its number, whether or not it is there.
+    pub(crate) fn folder(&self, id: u32) -> Result<Option<FolderRow>> {
+        self.one_folder("id = ?1", [id])
+    }
+
+    /// The live folder in a directory.
+    pub(crate) fn folder_in(&self, dir: &FolderDir) -> Result<Option<FolderRow>> {
+        self.one_folder("dir = ?1 AND NOT gone", [dir.as_bytes()])
+    }
+
+    fn one_folder(
+        &self,
+        condition: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Option<FolderRow>> {
+        let sql = format!("SELECT {FOLDER_COLUMNS} FROM folders WHERE {condition}");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        self.wrap(statement.query_row(values, folder_row).optional())
     }
 
     /// Writes a folder; one without an id gets one, which is returned.
@@ -284,6 +306,12 @@ impl Index {
         let sql = "SELECT count(*) FROM files WHERE seq > ?1";
         let values = [number.cast_signed()];
         self.wrap(self.db.query_row(sql, values, |row| get_u64(row, 0)))
+    }
+
+    /// How many bytes all live messages have.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(size), 0) FROM files WHERE NOT gone";
+        self.wrap(self.db.query_row(sql, [], |row| get_u64(row, 0)))
     }
 
     /// How many live messages the folders held when they were last read.
