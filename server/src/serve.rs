@@ -374,7 +374,9 @@ impl Agent {
             self.count_read(located.as_ref().map_or(0, Located::size))?;
         }
         // A message that cannot be read has none; the scan has told of it.
-        let told = located.into_iter().map(|located| bodies.fingerprint(&located?).ok().flatten());
+        let told = located
+            .into_iter()
+            .map(|located| bodies.fingerprint(&located?).ok().flatten());
         for fingerprints in batches(told) {
             let response = Response::Fingerprints(fingerprints);
             self.output.lock().message(&response)?;
