@@ -136,7 +136,7 @@ mod tests {
     use std::path::Path;
 
     use protocol::message::{At, Consent, Expect};
-    use protocol::{Flags, FolderName, Op, Unique};
+    use protocol::{Flags, FolderDir, Op, Unique};
 
     use super::*;
     use crate::replica::open_for_test;
@@ -167,7 +167,7 @@ mod tests {
     fn at(folder: u32, number: usize) -> At {
         At {
             number: Some(folder),
-            folder: FolderName::inbox(),
+            folder: FolderDir::root(),
             unique: unique(number),
             copy: 0,
         }
@@ -246,7 +246,7 @@ mod tests {
         for change in changes {
             let at = At {
                 number: Some(change.folder),
-                folder: FolderName::inbox(),
+                folder: FolderDir::root(),
                 unique: change.unique,
                 copy: 0,
             };

@@ -9,7 +9,7 @@ use protocol::entry::Change;
 use protocol::frame::{Frame, FrameReader, FrameWriter};
 use protocol::handshake::{VERSIONS, hello_word, read_greeting};
 use protocol::message::{At, Consent, Expect, Fetch, Hello, NewBody, PathBytes, Prefix, Source};
-use protocol::{Digest, Flags, FolderName, Info, Op, Outcome, Request, Response, Unique};
+use protocol::{Digest, Flags, FolderDir, Info, Op, Outcome, Request, Response, Unique};
 
 const LARGE: usize = 40 << 20;
 
@@ -123,7 +123,7 @@ impl Client {
         let change = self.changes.first().expect("there is one");
         let at = At {
             number: Some(change.folder),
-            folder: FolderName::inbox(),
+            folder: FolderDir::root(),
             unique: change.unique.clone(),
             copy: 0,
         };
@@ -134,7 +134,7 @@ impl Client {
 fn at(name: &str) -> At {
     At {
         number: Some(1),
-        folder: FolderName::inbox(),
+        folder: FolderDir::root(),
         unique: Unique::new(name.as_bytes()).expect("a name"),
         copy: 0,
     }
