@@ -143,6 +143,12 @@ impl WorkSet {
         Ok(Some(index))
     }
 
+    /// The record of the set that a side has at a place.
+    #[must_use]
+    pub fn at(&self, side: Side, place: &Place) -> Option<usize> {
+        self.at[side as usize].get(place).copied()
+    }
+
     /// Whether the agreed record of a place has been taken out of the archive into the set.
     #[must_use]
     pub fn is_claimed(&self, place: &Place) -> bool {

@@ -177,6 +177,40 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
     }
 }
 
+/// Joins messages that stand on one side each, at the same place with the same bytes, whatever was agreed: somebody else,
+/// with an archive of the same pair, has brought a survivor back (C81).
+pub fn pair_survivors(set: &mut WorkSet) {
+    for here in 0..set.all.len() {
+        let Some(seen) = single(set, here, Side::Local) else {
+            continue;
+        };
+        let Some(there) = set.at(Side::Remote, &seen.place) else {
+            continue;
+        };
+        let is_same = single(set, there, Side::Remote)
+            .is_some_and(|theirs| theirs.entry.digest == seen.entry.digest);
+        let is_agreed = |index: usize| set.all[index].record.base.is_some();
+        if !is_same || !(is_agreed(here) || is_agreed(there)) {
+            continue;
+        }
+        // What was agreed stays what both are compared with.
+        let (to, from, side) = match is_agreed(here) {
+            true => (here, there, Side::Remote),
+            false => (there, here, Side::Local),
+        };
+        if let Some(seen) = set.unlink(from, side) {
+            set.link(to, side, seen);
+            set.all[to].lost[side as usize] = None;
+        }
+    }
+}
+
+/// What a side holds of a message that the other side has not.
+fn single(set: &WorkSet, index: usize, side: Side) -> Option<&Seen> {
+    let record = &set.all[index].record;
+    record.seen(side).filter(|_| record.is_single())
+}
+
 /// Pairs messages that stand on one side each with the same bytes: one message (rows 13 and 13b). Returns how many.
 pub fn pair_equal(set: &mut WorkSet) -> usize {
     let single = |set: &WorkSet, side: Side| {

@@ -45,6 +45,7 @@ mod taken_back;
 mod taken_over;
 mod tidy;
 mod trash;
+mod two_archives;
 mod unread;
 mod unseen;
 mod usage;

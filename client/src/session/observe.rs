@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::filter::Scope;
 use crate::fold::WorkSet;
 use crate::link::unexpected;
-use crate::pair::{pair_equal, pair_moves, part_usurpers};
+use crate::pair::{pair_equal, pair_moves, pair_survivors, part_usurpers};
 use crate::record::{Fid, Place, Side};
 use crate::report::Skipped;
 
@@ -68,6 +68,7 @@ impl Session<'_> {
         self.drop_excluded();
         let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
         self.set.add_loose();
+        pair_survivors(&mut self.set);
         let paired = pair_equal(&mut self.set);
         let copies = self.pair_copies()?;
         self.look_at_letters()?;
