@@ -54,6 +54,8 @@ pub struct Account {
     pub layout: Option<Layout>,
     /// How folder names are written in the local root; found by looking where it is not said.
     pub folder_names: Option<FolderNames>,
+    /// Whether symbolic links to folders are followed here.
+    pub follow_links: bool,
     /// Trust no cached digest.
     pub checksum: bool,
     /// Write nothing.

@@ -231,6 +231,7 @@ pub(crate) mod tests {
             expect: None,
             adopt: false,
             create: true,
+            follow_links: false,
         });
         let mut replica = replica.expect("it opens");
         replica.scan().expect("it scans");

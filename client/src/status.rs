@@ -191,5 +191,6 @@ fn open(account: &Account, expect: ReplicaId) -> Result<Replica, Failure> {
         expect: Some(expect),
         adopt: false,
         create: false,
+        follow_links: account.follow_links,
     })?)
 }

@@ -1,7 +1,8 @@
 //! Which directories below the root are folders.
 //!
 //! One walk through the held root. A directory is a folder if it holds a `cur` or a `new`, in whatever style it was made;
-//! that alone tells mail from what indexers and servers keep beside it. No link is followed. Must never know what a
+//! that alone tells mail from what indexers and servers keep beside it. No link is followed but those that were
+//! resolved before ([`follow_links`]). Must never know what a
 //! folder's name means to people, and never writes.
 
 use std::collections::HashMap;
@@ -32,12 +33,15 @@ pub(crate) struct Discovery {
     pub(crate) folders: Vec<Found>,
     /// What may be a folder and is not looked into, with the reason, for people.
     pub(crate) misfits: Vec<(Vec<u8>, String)>,
+    /// Links that lead to what may be folders, or stand for a folder's `cur` or `new`.
+    pub(crate) links: Vec<Vec<u8>>,
     /// What could not be read: it is unknown, not absent.
     pub(crate) errors: Vec<(Vec<u8>, io::Error)>,
 }
 
-const LINK: &str = "Symbolic links are not followed";
-const LINKED: &str = "Its cur or new is a symbolic link, and those are not followed";
+const LINK: &str = "Symbolic links are not followed without follow_links, nor into this Maildir";
+const LINKED: &str =
+    "Its cur or new is a symbolic link, and those are not followed without follow_links";
 const OURS: &str = "Names that begin with .maildir-sync are no folder's; rename it";
 const DEEP: &str = "It is over 64 levels deep";
 
@@ -58,8 +62,24 @@ pub(crate) fn discover(root: &Root, known: &HashMap<&[u8], DirStamp>) -> Discove
     let mut seen = walk.seen;
     seen.folders.sort_by(|left, right| left.dir.cmp(&right.dir));
     seen.misfits.sort();
+    seen.links.sort();
     seen.errors.sort_by(|(left, _), (right, _)| left.cmp(right));
     seen
+}
+
+/// Follows the links behind which there may be folders, once and for all that is done with this root.
+///
+/// # Errors
+/// When the root's own path cannot be resolved.
+pub(crate) fn follow_links(root: &mut Root) -> io::Result<()> {
+    // A followed directory may hold further links.
+    for _ in 0..DEPTH_MAX {
+        let links = discover(root, &HashMap::new()).links;
+        if !root.follow(&links)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Why a directory cannot be a folder's, whatever the tree.
@@ -138,7 +158,17 @@ impl Walk<'_> {
         };
         match (&name[..], kind) {
             (b"cur" | b"new", FileType::Directory) => inside.is_folder = true,
-            (b"cur" | b"new", FileType::Symlink) => inside.is_linked = true,
+            (_, FileType::Symlink) if self.root.is_followed(&path) => match &name[..] {
+                b"cur" | b"new" => inside.is_folder = true,
+                _ => {
+                    inside.leads_on = true;
+                    self.wait_for(path);
+                }
+            },
+            (b"cur" | b"new", FileType::Symlink) => {
+                inside.is_linked = true;
+                self.seen.links.push(path);
+            }
             (b"tmp" | b".notmuch", _) => {}
             (name, FileType::Directory) if is_ours(name) => {
                 if self.root.holds_mail(&path) {
@@ -151,6 +181,7 @@ impl Walk<'_> {
             }
             (name, FileType::Symlink) if may_hide_folder(self.root, name, &path) => {
                 inside.leads_on = true;
+                self.seen.links.push(path.clone());
                 self.seen.misfits.push((path, LINK.into()));
             }
             _ => {}

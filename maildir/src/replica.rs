@@ -15,6 +15,7 @@ use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, Replica
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located, Partials};
+use crate::discover::follow_links;
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
@@ -60,6 +61,8 @@ pub struct Options {
     pub adopt: bool,
     /// Make the root if it is not there.
     pub create: bool,
+    /// Follow symbolic links to folders, wherever they lead.
+    pub follow_links: bool,
 }
 
 /// An open replica.
@@ -95,7 +98,10 @@ impl Replica {
         check_trash_is_outside(&options)?;
         // Two runs must not make a marker at once.
         let _lock = lock(path)?;
-        let root = Root::open(path)?;
+        let mut root = Root::open(path)?;
+        if options.follow_links {
+            follow_links(&mut root).context("look at", path)?;
+        }
         let found = Marker::read(&root)?;
         let is_fresh = found.is_none();
         let marker = match found {
@@ -572,6 +578,7 @@ pub(crate) fn open_for_test(root: &Path, state: &str) -> Replica {
         expect: None,
         adopt: false,
         create: true,
+        follow_links: false,
     };
     Replica::open(options).expect("it opens")
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, Timespec,
@@ -22,6 +23,17 @@ use crate::stamp::{DirStamp, FileStamp, Origin};
 pub(crate) struct Root {
     fd: OwnedFd,
     path: PathBuf,
+    /// Links below the root that are followed, and the directories to which they led when this run began.
+    followed: Arc<Vec<Followed>>,
+}
+
+/// A link that is followed.
+#[derive(Debug)]
+struct Followed {
+    /// Where the link lies below the root.
+    link: Vec<u8>,
+    target: PathBuf,
+    fd: OwnedFd,
 }
 
 /// One name in a directory as it was listed.
@@ -38,7 +50,59 @@ impl Root {
         Ok(Root {
             fd,
             path: path.to_owned(),
+            followed: Arc::default(),
         })
+    }
+
+    /// Follows the links below the root that lead to directories elsewhere, once and for this run. One that leads to the
+    /// root, into it, or where another one leads already, is left alone: so no folder is there twice, and loops end.
+    pub(crate) fn follow(&mut self, links: &[Vec<u8>]) -> io::Result<bool> {
+        let own = self.path.canonicalize()?;
+        let overlaps = |one: &Path, other: &Path| one.starts_with(other) || other.starts_with(one);
+        let mut followed = Vec::new();
+        for link in links {
+            let Ok(target) = self.full(link).canonicalize() else {
+                continue;
+            };
+            let known = self.followed.iter().chain(&followed);
+            let mut taken = known.map(|known: &Followed| known.target.as_path());
+            if overlaps(&target, &own) || taken.any(|known| overlaps(&target, known)) {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if let Ok(fd) = rustix::fs::openat(CWD, &target, flags, Mode::empty()) {
+                let link = link.clone();
+                followed.push(Followed { link, target, fd });
+            }
+        }
+        let has_more = !followed.is_empty();
+        let before = std::mem::take(&mut self.followed);
+        followed.extend(Arc::try_unwrap(before).unwrap_or_default());
+        self.followed = Arc::new(followed);
+        Ok(has_more)
+    }
+
+    /// Whether a path is a link that is followed.
+    pub(crate) fn is_followed(&self, relative: &[u8]) -> bool {
+        self.followed.iter().any(|one| one.link == relative)
+    }
+
+    /// The held directory in which a path is resolved, and the path from there.
+    fn base<'a>(&self, relative: &'a [u8]) -> (BorrowedFd<'_>, &'a [u8]) {
+        let inside = self.followed.iter().filter_map(|one| {
+            let rest = relative.strip_prefix(&one.link[..])?;
+            match rest.strip_prefix(b"/") {
+                Some(rest) => Some((one, rest)),
+                None => rest.is_empty().then_some((one, rest)),
+            }
+        });
+        // A link in a followed directory is followed from there.
+        let innermost = inside.max_by_key(|(one, _)| one.link.len());
+        let (fd, rest) = match innermost {
+            Some((one, rest)) => (one.fd.as_fd(), rest),
+            None => (self.fd.as_fd(), relative),
+        };
+        (fd, if rest.is_empty() { b"." } else { rest })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -54,6 +118,7 @@ impl Root {
         Ok(Root {
             fd: self.fd.try_clone()?,
             path: self.path.clone(),
+            followed: Arc::clone(&self.followed),
         })
     }
 
@@ -62,16 +127,17 @@ impl Root {
         Ok(Root {
             fd: self.open_dir(b"")?,
             path: self.path.clone(),
+            followed: Arc::clone(&self.followed),
         })
     }
 
     fn open_beneath(&self, relative: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let relative = if relative.is_empty() { b"." } else { relative };
+        let (base, relative) = self.base(relative);
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         // The kernel answers EAGAIN when a rename elsewhere made it unsure of `..`; asking again is its documented cure.
         for _ in 0..8 {
-            match rustix::fs::openat2(&self.fd, relative, flags | OFlags::CLOEXEC, mode, resolve) {
+            match rustix::fs::openat2(base, relative, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(rustix::io::Errno::AGAIN) => {}
                 other => return Ok(other?),
             }
@@ -134,7 +200,6 @@ impl Root {
 
     /// The stamp of a directory; cheap, because a sync with nothing to do asks for hundreds of them.
     pub(crate) fn dir_stamp(&self, relative: &[u8]) -> io::Result<DirStamp> {
-        let relative = if relative.is_empty() { b"." } else { relative };
         match self.look(relative)? {
             (FileType::Directory, stamp) => Ok(stamp),
             _ => Err(rustix::io::Errno::NOTDIR.into()),
@@ -144,14 +209,14 @@ impl Root {
     /// What lies there, and its stamp, whatever it is.
     pub(crate) fn look(&self, relative: &[u8]) -> io::Result<(FileType, DirStamp)> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        let stat = rustix::fs::statx(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+        let (base, relative) = self.base(relative);
+        let stat = rustix::fs::statx(base, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
         Ok((kind, DirStamp::from(&stat)))
     }
 
     /// Inode and time of birth of a directory: what stays when it is renamed. The birth is 0 where unknown.
     pub(crate) fn dir_identity(&self, relative: &[u8]) -> io::Result<(u64, i64)> {
-        let relative = if relative.is_empty() { b"." } else { relative };
         let (_, stamp) = self.look(relative)?;
         Ok((stamp.ino, stamp.birth_ns))
     }
@@ -264,7 +329,8 @@ impl Root {
 
     /// What a name is, links not followed.
     pub(crate) fn kind(&self, relative: &[u8]) -> io::Result<FileType> {
-        let stat = rustix::fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (dir, name) = self.parent(relative)?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(FileType::from_raw_mode(stat.st_mode))
     }
 
@@ -277,16 +343,20 @@ impl Root {
     /// Whether a link leads to a directory that holds a `cur` or a `new`, or to one above such; none if it leads nowhere.
     /// Looks at names only, and opens no file: it may lead anywhere.
     pub(crate) fn holds_mail_behind(&self, link: &[u8]) -> Option<bool> {
-        let stat = rustix::fs::statat(&self.fd, link, AtFlags::empty()).ok()?;
+        let (base, name) = self.parent(link).ok()?;
+        let stat = rustix::fs::statat(&base, name, AtFlags::empty()).ok()?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Some(false);
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::openat(&self.fd, link, flags, Mode::empty()) else {
+        let Ok(fd) = rustix::fs::openat(&base, name, flags, Mode::empty()) else {
             return Some(true); // It may, and cannot be read.
         };
-        let path = self.full(link);
-        let target = Root { fd, path };
+        let target = Root {
+            fd,
+            path: self.full(link),
+            followed: Arc::default(),
+        };
         let below = target.list(b"").unwrap_or_default();
         let is_above = |listed: &Listed| target.holds_mail(&listed.name);
         Some(target.holds_mail(b"") || below.iter().any(is_above))

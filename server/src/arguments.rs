@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Allow everything but deleting messages and removing folders.
     #[arg(long, group = "rights")]
     no_delete: bool,
+    /// Follow symbolic links to folders, wherever they lead.
+    #[arg(long)]
+    follow_links: bool,
     /// The client's hello; under a forced command it is taken from SSH_ORIGINAL_COMMAND.
     #[arg(value_name = "HELLO")]
     hello: Option<String>,
@@ -48,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) state_dir: PathBuf,
     pub(crate) trash_dir: Option<PathBuf>,
     pub(crate) trash_days: u64,
+    pub(crate) follow_links: bool,
     pub(crate) rights: Rights,
 }
 
@@ -99,6 +103,7 @@ impl Arguments {
             state_dir,
             trash_dir: self.trash.clone(),
             trash_days: self.trash_days,
+            follow_links: self.follow_links,
             rights,
         })
     }

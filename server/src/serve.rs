@@ -146,6 +146,7 @@ impl Agent {
             expect: hello.expect,
             adopt: hello.adopt,
             create: false,
+            follow_links: service.follow_links,
         };
         let replica = Replica::open(options).map_err(refusal)?;
         Ok(Agent {

@@ -8,6 +8,8 @@ use harness::rng::seed_or;
 use harness::world::{copy_dir, remove_dir};
 use harness::{Layout, Rng, Snapshot, Tree, World, mail};
 
+use crate::trees;
+
 /// Changes a tree as a busy user would: `count` changes, names and bodies marked so that two sides do not coincide.
 fn mutate(tree: &Tree, rng: &mut Rng, count: usize, mark: &str) {
     let messages = Snapshot::of(tree).messages;
@@ -81,15 +83,15 @@ fn account(name: &str, layout: Layout, odd: bool) {
         println!("MAILDIR_SYNC_CORPUS is not set: nothing shown");
         return;
     };
+    remove_dir(world.server().root());
     copy_dir(&dir.join(name), world.server().root());
-    if layout == Layout::Nested {
-        world.local().create();
-    }
     let before = Snapshot::of(world.server());
     let run = world.client().pull().run();
     assert_eq!(run.code, Some(if odd { 3 } else { 0 }), "{run:?}");
     harness::assert_untouched(&before, world.server(), "a pull");
     assert_arrived(&world, &before, run.figure(&["skipped"]));
+    let [there, here] = [world.server(), world.local()].map(|tree| trees::folders(tree.root()));
+    assert_eq!(there, here, "folders are the same directories");
     let mut rng = Rng::new(seed_or(873));
     if !odd {
         mutate(world.server(), &mut rng, 60, "server");

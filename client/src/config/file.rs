@@ -51,6 +51,8 @@ pub struct Keys {
     pub layout: Option<Layout>,
     /// How folder names are written in the local root.
     pub folder_names: Option<FolderNames>,
+    /// Whether symbolic links to folders are followed here.
+    pub follow_links: Option<bool>,
     /// Trust no cached digest.
     #[serde(default)]
     pub checksum: bool,

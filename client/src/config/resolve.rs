@@ -250,6 +250,7 @@ fn build(
         ssh_config: chosen(connection.ssh_config, keys.ssh_config)?,
         layout: keys.layout,
         folder_names: keys.folder_names,
+        follow_links: keys.follow_links.unwrap_or(false),
         checksum: run.checksum || keys.checksum,
         dry_run: run.dry_run,
         adopt: run.adopt,

@@ -255,6 +255,7 @@ fn open_local(
         expect: hint.map(|pair| pair.local),
         adopt: account.adopt,
         create: direction != Direction::Push && !account.dry_run,
+        follow_links: account.follow_links,
     };
     Ok((Replica::open(options)?, stand))
 }

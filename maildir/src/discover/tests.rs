@@ -140,3 +140,25 @@ fn some_directories_are_no_folders_place() {
         assert_eq!(check_dir(&dir).is_ok(), is_good, "{dir}");
     }
 }
+
+#[test]
+fn links_that_lead_elsewhere_are_followed_once_and_loops_end() {
+    let temp = tree(&["mail/cur", "out/cur", "out/.Deep", "far/new"]);
+    let mail = temp.path().join("mail");
+    for (link, target) in [
+        ("mail/.Out", "../out"),
+        ("mail/.Twice", "../out"),
+        ("mail/.Loop", "."),
+        ("mail/.Above", ".."),
+        ("out/.Far", "../far"),
+        ("out/.Deep/cur", "../../far/new"),
+    ] {
+        symlink(target, temp.path().join(link)).expect("link is made");
+    }
+    let mut root = Root::open(&mail).expect("it opens");
+    follow_links(&mut root).expect("it can be looked at");
+    let seen = discover(&root, &HashMap::new());
+    assert_eq!(folders(&seen), ["", ".Out", ".Out/.Deep"]);
+    assert_eq!(misfits(&seen), [".Above", ".Loop", ".Out/.Far", ".Twice"]);
+    assert!(root.dir_stamp(b".Out/.Deep/cur").is_ok());
+}

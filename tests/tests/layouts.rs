@@ -1,0 +1,214 @@
+//! Where INBOX is, what an empty root becomes, what the configuration says, and which patterns mean which folders.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use harness::{Layout, Tree, World, body};
+
+use crate::errors::{U1, U2};
+
+fn nested() -> World {
+    let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+    fs::remove_dir_all(world.server().dir("INBOX")).expect("INBOX goes");
+    world
+}
+
+/// C58: nothing has to be made for anything to work.
+#[test]
+fn a_tree_without_inbox_receives_mail_in_all_its_folders() {
+    for at_server in [true, false] {
+        let world = nested();
+        world.server().store("Work", U1, "S", &body("first"));
+        let _ = world.client().pull().run().ok();
+        let (from, to) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        from.deliver("Work", U2, &body("later"));
+        from.store("New", U1, "", &body("in a new folder"));
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        to.assert_holds("Work", U2, &body("later"));
+        for tree in [from, to] {
+            assert!(!tree.root().join("cur").exists() && !tree.has_folder("INBOX"));
+        }
+        // INBOX has a place where it has none yet.
+        from.deliver("INBOX", U1, &body("to INBOX"));
+        let _ = world.client().sync().run().ok();
+        to.assert_holds("INBOX", U1, &body("to INBOX"));
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// C58: INBOX of a Maildir++ gets a place in a nested tree without one.
+#[test]
+fn inbox_of_another_layout_gets_a_place() {
+    let world = World::with_layouts(Layout::Nested, &[Layout::MaildirPlusPlus]);
+    fs::remove_dir_all(world.server().dir("INBOX")).expect("INBOX goes");
+    world.server().store("Work", U1, "S", &body("work"));
+    world.local().create();
+    world.local().make_folder("Here");
+    world.local().deliver("INBOX", U2, &body("inbox"));
+    let _ = world.client().sync().run().ok();
+    world.assert_same();
+    world.server().assert_holds("INBOX", U2, &body("inbox"));
+}
+
+/// C62: a tree that had only INBOX is not taken for Maildir++ for good.
+#[test]
+fn folders_of_any_style_may_come_after_a_first_sync_of_inbox_alone() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let _ = world.client().sync().run().ok();
+    let nested = |tree: &Tree| Tree::at(tree.root().to_owned(), Layout::Nested);
+    let (server, local) = (nested(world.server()), nested(world.local()));
+    server.store("Lists/debian", U1, "S", &body("two"));
+    let _ = world.client().sync().run().ok();
+    local.assert_holds("Lists/debian", U1, &body("two"));
+    local.store("dev.tools", U1, "S", &body("three"));
+    world.local().store("Flat", U1, "S", &body("four"));
+    let _ = world.client().sync().run().ok();
+    server.assert_holds("dev.tools", U1, &body("three"));
+    world.server().assert_holds("Flat", U1, &body("four"));
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// C63: an empty root takes layout and encoding from the other side, unless the configuration says otherwise.
+#[test]
+fn an_empty_root_is_laid_out_like_the_other_side_or_as_configured() {
+    let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+    for folder in ["INBOX", "Entw\u{fc}rfe", "dev.tools"] {
+        world.server().store(folder, U1, "S", &body(folder));
+    }
+    let _ = world.client().pull().run().ok();
+    world.assert_same();
+    let flat = Tree::at(world.path("flat"), Layout::MaildirPlusPlus);
+    let (remote, local) = (world.server().root().display(), flat.root().display());
+    world.client().configure(&format!(
+        "[account.flat]\nremote = \"{remote}\"\nlocal = \"{local}\"\nlayout = \"maildir++\"\nfolder_names = \"utf-7\"\n"
+    ));
+    let run = world.client().bare(&["pull", "flat"]).run();
+    let _ = run.exits(3).says("dev.tools");
+    flat.assert_holds("INBOX", U1, &body("INBOX"));
+    flat.assert_holds("Entw&APw-rfe", U1, &body("Entw\u{fc}rfe"));
+    let _ = world.client().bare(&["sync", "flat"]).run().ok();
+    world
+        .server()
+        .assert_holds("dev.tools", U1, &body("dev.tools"));
+}
+
+/// C64: `Inbox` here and INBOX there is one folder.
+#[test]
+fn inbox_in_other_letters_is_not_doubled() {
+    let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+    for (tree, inbox) in [(world.server(), "INBOX"), (world.local(), "Inbox")] {
+        for number in 0..60 {
+            let text = format!("message {number}");
+            tree.store(inbox, &format!("{number}.M.mx"), "S", &body(&text));
+        }
+        tree.store(&format!("{inbox}/Sub"), U1, "S", &body("below"));
+    }
+    let run = world.client().sync().run().ok();
+    assert_eq!(run.done(), 0, "{}", run.stdout);
+    assert!(!world.local().has_folder("INBOX") && !world.server().has_folder("Inbox"));
+    world.server().set_flags("INBOX", "7.M.mx", "FS");
+    world.local().deliver("Inbox/Sub", U2, &body("new below"));
+    let _ = world.client().sync().run().ok();
+    assert_eq!(world.local().flags("Inbox", "7.M.mx"), "FS");
+    world
+        .server()
+        .assert_holds("INBOX/Sub", U2, &body("new below"));
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// C68: a pattern that is the very name of a folder means that folder, and no other.
+#[test]
+fn the_name_of_a_folder_is_a_pattern_for_it() {
+    let world = World::new();
+    for folder in ["INBOX", "[Gmail]/All Mail", "G/All Mail"] {
+        world.server().store(folder, U1, "S", &body(folder));
+    }
+    let (remote, local) = (
+        world.server().root().display(),
+        world.local().root().display(),
+    );
+    world.client().configure(&format!(
+        "[account.home]\nremote = \"{remote}\"\nlocal = \"{local}\"\nexclude = [\"[Gmail]/All Mail\", \"Slip\"]\n"
+    ));
+    let run = world.client().bare(&["pull", "home"]).run().ok();
+    let _ = run.says("Slip");
+    let found =
+        ["INBOX", "[Gmail]/All Mail", "G/All Mail"].map(|folder| world.local().has(folder, U1));
+    assert_eq!(found, [true, false, true]);
+}
+
+/// C84: a folder whose directory would be our marker's is none, and locks nobody out.
+#[test]
+fn a_directory_of_our_name_is_no_folder() {
+    for name in [".maildir-sync.new", ".maildir-sync-odd"] {
+        let world = World::new();
+        world.server().store("INBOX", U1, "S", &body("one"));
+        let dir = world.server().root().join(name);
+        for sub in ["cur", "new", "tmp"] {
+            fs::create_dir_all(dir.join(sub)).expect("it is made");
+        }
+        let _ = world.client().sync().run().exits(3).says(name);
+        world.server().store("INBOX", U2, "S", &body("two"));
+        let _ = world.client().sync().run().ok();
+        world.local().assert_holds("INBOX", U2, &body("two"));
+        assert!(!world.local().root().join(name).exists());
+    }
+}
+
+/// A folder behind a link is followed where that is asked for, on either side; loops and links into the tree are not.
+#[test]
+fn a_folder_behind_a_link_is_followed_on_request() {
+    for at_server in [true, false] {
+        let world = World::new();
+        world.server().store("INBOX", U1, "S", &body("one"));
+        let _ = world.client().sync().run().ok();
+        let outside = Tree::at(world.path("outside"), Layout::MaildirPlusPlus);
+        outside.store("INBOX", U1, "S", &body("outside"));
+        outside.store("Below", U2, "", &body("below"));
+        let (from, to) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        for (link, target) in [
+            (".Linked", outside.root()),
+            (".Loop", from.root()),
+            (".Again", outside.root()),
+        ] {
+            symlink(target, from.root().join(link)).expect("a link is made");
+        }
+        let agent = harness::world::agent_command(&world.server_state());
+        let agent = if at_server {
+            format!("{agent} --follow-links")
+        } else {
+            agent
+        };
+        let (remote, local) = (
+            world.server().root().display(),
+            world.local().root().display(),
+        );
+        world.client().configure(&format!(
+            "[account.home]\nremote = \"{remote}\"\nlocal = \"{local}\"\nserver_command = \"{agent}\"\nfollow_links = {}\n",
+            !at_server
+        ));
+        let client = world.client().reaching(world.client().remote(), None);
+        let sync = || client.bare(&["sync", "home", "--json"]).run();
+        let _ = sync().exits(3).says(".Loop").says("into this Maildir");
+        to.assert_holds("Again", U1, &body("outside"));
+        let nested = Tree::at(to.root().join(".Again"), Layout::MaildirPlusPlus);
+        nested.assert_holds("Below", U2, &body("below"));
+        assert!(!to.has_folder("Linked") && !to.has_folder("Loop"));
+        to.set_flags("Again", U1, "FS");
+        to.deliver("Again", "3.M.mx", &body("back"));
+        nested.delete("Below", U2);
+        let _ = sync().ok();
+        assert_eq!(outside.flags("INBOX", U1), "FS");
+        outside.assert_holds("INBOX", "3.M.mx", &body("back"));
+        assert!(!outside.has("Below", U2));
+        let _ = sync().ok().idle();
+    }
+}
