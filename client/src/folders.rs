@@ -221,6 +221,9 @@ impl Folders {
     /// Takes in what a side told of its folders. A new number belongs to the folder that was in its directory when both
     /// agreed, or to the one that the other side has under its name.
     pub fn fold(&mut self, side: Side, changes: &[FolderChange]) {
+        if changes.is_empty() {
+            return;
+        }
         let (numbers, mut fresh) = (self.numbers(side), Vec::new());
         for change in changes {
             let known = numbers.get(&change.id).copied();

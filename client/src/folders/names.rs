@@ -119,13 +119,17 @@ fn name_held(all: &mut BTreeMap<Fid, Folder>, mapping: &Mapping, side: Side) {
     let mut taken = HashSet::new();
     for is_agreed in [true, false] {
         for folder in all.values_mut() {
-            let base = folder.base.clone();
-            let Some(held) = folder.on_mut(side) else {
+            let held = match side {
+                Side::Local => folder.local.as_mut(),
+                Side::Remote => folder.remote.as_mut(),
+            };
+            let Some(held) = held else {
                 continue;
             };
+            let base = folder.base.as_ref();
             let base = base.filter(|base| base.dirs[side as usize] == held.dir);
             match (base, is_agreed) {
-                (Some(base), true) => held.name = base.name,
+                (Some(base), true) => held.name = base.name.clone(),
                 (None, false) => {
                     held.name = mapping.name(side, &held.dir);
                     if taken.contains(&held.name) {
