@@ -263,6 +263,12 @@ impl Incoming {
         }
     }
 
+    /// How many bytes came that were not announced.
+    #[must_use]
+    pub fn excess(&self) -> u64 {
+        self.received.saturating_sub(self.size)
+    }
+
     /// Ends the body.
     ///
     /// # Errors

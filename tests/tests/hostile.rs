@@ -91,3 +91,15 @@ fn nonsense_in_a_list_stops_a_run_at_most_and_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_body_without_an_end_ends_the_run_and_not_the_memory() {
+    let world = World::new();
+    fill(world.server(), "INBOX", 0..5);
+    let run = world.client().pull();
+    let run = run.through(&lying(&world, "endless-bodies")).run().exits(1);
+    let run = run.says("than was announced");
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    let _ = world.client().pull().run().ok();
+    world.assert_same();
+}

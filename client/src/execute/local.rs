@@ -16,6 +16,8 @@ const BATCH_BYTES: u64 = 16 << 20;
 const GROWTH: usize = 4;
 /// How many bodies are asked for ahead of what has come.
 const FETCHES_AHEAD: usize = 4096;
+/// How many bytes past a body's end are passed over.
+const EXCESS_MAX: u64 = 64 << 20;
 /// How many are asked for in one message.
 const FETCHES_STEP: usize = 256;
 /// How many bytes of bodies are asked for ahead, but for a single larger one. They have room in what is read ahead here,
@@ -188,6 +190,10 @@ impl Executor<'_, '_> {
         self.progress.advance(0, bytes.len() as u64);
         if let Some(incoming) = &mut self.incoming {
             incoming.take(bytes);
+            if incoming.excess() > EXCESS_MAX {
+                let why = "Far more of a body came than was announced";
+                return Err(LinkError::Protocol(why.to_owned()).into());
+            }
         }
         if last && let Some(incoming) = self.incoming.take() {
             self.awaited.pop_front();

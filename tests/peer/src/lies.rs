@@ -4,6 +4,7 @@
 //! | word | lie |
 //! |---|---|
 //! | `other-bodies`, `long-bodies`, `short-bodies` | bodies from the agent have another byte, one more, one less |
+//! | `endless-bodies` | bodies from the agent go on without an end |
 //! | `other-uploads`, `long-uploads`, `short-uploads` | bodies from the client likewise |
 //! | `no-body=WHY` | no body is to be had |
 //! | `failed=WHY` | every operation failed, whatever became of it |
@@ -68,7 +69,9 @@ impl Lies {
                 "failed" => lies.failed = Some(text),
                 "problem" => lies.problem = Some(text),
                 "refused" => lies.refused = Some(text),
-                "huge" | "twice" | "ghost" | "namesakes" => lies.plain.push(name.to_owned()),
+                "endless-bodies" | "huge" | "twice" | "ghost" | "namesakes" => {
+                    lies.plain.push(name.to_owned())
+                }
                 other => panic!("unknown lie {other:?}"),
             }
         }
@@ -97,6 +100,11 @@ impl Lies {
         } else {
             Vec::new()
         })
+    }
+
+    /// Whether a body is to go on for ever.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.is("endless-bodies")
     }
 
     /// What the client hears where the agent says this.

@@ -73,6 +73,7 @@ fn pass_on_told(mut lies: Lies, from_agent: impl Read, client: impl Write) {
                 Some(told) => told
                     .iter()
                     .try_for_each(|response| writer.message(response)),
+                None if lies.is_endless() => write_for_ever(&mut writer),
                 None => write_body(&mut writer, lies.downloaded(bytes, last)),
             },
         };
@@ -81,6 +82,14 @@ fn pass_on_told(mut lies: Lies, from_agent: impl Read, client: impl Write) {
         }
     }
     let _ = writer.finish();
+}
+
+fn write_for_ever(writer: &mut FrameWriter<impl Write>) -> protocol::Result<()> {
+    let piece = vec![0; 1 << 20];
+    loop {
+        writer.body_chunk(&piece, false)?;
+        writer.flush()?;
+    }
 }
 
 fn write_body(
