@@ -23,6 +23,11 @@ pub use resolve::resolve;
 /// How long deleted and replaced messages are kept, in days, where nothing else is said.
 pub const TRASH_DAYS: u32 = 30;
 
+/// How long a silent server is waited for, where nothing else is said.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a hook may take, where nothing else is said.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One pair of replicas and how to sync them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Account {
@@ -42,8 +47,12 @@ pub struct Account {
     pub trash_days: u32,
     /// How long the ssh connection stays open after a run.
     pub persist: Option<Duration>,
+    /// How long a silent server is waited for while something is due from it.
+    pub timeout: Duration,
     /// What to run with `sh -c` when something changed here.
     pub post_hook: Option<String>,
+    /// How long that may take.
+    pub hook_timeout: Duration,
     /// The command that starts the agent.
     pub server_command: Option<String>,
     /// The private key to log in with.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use maildir::{Incoming, Partials};
 use protocol::message::{NewBody, Source};
@@ -19,6 +20,7 @@ use crate::progress::Progress;
 use crate::record::{Fid, Side, Taken};
 use crate::report::{Skipped, Tally};
 use crate::session::Session;
+use crate::stop::Stop;
 use crate::waiting::Why;
 
 mod local;
@@ -27,6 +29,9 @@ mod remote;
 
 /// How many operations a batch has at most.
 const BATCH_OPS: usize = 1000;
+
+/// How long the agent may go on with what it was asked once somebody wants us to end.
+const WINDING_UP: Duration = Duration::from_secs(5);
 
 /// What was done.
 #[derive(Default)]
@@ -48,6 +53,8 @@ pub struct Executor<'s, 'a> {
     session: &'s mut Session<'a>,
     progress: &'s Progress,
     plan: Plan,
+    /// How many steps it has on each side.
+    planned: [usize; 2],
     done: Done,
     partials: Partials,
     /// Local steps that wait for a body, in the order in which it comes.
@@ -64,12 +71,17 @@ pub struct Executor<'s, 'a> {
     /// The local batches that it has, oldest first.
     in_hand: VecDeque<(i64, Vec<usize>)>,
     batch: Vec<usize>,
+    /// Until when it may grow at most, from its first step on, and how long the next one may.
+    batch_due: Option<Instant>,
+    batch_age: Duration,
     batch_bodies: usize,
     batch_bytes: u64,
     /// Of each local step: whether the hand has its body, or will never get it.
     arrived: Vec<Option<bool>>,
     /// The next remote step that was not sent.
     next_remote: usize,
+    /// How many bytes of bodies the next batch for it has at most.
+    remote_batch_bytes: u64,
     in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
     is_finish_sent: bool,
     finished: Option<Cursor>,
@@ -77,6 +89,7 @@ pub struct Executor<'s, 'a> {
     taken: HashSet<Taken>,
     /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
     under_way: [Vec<bool>; 2],
+    stop: Stop,
 }
 
 /// What an answer from the agent will be about.
@@ -103,12 +116,14 @@ impl<'s, 'a> Executor<'s, 'a> {
         session: &'s mut Session<'a>,
         plan: Plan,
         progress: &'s Progress,
+        stop: Stop,
     ) -> Result<Executor<'s, 'a>, Failure> {
         let partials = session.local.lock().partials();
         let hand = Hand::start(&session.local)?;
         Ok(Executor {
             session,
             progress,
+            planned: Side::BOTH.map(|side| counted(&plan.steps[side as usize]).count()),
             plan,
             done: Done::default(),
             partials,
@@ -120,15 +135,19 @@ impl<'s, 'a> Executor<'s, 'a> {
             hand,
             in_hand: VecDeque::new(),
             batch: Vec::new(),
+            batch_due: None,
+            batch_age: local::FIRST_AGE,
             batch_bodies: 0,
             batch_bytes: 0,
             arrived: Vec::new(),
             next_remote: 0,
+            remote_batch_bytes: remote::FIRST_BATCH_BYTES,
             in_flight: VecDeque::new(),
             is_finish_sent: false,
             finished: None,
             taken: HashSet::new(),
             under_way: Default::default(),
+            stop,
         })
     }
 
@@ -150,7 +169,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             self.apply_local()?;
         }
         self.take_from_hand(true)?;
-        result?;
+        result.map_err(|failure| failure.after(|| self.so_far()))?;
         self.end_local_folders()?;
         self.store_end()
     }
@@ -291,19 +310,61 @@ impl<'s, 'a> Executor<'s, 'a> {
             if self.finished.is_some() {
                 return Ok(());
             }
+            if self.stop.is_requested() {
+                return self.wind_up();
+            }
             if !self.session.link.has_answer() {
                 self.hand.pass_on();
             }
-            match self.session.link.answer()? {
-                Answer::Body(bytes, last) => self.take_body(bytes, last)?,
-                Answer::Response(Response::NoBody { why }) => self.take_no_body(&why)?,
-                Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes)?,
-                Answer::Response(Response::Finished { cursor }) if self.is_through() => {
-                    self.finished = Some(cursor)
-                }
-                Answer::Response(other) => return Err(unexpected(&other).into()),
+            if let Some(answer) = self.session.link.answer(self.batch_due)? {
+                self.take(answer)?;
             }
         }
+    }
+
+    fn take(&mut self, answer: Answer) -> Result<(), Failure> {
+        match answer {
+            Answer::Body(bytes, last) => self.take_body(bytes, last),
+            Answer::Response(Response::NoBody { why }) => self.take_no_body(&why),
+            Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes),
+            Answer::Response(Response::Finished { cursor }) if self.is_through() => {
+                self.finished = Some(cursor);
+                Ok(())
+            }
+            Answer::Response(other) => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Somebody wants us to end: no more is asked for, what the agent has been asked to do is waited for a little, and what
+    /// has come in full is delivered.
+    fn wind_up(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + WINDING_UP;
+        while !self.in_flight.is_empty() && Instant::now() < until {
+            if let Some(answer) = self.session.link.answer(Some(until))? {
+                self.take(answer)?;
+            }
+        }
+        self.gather_local()?;
+        Err(Failure::interrupted())
+    }
+
+    /// How much of the plan is done, for people.
+    fn so_far(&self) -> String {
+        let part = |side: Side| {
+            let (index, word) = (side as usize, side.word());
+            let tally = &self.done.tallies[index];
+            let done = tally.new + tally.flags + tally.moved + tally.copied;
+            let done = done + tally.deleted + tally.replaced;
+            let all = self.planned[index];
+            let what = if counted(&self.plan.steps[index]).all(|step| step.kind == Kind::New) {
+                "messages are"
+            } else {
+                "changes are made"
+            };
+            (all > 0).then(|| format!("{done} of {all} {what} {word}"))
+        };
+        let parts: Vec<String> = Side::BOTH.into_iter().filter_map(part).collect();
+        parts.join(", ")
     }
 
     fn is_through(&self) -> bool {
@@ -331,6 +392,11 @@ impl<'s, 'a> Executor<'s, 'a> {
 /// Whether a step must wait for earlier ones to have happened: a batch reads what it copies before it moves anything.
 fn must_follow(step: &Step, before: &[Step]) -> bool {
     copies(&step.op) && before.iter().any(|step| step.kind == Kind::Moved)
+}
+
+/// The steps that people hear of.
+fn counted(steps: &[Step]) -> impl Iterator<Item = &Step> {
+    steps.iter().filter(|step| !step.is_detour)
 }
 
 /// Whether the new bytes of an operation come of what lies there already.

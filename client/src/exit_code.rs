@@ -16,8 +16,8 @@ pub enum ExitCode {
     Skipped,
     /// 4: a safety guard refused; nothing was deleted.
     Unsafe,
-    /// 75 (`EX_TEMPFAIL` of sysexits.h): the server was not reachable, the connection was lost, or another run holds
-    /// the lock. systemd units list it in `SuccessExitStatus`.
+    /// 75 (`EX_TEMPFAIL` of sysexits.h): the server was not reachable, the connection was lost or silent for too long,
+    /// another run holds the lock, or a signal ended the run. systemd units list it in `SuccessExitStatus`.
     Temporary,
 }
 

@@ -22,6 +22,14 @@ pub enum Failure {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A run that was cut off, by whatever: how far it came, and that the next one goes on.
+    #[error("{why}; {so_far}, and the next run goes on")]
+    CutOff {
+        /// What cut it off.
+        why: Box<Failure>,
+        /// What is done.
+        so_far: String,
+    },
     /// A mistake of our own.
     #[error("{0}; this is a bug in maildir-sync, please report it")]
     Internal(String),
@@ -32,6 +40,24 @@ impl Failure {
     #[must_use]
     pub fn internal(what: &str) -> Failure {
         Failure::Internal(what.to_owned())
+    }
+
+    /// Somebody wants us to end.
+    #[must_use]
+    pub fn interrupted() -> Failure {
+        Failure::Link(LinkError::Interrupted)
+    }
+
+    /// Says how far the run had come, where this cut it off.
+    #[must_use]
+    pub fn after(self, so_far: impl FnOnce() -> String) -> Failure {
+        match &self {
+            Failure::Link(error) if error.is_cut() => Failure::CutOff {
+                so_far: so_far(),
+                why: Box::new(self),
+            },
+            _ => self,
+        }
     }
 
     /// How the process ends because of it.
@@ -46,6 +72,7 @@ impl Failure {
         };
         match self {
             Failure::Link(error) => error.exit_code(),
+            Failure::CutOff { why, .. } => why.exit_code(),
             Failure::Replica(error) | Failure::Archive(ArchiveError::Lock(error)) => {
                 of_replica(error)
             }

@@ -3,13 +3,13 @@
 //! One thread writes, one reads. The driver never blocks on writing, and the reader never waits for the writer, so that
 //! both ends always keep reading (`docs/protocol.md`, "flow").
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, PipeReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use maildir::{Bodies, Located};
+use maildir::{Bodies, Heard, Located, Pulse};
 use protocol::codec::decode;
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
@@ -18,12 +18,17 @@ use protocol::{BatchId, Op, Request, Response};
 
 use crate::address::Address;
 use crate::exit_code::ExitCode;
-use crate::transport::{ConnectError, ConnectOptions, Connection, Peer, connect};
+use crate::stop::Stop;
+use crate::transport::{
+    ConnectError, ConnectOptions, Connection, Patience, Peer, connect, wait_readable,
+};
 
 mod inflow;
 mod outflow;
-use inflow::{Feed, Intake, inflow};
+mod silence;
+use inflow::{Feed, Intake, Next, inflow};
 use outflow::Outflow;
+use silence::Silence;
 
 /// Why the other end is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +42,22 @@ pub enum LinkError {
     /// It says no.
     #[error("The agent says: {}", .0.why)]
     Refused(Refusal),
+    /// A person, or the system, wants us to end.
+    #[error("Interrupted")]
+    Interrupted,
 }
 
 impl LinkError {
+    /// Whether a conversation that had begun was cut off, so that the next run goes on with it.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        use ConnectError::{Hung, Interrupted, Lost};
+        matches!(
+            self,
+            LinkError::Interrupted | LinkError::Connect(Lost { .. } | Hung { .. } | Interrupted)
+        )
+    }
+
     /// How a run ends because of it.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -47,6 +65,7 @@ impl LinkError {
         match self {
             LinkError::Connect(error) => error.exit_code(),
             LinkError::Protocol(_) => ExitCode::Error,
+            LinkError::Interrupted => ExitCode::Temporary,
             LinkError::Refused(refusal) => match refusal.kind {
                 RefusalKind::Usage => ExitCode::Usage,
                 RefusalKind::Error => ExitCode::Error,
@@ -83,13 +102,38 @@ pub struct Link {
     outbound: Sender<Outbound>,
     inbound: Intake<Result<Answer, protocol::Error>>,
     peer: Option<Peer>,
-    writer: Option<JoinHandle<()>>,
+    /// Ends with the writing thread.
+    written: Receiver<()>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
+    silence: Silence,
+    stop: Stop,
+}
+
+/// How long the end of a finished conversation is waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the agent says, waited for no longer than connecting may take while it greets us; later whoever waits for an
+/// answer sees to that.
+struct Greeting {
+    pipe: PipeReader,
+    patience: Option<Patience>,
+}
+
+impl Read for Greeting {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.patience {
+            Some(patience) if !wait_readable(&self.pipe, patience.left()) => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            _ => self.pipe.read(bytes),
+        }
+    }
 }
 
 impl Link {
-    /// Reaches the agent and lets it introduce itself.
+    /// Reaches the agent and lets it introduce itself; `reached` is called once it has begun to speak, when nobody is asked
+    /// for a password any more.
     ///
     /// # Errors
     /// When it cannot be reached, is something else, is too old or too new, or refuses.
@@ -97,14 +141,22 @@ impl Link {
         address: &Address,
         options: &ConnectOptions,
         hello: &Hello,
+        reached: impl FnOnce(),
     ) -> Result<(Link, Welcome), LinkError> {
         let word = hello_word(hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
         let Connection {
             reader,
             writer,
             peer,
+            patience,
         } = connect(address, options, &word)?;
-        let mut reader = BufReader::with_capacity(64 * 1024, reader);
+        reached();
+        let pulse = Pulse::default();
+        let greeting = Greeting {
+            pipe: reader,
+            patience: Some(patience),
+        };
+        let mut reader = BufReader::with_capacity(64 * 1024, Heard::new(greeting, pulse.clone()));
         match read_greeting(&mut reader) {
             Ok(greeting) if choose_version(VERSIONS, greeting.versions).is_none() => {
                 let error = HandshakeError::Version {
@@ -122,26 +174,38 @@ impl Link {
                 drop(writer);
                 return Err(peer.diagnose(&noise).into());
             }
+            Err(HandshakeError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                drop(writer);
+                return Err(peer.silent(patience).into());
+            }
             Err(error) => return Err(LinkError::Protocol(error.to_string())),
         }
+        reader.get_mut().get_mut().patience = None;
         let (sent, received) = (
             Arc::new(AtomicU64::new(word.len() as u64)),
             Arc::new(AtomicU64::new(0)),
         );
         let (outbound, to_send) = channel();
         let (mut to_read, inbound) = inflow();
-        let counter = Arc::clone(&sent);
-        let writer = std::thread::spawn(move || write_all(writer, &to_send, &counter));
+        let (counter, heard) = (Arc::clone(&sent), pulse.clone());
+        let (ended, written) = channel();
+        std::thread::spawn(move || {
+            write_all(writer, &to_send, &counter, heard);
+            drop(ended);
+        });
         let counter = Arc::clone(&received);
         std::thread::spawn(move || read_all(reader, &mut to_read, &counter));
         let mut link = Link {
             outbound,
             inbound,
             peer: Some(peer),
-            writer: Some(writer),
+            written,
             sent,
             received,
+            silence: Silence::new(options.timeout, pulse),
+            stop: options.stop.clone(),
         };
+        link.stop.tell(link.inbound.waker());
         match link.response()? {
             Response::Welcome(welcome) => Ok((link, welcome)),
             other => Err(unexpected(&other)),
@@ -170,18 +234,31 @@ impl Link {
         self.inbound.has_next()
     }
 
-    /// The next answer.
+    /// The next answer, waited for until then, or until somebody wants us to end: `None` where it has not come.
     ///
     /// # Errors
-    /// When the connection is lost, the agent refuses, or what came is no answer.
-    pub fn answer(&mut self) -> Result<Answer, LinkError> {
-        match self.inbound.next() {
-            Some(Ok(Answer::Response(Response::Refused(refusal)))) => {
-                Err(LinkError::Refused(refusal))
+    /// When the connection is lost, the agent has been silent for too long, it refuses, or what came is no answer.
+    pub fn answer(&mut self, until: Option<Instant>) -> Result<Option<Answer>, LinkError> {
+        loop {
+            let slice = self.silence.slice();
+            let begun = Instant::now();
+            let end = until.map_or(begun + slice, |until| until.min(begun + slice));
+            match self.inbound.next(end) {
+                Next::Item(Ok(Answer::Response(Response::Busy))) => continue,
+                Next::Item(Ok(Answer::Response(Response::Refused(refusal)))) => {
+                    return Err(LinkError::Refused(refusal));
+                }
+                Next::Item(Ok(answer)) => return Ok(Some(answer)),
+                Next::Item(Err(protocol::Error::Io(_))) | Next::End => return Err(self.lost()),
+                Next::Item(Err(error)) => return Err(LinkError::Protocol(error.to_string())),
+                Next::NotYet => {}
             }
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(protocol::Error::Io(_))) | None => Err(self.lost()),
-            Some(Err(error)) => Err(LinkError::Protocol(error.to_string())),
+            if self.silence.is_too_long(begun.elapsed()) {
+                return Err(self.hung());
+            }
+            if self.stop.is_requested() || until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(None);
+            }
         }
     }
 
@@ -190,11 +267,12 @@ impl Link {
     /// # Errors
     /// Like [`Link::answer`].
     pub fn response(&mut self) -> Result<Response, LinkError> {
-        match self.answer()? {
-            Answer::Response(response) => Ok(response),
-            Answer::Body(..) => Err(LinkError::Protocol(
+        match self.answer(None)? {
+            Some(Answer::Response(response)) => Ok(response),
+            Some(Answer::Body(..)) => Err(LinkError::Protocol(
                 "A body came that nobody asked for".to_owned(),
             )),
+            None => Err(LinkError::Interrupted),
         }
     }
 
@@ -205,21 +283,28 @@ impl Link {
         }
     }
 
+    fn hung(&mut self) -> LinkError {
+        let seconds = self.silence.limit().as_secs();
+        match self.peer.take() {
+            Some(peer) => LinkError::Connect(peer.hung(seconds)),
+            None => self.lost(),
+        }
+    }
+
     /// Ends a finished conversation; returns the bytes sent and received.
     pub fn close(self) -> (u64, u64) {
         let Link {
             outbound,
             inbound,
             peer,
-            writer,
+            written,
             sent,
             received,
+            ..
         } = self;
         drop(outbound);
         drop(inbound);
-        if let Some(writer) = writer {
-            let _ = writer.join();
-        }
+        let _ = written.recv_timeout(CLOSE_TIMEOUT);
         if let Some(peer) = peer {
             peer.close();
         }
@@ -249,8 +334,13 @@ pub fn unexpected(response: &Response) -> LinkError {
     ))
 }
 
-fn write_all(pipe: Box<dyn Write + Send>, outbound: &Receiver<Outbound>, counter: &AtomicU64) {
-    let mut outflow = Outflow::new(pipe, counter);
+fn write_all(
+    pipe: Box<dyn Write + Send>,
+    outbound: &Receiver<Outbound>,
+    counter: &AtomicU64,
+    pulse: Pulse,
+) {
+    let mut outflow = Outflow::new(pipe, counter, pulse);
     if let Err(error) = outflow.write_until_closed(outbound) {
         // The reader learns of a lost connection too, and knows more of why.
         tracing::debug!("Cannot write to the agent: {error}");

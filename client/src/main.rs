@@ -10,6 +10,7 @@ use client::progress::Progress;
 use client::report::{self, Reporter};
 use client::run::run;
 use client::status::Status;
+use client::stop::Stop;
 
 fn main() -> ExitCode {
     let cli = match Cli::from_words(std::env::args_os()) {
@@ -83,14 +84,30 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
     trace(args.output.verbose);
     let reporter = Reporter::new(&args.output, Progress::hidden());
     let (accounts, mut worst) = accounts(args, direction.name(), &reporter);
+    let stop = match Stop::on_signals() {
+        Ok(stop) => stop,
+        Err(error) => {
+            reporter.error(None, &format!("Cannot listen for signals: {error}"));
+            return ExitCode::Error;
+        }
+    };
     for account in &accounts {
+        if stop.is_requested() {
+            break;
+        }
         let progress = if args.output.quiet {
             Progress::hidden()
         } else {
             Progress::new(args.progress.progress, &account.name)
         };
         let reporter = Reporter::new(&args.output, progress.clone());
-        let summary = run(account, direction, &progress, args.output.verbose > 0);
+        let summary = run(
+            account,
+            direction,
+            &progress,
+            args.output.verbose > 0,
+            &stop,
+        );
         worst = worst.worst(summary.exit);
         worst = worst.worst(written(reporter.summary(&summary)));
     }

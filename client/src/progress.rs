@@ -4,7 +4,8 @@
 //! thread: drawing is limited to a few times a second.
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -37,8 +38,10 @@ pub struct Progress(Option<Arc<Line>>);
 struct Line {
     account: String,
     terminal: bool,
-    /// Made when the first phase begins: until then ssh may be asking for a password.
-    bar: OnceLock<ProgressBar>,
+    /// Made when it is first drawn.
+    bar: Mutex<Option<ProgressBar>>,
+    /// Whether nothing may be drawn: ssh may be asking for a password.
+    is_held: AtomicBool,
     count: Mutex<Count>,
 }
 
@@ -57,8 +60,8 @@ impl Progress {
         Progress(None)
     }
 
-    /// A line for one account on stderr: drawn on a terminal, from the first phase on; written once a second where
-    /// there is none and `when` says always.
+    /// A line for one account on stderr: drawn on a terminal, written once a second where there is none and `when` says
+    /// always; not before it is released.
     #[must_use]
     pub fn new(when: When, account: &str) -> Progress {
         // A terminal on which nothing can be drawn (`TERM=dumb`) is as good as none.
@@ -83,9 +86,24 @@ impl Progress {
         Progress(Some(Arc::new(Line {
             account,
             terminal,
-            bar: OnceLock::new(),
+            bar: Mutex::new(None),
+            is_held: AtomicBool::new(true),
             count: Mutex::new(count),
         })))
+    }
+
+    /// Draws nothing until it is released: somebody else needs the terminal.
+    pub fn hold(&self) {
+        let Some(line) = &self.0 else { return };
+        line.is_held.store(true, Ordering::SeqCst);
+        self.clear();
+    }
+
+    /// Draws from now on.
+    pub fn release(&self) {
+        let Some(line) = &self.0 else { return };
+        line.is_held.store(false, Ordering::SeqCst);
+        self.update(true, |_| ());
     }
 
     /// Begins a phase; its totals may be 0 while they are not known.
@@ -117,16 +135,17 @@ impl Progress {
         });
     }
 
-    /// Takes the line away, for good.
+    /// Takes the line away.
     pub fn clear(&self) {
-        if let Some(bar) = self.0.as_ref().and_then(|line| line.bar.get()) {
+        let bar = self.0.as_ref().and_then(|line| line.bar().take());
+        if let Some(bar) = bar {
             bar.finish_and_clear();
         }
     }
 
     /// Takes the line away while something else is printed.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        match self.0.as_ref().and_then(|line| line.bar.get()) {
+        match self.0.as_ref().and_then(|line| line.bar().clone()) {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
@@ -141,16 +160,23 @@ impl Progress {
         } else {
             INTERVAL_PLAIN
         };
-        if !at_once && count.drawn.elapsed() < interval {
+        let is_held = line.is_held.load(Ordering::SeqCst);
+        if is_held || (!at_once && count.drawn.elapsed() < interval) {
             return;
         }
         count.drawn = Instant::now();
         let text = format!("{}: {}", line.account, count.text(count.begun.elapsed()));
         if line.terminal {
-            line.bar.get_or_init(bar).set_message(text);
+            line.bar().get_or_insert_with(bar).set_message(text);
         } else {
             drop(writeln!(std::io::stderr(), "{text}"));
         }
+    }
+}
+
+impl Line {
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

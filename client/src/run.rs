@@ -11,12 +11,14 @@ use crate::consent::{Asking, ask_guard};
 use crate::execute::{Done, Executor};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::hooks::run_post;
+use crate::hooks::Hook;
 use crate::plan::{Direction, Limits, Plan, Planner};
 use crate::progress::{Phase, Progress};
 use crate::record::Side;
 use crate::report::{Skipped, Summary};
 use crate::session::{Session, keeps_state_inside};
+use crate::stop::Stop;
+use crate::transport::ConnectOptions;
 use crate::waiting::{Waiting, Why};
 
 mod left;
@@ -27,7 +29,13 @@ use people::{describe, preview};
 
 /// Syncs one account; whatever happens is in the summary, and remembered for `status`.
 #[must_use]
-pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose: bool) -> Summary {
+pub fn run(
+    account: &Account,
+    direction: Direction,
+    progress: &Progress,
+    verbose: bool,
+    stop: &Stop,
+) -> Summary {
     let begun = Instant::now();
     let mut summary = Summary {
         account: account.name.clone(),
@@ -35,7 +43,16 @@ pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose
         dry_run: account.dry_run,
         ..Summary::default()
     };
-    if let Err(failure) = sync(account, direction, progress, verbose, &mut summary) {
+    let options = ConnectOptions::of(account, verbose, stop);
+    let mut hook = Hook::new(account);
+    if let Err(failure) = sync(
+        account,
+        direction,
+        progress,
+        &options,
+        &mut summary,
+        &mut hook,
+    ) {
         summary.error = Some(failure.to_string());
         summary.exit = summary.exit.worst(failure.exit_code());
     }
@@ -48,6 +65,10 @@ pub fn run(account: &Account, direction: Direction, progress: &Progress, verbose
         let note = format!("What became of this run is not remembered for `status`: {error}");
         summary.notes.push(note);
     }
+    // Nobody else waits for a hook: every lock is released by now.
+    if let Err(why) = hook.run(&summary, stop) {
+        summary.notes.push(why);
+    }
     summary
 }
 
@@ -55,11 +76,13 @@ fn sync(
     account: &Account,
     direction: Direction,
     progress: &Progress,
-    verbose: bool,
+    options: &ConnectOptions,
     summary: &mut Summary,
+    hook: &mut Hook,
 ) -> Result<(), Failure> {
     progress.begin(Phase::Scanning, 0, 0);
-    let mut session = Session::open(account, direction, verbose)?;
+    let opened = Session::open(account, direction, options, progress);
+    let mut session = opened.map_err(|failure| failure.after(|| "nothing had come".to_owned()))?;
     summary.notes.extend(unmatched(account, &session));
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let limits = Limits {
@@ -68,26 +91,22 @@ fn sync(
         no_delete: account.no_delete,
         is_unguarded: account.guard == MaxDelete::Percent(100),
     };
-    let mut plan = make_plan(&mut session, limits, verbose, summary)?;
+    let mut plan = make_plan(&mut session, limits, options.verbose, summary)?;
     summary.notes.append(&mut session.notes);
     let skipped = std::mem::take(&mut session.skipped);
     if account.dry_run {
-        preview(&session, &plan, limits, verbose, summary);
+        preview(&session, &plan, limits, options.verbose, summary);
         add_unseen(&session, &skipped, summary);
         return finish(session, skipped, summary);
     }
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
-    let (done, result) = carry_out(&mut session, plan, progress);
+    let (done, result) = carry_out(&mut session, plan, progress, &options.stop);
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
     [summary.here, summary.there] = done.tallies;
     // Also after a run that broke off: the next one does not name these files again.
-    if let Some(command) = &account.post_hook
-        && !done.changed.is_empty()
-        && let Err(why) = run_post(command, &done.changed)
-    {
-        summary.notes.push(why);
-    }
+    let run = session.local.lock().cursor()?.tag;
+    hook.tell(done.changed, &done.tallies[Side::Local as usize], run);
     waits.extend(&done.waits);
     let otherwise = match &done.full {
         Some((side, _)) => Why::Full(*side),
@@ -172,6 +191,7 @@ fn carry_out(
     session: &mut Session,
     plan: Plan,
     progress: &Progress,
+    stop: &Stop,
 ) -> (Done, Result<(), Failure>) {
     let Plan {
         steps,
@@ -186,7 +206,7 @@ fn carry_out(
         session.link.request(Request::Finish);
         return (Done::default(), Ok(()));
     }
-    match Executor::new(session, plan, progress) {
+    match Executor::new(session, plan, progress, stop.clone()) {
         Ok(executor) => executor.run(),
         Err(failure) => (Done::default(), Err(failure)),
     }

@@ -20,8 +20,10 @@ use crate::letters::Letters;
 use crate::link::Link;
 use crate::local::Local;
 use crate::plan::Direction;
+use crate::progress::Progress;
 use crate::record::{Place, Side, Taken};
 use crate::report::Skipped;
+use crate::transport::ConnectOptions;
 
 mod copied;
 mod exclude;
@@ -75,34 +77,33 @@ impl<'a> Session<'a> {
     pub fn open(
         account: &'a Account,
         direction: Direction,
-        verbose: bool,
+        options: &ConnectOptions,
+        progress: &Progress,
     ) -> Result<Session<'a>, Failure> {
         refuse_overlap(account)?;
         let mut expected = Expected::find(account, direction)?;
-        let (link, welcome, mut scan) = expected.meet(verbose)?;
+        let (link, welcome, mut scan) = expected.meet(options, progress)?;
         let pair = Pair {
-            local: expected.local.id(),
+            local: expected.local.lock().id(),
             remote: welcome.replica,
         };
         if expected.is_known_elsewhere(pair) {
             // Ask again, now with its cursor.
             known::remember(account, pair)?;
             drop((link, expected));
-            return Session::open(account, direction, verbose);
+            return Session::open(account, direction, options, progress);
         }
         let (archive, notes) = expected.archive_of(pair, &welcome)?;
         let Expected {
-            mut local,
-            stand,
-            lock,
-            ..
+            local, stand, lock, ..
         } = expected;
-        let told = local.tell()?;
+        let told = local.lock().tell()?;
+        let deleted_here = local.lock().deleted_lately()?;
         let mut session = Session {
             account,
-            deleted_lately: [local.deleted_lately()?, 0],
+            deleted_lately: [deleted_here, 0],
             held: [0; 2],
-            local: Local::new(local),
+            local,
             link,
             welcome,
             is_first: archive.is_empty()?,

@@ -7,6 +7,7 @@
 
 mod master;
 mod socket;
+mod terminal;
 
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
@@ -17,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use openssh::{Session, Stdio};
 
-use crate::transport::{ConnectError, ConnectOptions, Ending, Relay, Tail, wait_readable};
+use crate::transport::{
+    ConnectError, ConnectOptions, Ending, Patience, Relay, Tail, wait_readable,
+};
 
-/// How long a connection of an earlier run may take to its first byte. It looks alive even when its network is gone
-/// (suspend, another Wi-Fi), and ssh itself notices only after 45 s.
-const REUSED_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a new connection may take to open a session. ssh's keep-alive gives up sooner; this is for what it misses.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Which part of the time a connection of an earlier run may take to its first byte. It looks alive even when its network
+/// is gone (suspend, another Wi-Fi), and ssh itself notices only after 45 s; a new one wants time, too.
+const REUSED_PART: u32 = 3;
 /// How long a new connection that nobody asked to keep stays if we are killed before our session is open.
 const ORPHAN_SECS: u64 = 10;
 /// How much room the pipe from ssh gets.
@@ -55,34 +56,52 @@ enum Afterwards {
     Ends,
 }
 
+/// Why a connection gives no session.
+enum NoSession {
+    /// It says nothing.
+    Late,
+    /// It says why.
+    Said(String),
+}
+
+impl From<std::io::Error> for NoSession {
+    fn from(error: std::io::Error) -> NoSession {
+        NoSession::Said(error.to_string())
+    }
+}
+
 /// Starts a command, over the fastest connection there is.
 ///
 /// # Errors
 /// When there is no connection and none can be made, or the server opens no session.
-pub(crate) fn open(login: &Login, command: &str) -> Result<Channel, ConnectError> {
+pub(crate) fn open(
+    login: &Login,
+    command: &str,
+    patience: &mut Patience,
+) -> Result<Channel, ConnectError> {
     let sockets = socket::Sockets::find(login)?;
-    if let Some(channel) = reuse(&sockets.kept, command, login) {
+    if let Some(channel) = reuse(&sockets.kept, command, login, patience) {
         return Ok(channel);
     }
-    let settings = master::settings(login)?;
+    let settings = master::settings(login, patience)?;
     if let Some(channel) = settings
         .control_path
         .as_ref()
-        .and_then(|path| attempt(path, command, login))
+        .and_then(|path| attempt(path, command, login, patience))
     {
         return Ok(channel);
     }
     let Some(persist) = login.options.persist else {
-        master::start(login, &settings, &sockets.private, ORPHAN_SECS)?;
-        return fresh(&sockets.private, command, login, Afterwards::Ends);
+        master::start(login, &settings, &sockets.private, ORPHAN_SECS, patience)?;
+        return fresh(&sockets.private, command, login, Afterwards::Ends, patience);
     };
     // Two runs that start one connection each would leave one that nobody can reach.
-    let lock = sockets.lock(login)?;
+    let lock = sockets.lock(login, patience)?;
     if UnixStream::connect(&sockets.kept).is_err() {
-        master::start(login, &settings, &sockets.kept, persist.as_secs())?;
+        master::start(login, &settings, &sockets.kept, persist.as_secs(), patience)?;
     }
     drop(lock);
-    fresh(&sockets.kept, command, login, Afterwards::Kept)
+    fresh(&sockets.kept, command, login, Afterwards::Kept, patience)
 }
 
 fn fresh(
@@ -90,20 +109,24 @@ fn fresh(
     command: &str,
     login: &Login,
     afterwards: Afterwards,
+    patience: &Patience,
 ) -> Result<Channel, ConnectError> {
-    let failed = |said: String| ConnectError::Ssh {
-        host: login.host.to_owned(),
-        said,
-    };
-    execute(socket, command, login, afterwards, SESSION_TIMEOUT).map_err(failed)
+    let host = login.host.to_owned();
+    execute(socket, command, login, afterwards, patience.left()).map_err(|error| match error {
+        NoSession::Late => ConnectError::Unreachable {
+            host,
+            said: format!("no session within {} s", patience.seconds()),
+        },
+        NoSession::Said(said) => ConnectError::Ssh { host, said },
+    })
 }
 
 /// Runs a command over a connection of ours that an earlier run left; one that does not answer is ended.
-fn reuse(socket: &Path, command: &str, login: &Login) -> Option<Channel> {
+fn reuse(socket: &Path, command: &str, login: &Login, patience: &Patience) -> Option<Channel> {
     if !socket.exists() {
         return None;
     }
-    let channel = attempt(socket, command, login);
+    let channel = attempt(socket, command, login, patience);
     if channel.is_none() {
         tracing::info!("the kept ssh connection does not answer; making a new one");
         stop(socket);
@@ -112,14 +135,11 @@ fn reuse(socket: &Path, command: &str, login: &Login) -> Option<Channel> {
 }
 
 /// Runs a command over a connection that was there before us; the user's own is left alone when it does not answer.
-fn attempt(socket: &Path, command: &str, login: &Login) -> Option<Channel> {
+fn attempt(socket: &Path, command: &str, login: &Login, patience: &Patience) -> Option<Channel> {
+    let limit = patience.left() / REUSED_PART;
     let begun = Instant::now();
-    let channel = execute(socket, command, login, Afterwards::Kept, REUSED_TIMEOUT).ok()?;
-    wait_readable(
-        &channel.reader,
-        REUSED_TIMEOUT.saturating_sub(begun.elapsed()),
-    )
-    .then_some(channel)
+    let channel = execute(socket, command, login, Afterwards::Kept, limit).ok()?;
+    wait_readable(&channel.reader, limit.saturating_sub(begun.elapsed())).then_some(channel)
 }
 
 /// Opens a session over a control socket and starts a command in it; a thread waits for its end.
@@ -129,11 +149,11 @@ fn execute(
     login: &Login,
     afterwards: Afterwards,
     timeout: Duration,
-) -> Result<Channel, String> {
-    let (stdin, writer) = std::io::pipe().map_err(|error| error.to_string())?;
-    let (reader, stdout) = std::io::pipe().map_err(|error| error.to_string())?;
+) -> Result<Channel, NoSession> {
+    let (stdin, writer) = std::io::pipe()?;
+    let (reader, stdout) = std::io::pipe()?;
     widen(&reader);
-    let (said, stderr) = std::io::pipe().map_err(|error| error.to_string())?;
+    let (said, stderr) = std::io::pipe()?;
     let (opened, opening) = channel();
     let (ended, ending) = channel();
     let (socket, command) = (socket.to_owned(), command.to_owned());
@@ -148,12 +168,12 @@ fn execute(
                 // Nobody listens any more once the streams are all that is wanted.
                 let _ = ended.send(runtime.block_on(begin));
             }
-            Err(error) => drop(opened.send(Err(error.to_string()))),
+            Err(error) => drop(opened.send(Err(error.into()))),
         }
     });
     opening
         .recv()
-        .map_err(|_| "the session ended at once".to_owned())??;
+        .map_err(|_| NoSession::Said("the session ended at once".to_owned()))??;
     let relay = if login.options.verbose {
         Relay::AtOnce
     } else {
@@ -186,7 +206,7 @@ async fn run(
     command: &str,
     [stdin, stdout, stderr]: [OwnedFd; 3],
     afterwards: Afterwards,
-    opened: &Sender<Result<(), String>>,
+    opened: &Sender<Result<(), NoSession>>,
     timeout: Duration,
 ) -> Ending {
     let session = Session::resume_mux(socket.into(), None);
@@ -200,8 +220,8 @@ async fn run(
     };
     let told = match &child {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(chain(error)),
-        Err(_) => Err(format!("no session for {} s", timeout.as_secs())),
+        Ok(Err(error)) => Err(NoSession::Said(chain(error))),
+        Err(_) => Err(NoSession::Late),
     };
     let _ = opened.send(told);
     if afterwards == Afterwards::Ends {

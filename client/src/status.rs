@@ -14,6 +14,7 @@ use crate::config::Account;
 use crate::failure::Failure;
 use crate::filter::Scope;
 use crate::folders::Folders;
+use crate::hooks;
 use crate::known;
 use crate::report::{Skipped, duration_text};
 use crate::waiting::Waiting;
@@ -33,6 +34,8 @@ pub struct Status {
     pub skipped: Vec<Skipped>,
     /// What is wrong now, one sentence.
     pub error: Option<String>,
+    /// What a hook still has to be told, and why, one sentence.
+    pub hook: Option<String>,
 }
 
 impl Status {
@@ -46,6 +49,7 @@ impl Status {
             pending: 0,
             skipped: Vec::new(),
             error: None,
+            hook: hooks::waiting(account),
         };
         if let Err(failure) = status.look(account) {
             status.error = Some(failure.to_string());
@@ -134,6 +138,7 @@ impl Status {
             "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
             "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
             "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
+            "hook": self.hook,
         })
     }
 
@@ -170,6 +175,9 @@ impl Status {
         }
         for waiting in self.waiting() {
             text += &format!("\n  {}", waiting.text());
+        }
+        if let Some(hook) = &self.hook {
+            text += &format!("\n  {hook}");
         }
         for skipped in &self.skipped {
             text += &format!("\n  skipped: {}", skipped.text());

@@ -6,18 +6,20 @@
 mod error;
 mod tail;
 
-use std::io::{PipeReader, Read, Write};
+use std::io::{PipeReader, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::address::Address;
 use crate::config::Account;
+use crate::program::Program;
 use crate::ssh;
+use crate::stop::Stop;
 
 pub use error::ConnectError;
 pub(crate) use tail::{Relay, Tail, last_line, one_line};
@@ -25,8 +27,8 @@ pub(crate) use tail::{Relay, Tail, last_line, one_line};
 /// The agent's program, where no other command is set.
 pub const SERVER: &str = "maildir-sync-server";
 
-/// An agent speaks first and at once; what says nothing for so long is something else.
-const FIRST_BYTE_SECS: u64 = 60;
+/// How long connecting may take, from the beginning to the agent's first words, where an account is not less patient.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for an exit status once the stream has ended.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,12 +47,16 @@ pub struct ConnectOptions {
     pub state_dir: PathBuf,
     /// Shows what ssh and the agent say on their stderr.
     pub verbose: bool,
+    /// How long a silent agent is waited for.
+    pub timeout: Duration,
+    /// Whether somebody wants us to end.
+    pub stop: Stop,
 }
 
 impl ConnectOptions {
     /// The options of an account.
     #[must_use]
-    pub fn of(account: &Account, verbose: bool) -> ConnectOptions {
+    pub fn of(account: &Account, verbose: bool, stop: &Stop) -> ConnectOptions {
         ConnectOptions {
             server_command: account.server_command.clone(),
             identity: account.identity.clone(),
@@ -59,18 +65,56 @@ impl ConnectOptions {
             persist: account.persist.filter(|_| !account.dry_run),
             state_dir: account.state_dir.clone(),
             verbose,
+            timeout: account.timeout,
+            stop: stop.clone(),
         }
+    }
+}
+
+/// Until when connecting may take. The time in which a person is asked something is given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    limit: Duration,
+    until: Instant,
+}
+
+impl Patience {
+    /// As long as an account has it, from now on.
+    #[must_use]
+    pub fn of(options: &ConnectOptions) -> Patience {
+        let limit = options.timeout.min(CONNECT_TIMEOUT);
+        let until = Instant::now() + limit;
+        Patience { limit, until }
+    }
+
+    /// How long it was at the beginning, in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> u64 {
+        self.limit.as_secs()
+    }
+
+    /// How much of it is left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Gives time back.
+    pub fn give(&mut self, time: Duration) {
+        self.until += time;
     }
 }
 
 /// An agent that was started, and has said something.
 pub struct Connection {
     /// What the agent says.
-    pub reader: Box<dyn Read + Send>,
+    pub reader: PipeReader,
     /// What the agent hears; dropping it is how the agent is told to end.
     pub writer: Box<dyn Write + Send>,
     /// The process behind both.
     pub peer: Peer,
+    /// What is left of the time for connecting.
+    pub patience: Patience,
 }
 
 /// The process at the other end of a connection, here or on the server.
@@ -79,7 +123,8 @@ pub struct Peer {
     command: String,
     ending: Receiver<Ending>,
     stderr: Tail,
-    local: bool,
+    /// The agent itself, where it is our own child.
+    child: Option<Program>,
 }
 
 /// How a process ended, as far as that is known.
@@ -100,7 +145,7 @@ impl Ending {
 /// Starts the agent at an address, and returns once it has begun to speak or has ended.
 ///
 /// # Errors
-/// When the host or the program cannot be reached or started, or stays silent.
+/// When the host or the program cannot be reached or started, or stays silent for longer than connecting may take.
 pub fn connect(
     address: &Address,
     options: &ConnectOptions,
@@ -110,6 +155,7 @@ pub fn connect(
     if server.is_empty() {
         return Err(ConnectError::Options("server_command is empty".to_owned()));
     }
+    let mut patience = Patience::of(options);
     let (reader, writer, peer) = match address {
         Address::Ssh {
             user, host, port, ..
@@ -120,13 +166,13 @@ pub fn connect(
                 port: *port,
                 options,
             };
-            let channel = ssh::open(&login, &format!("{server} {hello_word}"))?;
+            let channel = ssh::open(&login, &format!("{server} {hello_word}"), &mut patience)?;
             let peer = Peer {
                 machine: host.clone(),
                 command: server.to_owned(),
                 ending: channel.ending,
                 stderr: channel.stderr,
-                local: false,
+                child: None,
             };
             (
                 channel.reader,
@@ -136,14 +182,15 @@ pub fn connect(
         }
         Address::Local(_) => spawn(options, hello_word)?,
     };
-    if !wait_readable(&reader, Duration::from_secs(FIRST_BYTE_SECS)) {
+    if !wait_readable(&reader, patience.left()) {
         drop(writer);
-        return Err(peer.silent());
+        return Err(peer.silent(patience));
     }
     Ok(Connection {
-        reader: Box::new(reader),
+        reader,
         writer,
         peer,
+        patience,
     })
 }
 
@@ -184,8 +231,8 @@ fn spawn(
     let stdin = child.stdin.take().expect("stdin was asked to be a pipe");
     let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
     let (ended, ending) = channel();
-    std::thread::spawn(move || {
-        let _ = ended.send(child.wait().map_or(Ending::Cut, Ending::of));
+    let child = Program::watch(child, move |status| {
+        let _ = ended.send(status.map_or(Ending::Cut, Ending::of));
     });
     let relay = if options.verbose {
         Relay::AtOnce
@@ -201,7 +248,7 @@ fn spawn(
             command,
             ending,
             stderr,
-            local: true,
+            child: Some(child),
         },
     ))
 }
@@ -239,7 +286,7 @@ impl Peer {
     ///
     /// Waits for a child process, so that nothing of it outlives us, but not for a server: its end takes a round trip.
     pub fn close(self) {
-        if self.local {
+        if self.child.is_some() {
             let _ = self.ending.recv_timeout(STATUS_TIMEOUT);
         }
     }
@@ -254,9 +301,12 @@ impl Peer {
             .unwrap_or(Ending::Cut);
         let (machine, command) = (self.machine, self.command);
         match ending {
-            Ending::Code(127) => {
-                ConnectError::not_installed(&machine, &command, self.local, self.stderr.said())
-            }
+            Ending::Code(127) => ConnectError::not_installed(
+                &machine,
+                &command,
+                self.child.is_some(),
+                self.stderr.said(),
+            ),
             Ending::Code(code) if noise.is_empty() && code != 0 => ConnectError::Agent {
                 machine,
                 command,
@@ -295,11 +345,29 @@ impl Peer {
         }
     }
 
-    fn silent(self) -> ConnectError {
+    /// Lets go of a process that said nothing, or did not go on with what it said.
+    pub(crate) fn silent(self, patience: Patience) -> ConnectError {
+        self.end();
         ConnectError::Silent {
             machine: self.machine,
             command: self.command,
-            seconds: FIRST_BYTE_SECS,
+            seconds: patience.seconds(),
+        }
+    }
+
+    /// Lets go of an agent that says nothing any more.
+    pub(crate) fn hung(self, seconds: u64) -> ConnectError {
+        self.end();
+        ConnectError::Hung {
+            machine: self.machine,
+            seconds,
+        }
+    }
+
+    /// What hangs here would hold its locks. At a server it is out of our reach; there, too, it ends when it goes on.
+    fn end(&self) {
+        if let Some(child) = &self.child {
+            child.kill();
         }
     }
 }

@@ -54,5 +54,5 @@ pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use replica::{Options, Replica, random};
 pub use scan::Scan;
-pub use timed::Timed;
+pub use timed::{Heard, Pulse, Timed};
 pub use trash::LOG_NAME;

@@ -21,6 +21,8 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 /// The oldest and the newest version that this build speaks.
 pub const VERSIONS: (u16, u16) = (VERSION_MIN, VERSION_MAX);
+/// What a hello begins with, so that no other word is taken for one: `true` is valid base64.
+pub const HELLO_PREFIX: &str = "hello-";
 /// The longest hello, in characters.
 pub const HELLO_BYTES_MAX: usize = 2048;
 /// How much may stand before the magic, in bytes.
@@ -117,7 +119,7 @@ pub fn choose_version(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
 /// # Errors
 /// When it is over [`HELLO_BYTES_MAX`] long.
 pub fn hello_word(hello: &Hello) -> Result<String> {
-    let word = base64::encode(&codec::encode(hello));
+    let word = HELLO_PREFIX.to_owned() + &base64::encode(&codec::encode(hello));
     check_length("Hello", word.len(), HELLO_BYTES_MAX)?;
     Ok(word)
 }
@@ -128,8 +130,10 @@ pub fn hello_word(hello: &Hello) -> Result<String> {
 /// When the client's versions and ours have nothing in common, or the word is no hello.
 pub fn parse_hello(word: &str) -> Result<Hello> {
     check_length("Hello", word.len(), HELLO_BYTES_MAX)?;
+    let coded = word.strip_prefix(HELLO_PREFIX);
+    let coded = coded.ok_or_else(|| bad_hello("it does not begin as one"))?;
     let bytes =
-        base64::decode(word).ok_or_else(|| bad_hello("not base64 as a client writes it"))?;
+        base64::decode(coded).ok_or_else(|| bad_hello("not base64 as a client writes it"))?;
     let (theirs, _) = codec::decode_prefix(&bytes).map_err(bad_hello)?;
     if choose_version(VERSIONS, theirs).is_none() {
         return Err(HandshakeError::Version {
@@ -228,7 +232,12 @@ mod tests {
             checksum: false,
             adopt: false,
             asked: Vec::new(),
+            timeout: 60,
         }
+    }
+
+    fn word_of(bytes: &[u8]) -> String {
+        HELLO_PREFIX.to_owned() + &base64::encode(bytes)
     }
 
     fn greeting_after(noise: &[u8]) -> Vec<u8> {
@@ -313,7 +322,7 @@ mod tests {
     fn a_hello_of_a_newer_client_is_understood_as_far_as_possible() {
         let newer = |versions, more: &[u8]| {
             let bytes = [&codec::encode(&hello(versions, 3))[..], more].concat();
-            parse_hello(&base64::encode(&bytes))
+            parse_hello(&word_of(&bytes))
         };
         assert_eq!(
             newer((1, 2), b"new field").expect("understood"),
@@ -323,7 +332,7 @@ mod tests {
         assert!(left_over.to_string().contains("left over"), "{left_over}");
 
         let other = codec::encode(&((2_u16, 3_u16), "quite another layout"));
-        for refused in [newer((2, 3), b""), parse_hello(&base64::encode(&other))] {
+        for refused in [newer((2, 3), b""), parse_hello(&word_of(&other))] {
             let error = refused.expect_err("nothing in common");
             let theirs = match error {
                 Error::Handshake(HandshakeError::Version { theirs, .. }) => theirs,
@@ -349,6 +358,7 @@ mod tests {
             &"A".repeat(2049),
         ] {
             assert!(parse_hello(word).is_err(), "{word}");
+            assert!(parse_hello(&format!("{HELLO_PREFIX}{word}")).is_err());
         }
         assert!(hello_word(&hello((1, 1), 1024)).is_ok());
         let talker = Hello {
@@ -356,6 +366,20 @@ mod tests {
             ..hello((1, 1), 1024)
         };
         assert!(matches!(hello_word(&talker), Err(Error::TooLong { .. })));
+    }
+
+    /// C76: whatever else people have executed is no hello, of no version.
+    #[test]
+    fn a_command_is_no_hello_though_it_reads_as_base64() {
+        for word in ["true", "uptime", "hostname", "ls", "maildir-sync-server"] {
+            let error = parse_hello(word).expect_err("no hello");
+            assert!(
+                matches!(&error, Error::Handshake(HandshakeError::BadHello(_))),
+                "{word}: {error}"
+            );
+        }
+        let bare = hello_word(&hello((1, 1), 3)).expect("short");
+        assert!(parse_hello(bare.trim_start_matches(HELLO_PREFIX)).is_err());
     }
 
     #[test]

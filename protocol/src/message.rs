@@ -34,6 +34,8 @@ pub struct Hello {
     pub adopt: bool,
     /// Batches that were asked for and whose outcomes never came; answered by [`Response::Fates`].
     pub asked: Vec<BatchId>,
+    /// After how many seconds without a byte the client gives up while it waits; see [`Response::Busy`].
+    pub timeout: u16,
 }
 
 /// Bytes of a path; checked by whoever opens it.
@@ -461,6 +463,8 @@ pub enum Response {
     },
     /// Answers to [`Request::Fingerprints`], in its order; `None` where the message is not to be had.
     Fingerprints(Vec<Option<Fingerprint>>),
+    /// It is still at work; said when nothing else has been for a while.
+    Busy,
     /// The explicit end; nothing follows.
     Finished {
         /// How far the client knows the replica, its own changes included.

@@ -6,10 +6,12 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Timed};
+use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Pulse, Timed};
 use protocol::Response;
 use protocol::frame::FrameWriter;
 use protocol::pace::{Pace, Reading};
+
+use crate::alive::Work;
 
 /// The shared output; locked for one frame at a time, so that answers pass a large body between its chunks.
 #[derive(Clone)]
@@ -24,8 +26,9 @@ pub(crate) enum Wanted {
 }
 
 impl Output {
-    pub(crate) fn new(file: File) -> Output {
-        Output(Arc::new(Mutex::new(FrameWriter::new(Timed::new(file)))))
+    pub(crate) fn new(file: File, pulse: Pulse) -> Output {
+        let writer = FrameWriter::new(Timed::new(file, pulse));
+        Output(Arc::new(Mutex::new(writer)))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, FrameWriter<Timed<File>>> {
@@ -42,6 +45,21 @@ impl Output {
         }
     }
 
+    /// The same, unless somebody else is sending, if it is still so.
+    pub(crate) fn say_if(
+        &self,
+        is_so: impl Fn() -> bool,
+        response: &Response,
+    ) -> protocol::Result<()> {
+        match self.0.try_lock() {
+            Ok(mut output) if is_so() => {
+                output.message(response)?;
+                output.flush()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sends an answer and makes it readable for the client at once.
     pub(crate) fn say(&self, response: &Response) -> protocol::Result<()> {
         let mut output = self.lock();
@@ -55,6 +73,7 @@ pub(crate) fn send_bodies(
     output: &Output,
     bodies: &Bodies,
     wanted: &Receiver<Wanted>,
+    work: &Work,
 ) -> protocol::Result<()> {
     let (begun, mut waited) = (Instant::now(), Duration::ZERO);
     let mut pace = Pace::new(output.read(begun, waited));
@@ -66,7 +85,7 @@ pub(crate) fn send_bodies(
                 // The client waits for what was sent so far.
                 output.lock().flush()?;
                 let idle = Instant::now();
-                let Ok(next) = wanted.recv() else {
+                let Ok(next) = work.rest(|| wanted.recv()) else {
                     return Ok(());
                 };
                 waited += idle.elapsed();

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use etcetera::BaseStrategy;
-use protocol::handshake::parse_hello;
+use protocol::bytes::escape;
+use protocol::handshake::{HELLO_PREFIX, parse_hello};
 use protocol::message::{Hello, Rights};
 
 /// The agent of maildir-sync: serves one Maildir over stdin and stdout. It is started by ssh, not by hand.
@@ -57,21 +58,54 @@ pub(crate) struct Service {
 
 impl Arguments {
     /// The hello: the last word of what the client wanted to execute.
+    ///
+    /// # Errors
+    /// When it is none. People who execute something else are told what they have come to, and nothing is waited for.
     pub(crate) fn hello(&self) -> anyhow::Result<Hello> {
         let original = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
         let word = self
             .hello
             .as_deref()
             .or_else(|| original.split_ascii_whitespace().next_back());
-        let word = word.context(
-            "This is the agent of maildir-sync, which speaks to the client only; run maildir-sync on the other machine",
-        )?;
-        parse_hello(word).with_context(|| {
-            format!(
-                "{:?} is not a hello of maildir-sync; this key is for maildir-sync only",
-                word.escape_default().to_string()
-            )
+        match word.filter(|word| word.starts_with(HELLO_PREFIX)) {
+            Some(word) => Ok(parse_hello(word)?),
+            None => anyhow::bail!("{}", self.introduction()?),
+        }
+    }
+
+    /// What this agent serves and with which rights, in one sentence.
+    fn introduction(&self) -> anyhow::Result<String> {
+        let rights = match self.rights() {
+            Rights::All => "with all rights",
+            Rights::NoDelete => "with all rights but to delete",
+            Rights::AppendOnly => "append-only",
+            Rights::ReadOnly => "read-only",
+        };
+        let remedy = "run maildir-sync on the other machine";
+        Ok(match &self.root {
+            Some(root) => {
+                let root = resolve(root.as_os_str().as_bytes())?;
+                let root = escape(root.as_os_str().as_bytes());
+                format!(
+                    "This serves \"{root}\" to maildir-sync and nothing else, {rights}; {remedy}"
+                )
+            }
+            None => format!(
+                "This serves to maildir-sync, and nothing else, whichever Maildir it names, {rights}; {remedy}"
+            ),
         })
+    }
+
+    fn rights(&self) -> Rights {
+        if self.read_only {
+            Rights::ReadOnly
+        } else if self.append_only {
+            Rights::AppendOnly
+        } else if self.no_delete {
+            Rights::NoDelete
+        } else {
+            Rights::All
+        }
     }
 
     pub(crate) fn service(&self) -> anyhow::Result<Service> {
@@ -85,15 +119,6 @@ impl Arguments {
                     .join("maildir-sync")
             }
         };
-        let rights = if self.read_only {
-            Rights::ReadOnly
-        } else if self.append_only {
-            Rights::AppendOnly
-        } else if self.no_delete {
-            Rights::NoDelete
-        } else {
-            Rights::All
-        };
         Ok(Service {
             root: self
                 .root
@@ -104,7 +129,7 @@ impl Arguments {
             trash_dir: self.trash.clone(),
             trash_days: self.trash_days,
             follow_links: self.follow_links,
-            rights,
+            rights: self.rights(),
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Only turns arguments and the hello into a call of [`serve::serve`]. Started by ssh, often through a forced command;
 //! then the client's own command line, whose last word is the hello, is in `SSH_ORIGINAL_COMMAND`.
 
+mod alive;
 mod allowance;
 mod answer;
 mod arguments;
@@ -12,9 +13,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use protocol::handshake::{HandshakeError, write_greeting};
+use signal_hook::consts::SIGINT;
 
 use crate::arguments::Arguments;
 
@@ -60,6 +63,9 @@ fn is_lost(error: &anyhow::Error) -> bool {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // On one machine, a Ctrl-C on the client's terminal reaches the agent, too. It is the client's to hear: the batch under
+    // way is ended, and then the agent ends with its stdin.
+    signal_hook::flag::register(SIGINT, Arc::default())?;
     // The standard library's own stdout flushes at every newline byte, which a compressed stream is full of.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -68,7 +74,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Err(error) => {
             if is_other_version(&error) {
                 write_greeting(&mut &output)?;
-                serve::linger_at(input)?;
+                alive::wait_for_end(input);
             }
             Err(error)
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Incoming, Located, Reader, Replica, SMALL_BYTES_MAX};
+use maildir::{Body, Heard, Incoming, Located, Pulse, Reader, Replica, SMALL_BYTES_MAX};
 use protocol::codec::{batches, decode, encode};
 use protocol::entry::{Change, FolderChange};
 use protocol::frame::{Frame, FrameReader};
@@ -21,6 +21,7 @@ use protocol::message::{
 };
 use protocol::{BatchId, Digest, Op, Outcome, Request, Response};
 
+use crate::alive::{Due, Work, heartbeat, keep_alive, wait_for_end};
 use crate::allowance::{Allowance, Total};
 use crate::answer::{Output, Wanted, send_bodies};
 use crate::arguments::{Service, resolve};
@@ -44,11 +45,15 @@ pub(crate) fn serve(
 ) -> anyhow::Result<()> {
     write_greeting(&mut output)?;
     let Some(version) = choose_version(VERSIONS, hello.versions) else {
-        return linger_at(input); // The greeting names our versions; the client explains.
+        wait_for_end(input);
+        return Ok(()); // The greeting names our versions; the client explains.
     };
-    let (frames, reader) = read_frames(input);
-    let output = Output::new(output);
-    let refused = match Agent::open(service, &hello, output.clone(), frames) {
+    let (pulse, due) = (Pulse::default(), Due::default());
+    let (frames, reader) = read_frames(input, pulse.clone());
+    let output = Output::new(output, pulse.clone());
+    let work = due.begin();
+    keep_alive(output.clone(), due.clone(), pulse, heartbeat(&hello));
+    let refused = match Agent::open(service, &hello, output.clone(), (frames, due, work)) {
         Ok(mut agent) => match agent.welcome(&hello, version) {
             Ok(()) => {
                 agent.converse()?;
@@ -71,19 +76,13 @@ fn linger(reader: JoinHandle<()>) -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("The reading thread panicked"))
 }
 
-/// The same where nothing is read but the end.
-pub(crate) fn linger_at(mut input: File) -> anyhow::Result<()> {
-    io::copy(&mut input, &mut io::sink())?;
-    Ok(())
-}
-
 /// Reads stdin on a thread of its own. When the client goes away before it finished, the process ends there and then:
 /// everything is made to be killed at any moment, and nobody is left to hear.
-fn read_frames(input: File) -> (Receiver<Frame>, JoinHandle<()>) {
+fn read_frames(input: File, pulse: Pulse) -> (Receiver<Frame>, JoinHandle<()>) {
     let (sender, receiver) = sync_channel(FRAMES_AHEAD);
     let reader = std::thread::spawn(move || {
         let rest = input.try_clone();
-        let mut reader = FrameReader::new(BufReader::new(input));
+        let mut reader = FrameReader::new(BufReader::new(Heard::new(input, pulse)));
         loop {
             match reader.next() {
                 Ok(Some(frame)) => {
@@ -115,6 +114,9 @@ struct Agent {
     output: Output,
     frames: Receiver<Frame>,
     allowance: Allowance,
+    due: Due,
+    /// What the worker owes.
+    work: Work,
 }
 
 fn refusal(error: maildir::Error) -> Refusal {
@@ -129,7 +131,7 @@ impl Agent {
         service: Service,
         hello: &Hello,
         output: Output,
-        frames: Receiver<Frame>,
+        (frames, due, work): (Receiver<Frame>, Due, Work),
     ) -> Result<Agent, Refusal> {
         let root = choose_root(service.root, hello.path.as_bytes()).map_err(|error| Refusal {
             kind: RefusalKind::Usage,
@@ -156,6 +158,8 @@ impl Agent {
             output,
             frames,
             allowance: Allowance::default(),
+            due,
+            work,
         })
     }
 
@@ -268,7 +272,8 @@ impl Agent {
     fn converse(mut self) -> anyhow::Result<()> {
         let (wanted, queue) = sync_channel(WANTED_MAX);
         let (output, bodies) = (self.output.clone(), self.replica.bodies()?);
-        let sender = std::thread::spawn(move || send_bodies(&output, &bodies, &queue));
+        let work = self.due.begin();
+        let sender = std::thread::spawn(move || send_bodies(&output, &bodies, &queue, &work));
         loop {
             match decode(&self.message()?)? {
                 Request::Manifests { folders } => self.manifests(&folders)?,
@@ -288,13 +293,14 @@ impl Agent {
         } else {
             self.replica.settle()?
         };
+        drop(self.work); // Nothing follows the end.
         self.output.say(&Response::Finished { cursor })?;
         self.output.lock().finish()?;
         Ok(())
     }
 
     fn message(&self) -> anyhow::Result<Vec<u8>> {
-        match self.frames.recv()? {
+        match self.work.rest(|| self.frames.recv())? {
             Frame::Message(bytes) => Ok(bytes),
             Frame::Body { .. } => anyhow::bail!("A body came that nobody asked for"),
         }

@@ -20,6 +20,7 @@ fn agent(dir: &std::path::Path) -> Child {
         checksum: false,
         adopt: false,
         asked: Vec::new(),
+        timeout: 60,
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_maildir-sync-server"));
     command

@@ -33,6 +33,7 @@ fn hello() -> Hello {
         checksum: false,
         adopt: false,
         asked: Vec::new(),
+        timeout: 60,
     }
 }
 

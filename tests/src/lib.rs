@@ -18,6 +18,7 @@ pub mod rng;
 pub mod run;
 pub mod snapshot;
 pub mod sshd;
+pub mod terminal;
 pub mod tree;
 pub mod world;
 
@@ -29,5 +30,6 @@ pub use rng::Rng;
 pub use run::Run;
 pub use snapshot::{Message, Snapshot, assert_same, assert_untouched};
 pub use sshd::Sshd;
+pub use terminal::Terminal;
 pub use tree::{Layout, Tree};
 pub use world::{Client, Invocation, World};

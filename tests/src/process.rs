@@ -149,6 +149,12 @@ impl Running {
         let _ = kill_process(self.pid, signal);
     }
 
+    /// Whether it is still there after so much time.
+    #[must_use]
+    pub fn goes_on_for(&self, time: Duration) -> bool {
+        self.exit.recv_timeout(time).is_err()
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> Pid {

@@ -138,8 +138,20 @@ impl Sshd {
             .count()
     }
 
+    /// Stops the whole server in the middle of whatever it does, as a link does that swallows everything.
+    pub fn freeze(&self) {
+        let _ = self.stopped_family();
+    }
+
+    /// Ends all sessions, and goes on listening.
+    pub fn forget_connections(&self) {
+        for session in children_of(pid_of(&self.child)) {
+            let _ = kill_process(session, Signal::KILL);
+        }
+    }
+
     /// A session makes a process group of its own, so the family is found by parentage.
-    fn stop(&mut self) {
+    fn stopped_family(&self) -> Vec<Pid> {
         let mut family = vec![pid_of(&self.child)];
         let mut next = 0;
         while let Some(&parent) = family.get(next) {
@@ -148,7 +160,11 @@ impl Sshd {
             family.extend(children_of(parent));
             next += 1;
         }
-        for pid in family {
+        family
+    }
+
+    fn stop(&mut self) {
+        for pid in self.stopped_family() {
             let _ = kill_process(pid, Signal::KILL);
         }
         let _ = self.child.wait();

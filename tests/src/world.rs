@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::process::{LIMIT, Running, must, start, start_on_terminal};
 use crate::run::Run;
 use crate::snapshot::assert_same;
+use crate::terminal::Terminal;
 use crate::tree::{Layout, Tree};
 
 /// The user that tests of permissions run as, where the suite runs as root.
@@ -416,6 +417,13 @@ impl Invocation {
     pub fn start(self) -> Running {
         let limit = self.limit;
         start(self.command(), limit)
+    }
+
+    /// Starts it before a person, on a terminal that is its own.
+    #[must_use]
+    pub fn before_a_person(self) -> Terminal {
+        let wrapped = self.under(&["setsid", "--ctty"]).env("TERM", "xterm");
+        Terminal::start(wrapped.command())
     }
 
     /// Runs it to its end, its stderr a terminal.

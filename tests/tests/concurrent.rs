@@ -348,7 +348,7 @@ fn greeted_until_hung_up(hello: &str) -> Option<i32> {
 #[test]
 fn an_agent_ends_with_its_stdin() {
     // The hello is the example of docs/protocol.md.
-    let code = greeted_until_hung_up("AQEAAAltZUBsYXB0b3AAAAABAAA");
+    let code = greeted_until_hung_up("hello-AQEAAAltZUBsYXB0b3AAAAABAAA8");
     assert_eq!(
         code,
         Some(0),
@@ -362,8 +362,8 @@ fn an_agent_ends_with_its_stdin() {
 fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
     // The same hello in version 200, as it is, and with more fields.
     for hello in [
-        "yMgAAAltZUBsYXB0b3AAAAABAAA",
-        "yMgAAAltZUBsYXB0b3AAAAABAAAHBw",
+        "hello-yMgAAAltZUBsYXB0b3AAAAABAAA8",
+        "hello-yMgAAAltZUBsYXB0b3AAAAABAAA8Bwc",
     ] {
         let _ = greeted_until_hung_up(hello);
     }

@@ -26,7 +26,7 @@ const EXIT_STATUS: [(&str, &str); 6] = [
     ),
     (
         "75",
-        "Temporary: server not reachable, connection lost, or another run holds the lock.",
+        "Temporary: server not reachable, connection lost or silent, interrupted, or another run holds the lock.",
     ),
 ];
 

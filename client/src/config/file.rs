@@ -36,8 +36,11 @@ pub struct Keys {
     /// How long this side's trash keeps, in days.
     pub trash_days: Option<u32>,
     /// How long the ssh connection stays open after a run.
-    #[serde(default, deserialize_with = "persist")]
+    #[serde(default, deserialize_with = "span")]
     pub persist: Option<Duration>,
+    /// How long a silent server is waited for.
+    #[serde(default, deserialize_with = "span")]
+    pub timeout: Option<Duration>,
     /// Commands to run.
     #[serde(default)]
     pub hooks: Hooks,
@@ -64,6 +67,9 @@ pub struct Keys {
 pub struct Hooks {
     /// After a run that changed something here.
     pub post: Option<String>,
+    /// How long one may take.
+    #[serde(default, deserialize_with = "span")]
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -222,7 +228,7 @@ impl<'de> Deserialize<'de> for MaxDelete {
     }
 }
 
-fn persist<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     parse_span(&String::deserialize(deserializer)?)
         .map(Some)
         .map_err(D::Error::custom)

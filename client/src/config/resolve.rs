@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use protocol::bytes::escape;
 
 use super::file::{Accounts, Keys};
-use super::{Account, ConfigError, Dirs, TRASH_DAYS};
+use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
 use crate::address::{Address, is_variable};
 use crate::attempt::{last_synced, quote};
 use crate::cli::SyncArgs;
@@ -244,7 +244,9 @@ fn build(
         no_delete: run.no_delete || keys.no_delete,
         trash_days: keys.trash_days.unwrap_or(TRASH_DAYS),
         persist: keys.persist,
+        timeout: keys.timeout.unwrap_or(TIMEOUT),
         post_hook: keys.hooks.post,
+        hook_timeout: keys.hooks.timeout.unwrap_or(HOOK_TIMEOUT),
         server_command: connection.server_command.or(keys.server_command),
         identity: chosen(connection.identity, keys.identity)?,
         ssh_config: chosen(connection.ssh_config, keys.ssh_config)?,

@@ -1,5 +1,7 @@
 //! What is carried out on this side: bodies that are asked for, taken in, and given to the hand in batches.
 
+use std::time::{Duration, Instant};
+
 use maildir::{Incoming, SMALL_BYTES_MAX};
 use protocol::codec::batches;
 use protocol::message::{Fetch, NewBody};
@@ -14,6 +16,11 @@ use crate::record::Side;
 const BATCH_BYTES: u64 = 16 << 20;
 /// By how much a batch grows at most while the disk is busy with earlier ones: flushing costs per batch.
 const GROWTH: usize = 4;
+/// How long the first batch gathers at most, so that a first message is there soon and little is lost by an end; each one
+/// after it twice as long as the one before, since flushing costs per batch.
+pub(super) const FIRST_AGE: Duration = Duration::from_secs(1);
+/// Up to this.
+const LAST_AGE: Duration = Duration::from_secs(64);
 /// How many bodies are asked for ahead of what has come.
 const FETCHES_AHEAD: usize = 4096;
 /// How many bytes past a body's end are passed over.
@@ -117,11 +124,16 @@ impl Executor<'_, '_> {
                 self.batch.push(at);
             }
             self.next_local += 1;
+            if !self.batch.is_empty() {
+                self.batch_due
+                    .get_or_insert_with(|| Instant::now() + self.batch_age);
+            }
             if self.is_batch_full() {
                 self.apply_local()?;
             }
         }
-        if self.next_local == total {
+        let is_due = self.batch_due.is_some_and(|due| due <= Instant::now());
+        if self.next_local == total || is_due {
             self.apply_local()
         } else {
             Ok(())
@@ -138,6 +150,9 @@ impl Executor<'_, '_> {
         let steps = std::mem::take(&mut self.batch);
         let bodies = std::mem::take(&mut self.batch_bodies);
         self.batch_bytes = 0;
+        if self.batch_due.take().is_some() {
+            self.batch_age = (self.batch_age * 2).min(LAST_AGE);
+        }
         if steps.is_empty() {
             return Ok(());
         }

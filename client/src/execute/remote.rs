@@ -12,13 +12,20 @@ use crate::record::Side;
 
 /// How many bytes of bodies a batch has at most, but for a single larger one: the agent keeps them in memory.
 const BATCH_BYTES: u64 = 8 << 20;
-/// How many batches are under way at once.
-const BATCHES_AHEAD: usize = 2;
+/// How many the first one has; each one after it twice as many as the one before. So a first message is there soon, also
+/// over a slow link, and little is lost by an end, while flushing costs per batch.
+pub(super) const FIRST_BATCH_BYTES: u64 = 256 << 10;
+/// How many batches are under way at once, and how many bytes they have, but for the last of them.
+const BATCHES_AHEAD: usize = 8;
+const BYTES_AHEAD: u64 = 2 * BATCH_BYTES;
 
 impl Executor<'_, '_> {
     pub(super) fn send_batches(&mut self) -> Result<(), Failure> {
         let total = self.plan.steps[Side::Remote as usize].len();
-        while self.next_remote < total && self.in_flight.len() < BATCHES_AHEAD {
+        while self.next_remote < total
+            && self.in_flight.len() < BATCHES_AHEAD
+            && self.bytes_in_flight() < BYTES_AHEAD
+        {
             let steps = self.next_remote_batch();
             if steps.is_empty() {
                 break; // The next one waits for its bytes to have been read.
@@ -36,6 +43,16 @@ impl Executor<'_, '_> {
                 .push_back((InFlight::Steps { asked, steps }, Vec::new()));
         }
         Ok(())
+    }
+
+    fn bytes_in_flight(&self) -> u64 {
+        let steps = self.in_flight.iter().filter_map(|(batch, _)| match batch {
+            InFlight::Steps { steps, .. } => Some(steps),
+            InFlight::Folders(_) => None,
+        });
+        let plan = &self.plan.steps[Side::Remote as usize];
+        let bodies = steps.flatten().filter_map(|&at| wired(&plan[at].op));
+        bodies.fold(0, |sum, body| body.size.saturating_add(sum))
     }
 
     fn next_remote_batch(&mut self) -> Vec<usize> {
@@ -56,13 +73,14 @@ impl Executor<'_, '_> {
             bytes = wired(&step.op)
                 .map_or(0, |body| body.size)
                 .saturating_add(bytes);
-            if bytes > BATCH_BYTES && end > self.next_remote {
+            if bytes > self.remote_batch_bytes && end > self.next_remote {
                 break;
             }
             end += 1;
         }
         let batch = (self.next_remote..end).collect();
         self.next_remote = end;
+        self.remote_batch_bytes = (2 * self.remote_batch_bytes).min(BATCH_BYTES);
         batch
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How many bytes are read ahead of the driver, besides what it has taken and as much.
 const BYTES_AHEAD: usize = 2 << 20;
@@ -20,6 +21,19 @@ struct State<T> {
     is_closed: bool,
     is_reader_waiting: bool,
     is_driver_waiting: bool,
+    /// The driver shall look up from waiting.
+    is_woken: bool,
+}
+
+/// What waiting for the next item ends with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<T> {
+    /// It is there.
+    Item(T),
+    /// No more will come.
+    End,
+    /// The time is over, or somebody wakes the driver.
+    NotYet,
 }
 
 struct Shared<T> {
@@ -63,6 +77,7 @@ pub(super) fn inflow<T>() -> (Feed<T>, Intake<T>) {
             is_closed: false,
             is_reader_waiting: false,
             is_driver_waiting: false,
+            is_woken: false,
         }),
         came: Condvar::new(),
         left: Condvar::new(),
@@ -107,16 +122,35 @@ impl<T> Intake<T> {
         !self.taken.is_empty() || !self.shared.lock().queue.is_empty()
     }
 
-    /// The next item, waited for; `None` when no more will come.
-    pub(super) fn next(&mut self) -> Option<T> {
+    /// What makes the driver look up from waiting, or from the next time that it waits.
+    pub(super) fn waker(&self) -> impl Fn() + Send + use<T>
+    where
+        T: Send + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.lock().is_woken = true;
+                shared.came.notify_all();
+            }
+        }
+    }
+
+    /// The next item, waited for until then.
+    pub(super) fn next(&mut self, until: Instant) -> Next<T> {
         if let Some(item) = self.taken.pop_front() {
-            return Some(item);
+            return Next::Item(item);
         }
         let mut state = self.shared.lock();
         while state.queue.is_empty() && !state.is_closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if std::mem::take(&mut state.is_woken) || left.is_zero() {
+                state.is_driver_waiting = false;
+                return Next::NotYet;
+            }
             state.is_driver_waiting = true;
-            let came = self.shared.came.wait(state);
-            state = came.unwrap_or_else(PoisonError::into_inner);
+            let came = self.shared.came.wait_timeout(state, left);
+            (state, _) = came.unwrap_or_else(PoisonError::into_inner);
         }
         state.is_driver_waiting = false;
         state.bytes = 0;
@@ -125,7 +159,7 @@ impl<T> Intake<T> {
             self.shared.left.notify_one();
         }
         drop(state);
-        self.taken.pop_front()
+        self.taken.pop_front().map_or(Next::End, Next::Item)
     }
 }
 
@@ -143,7 +177,32 @@ impl<T> Drop for Intake<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    impl<T> Intake<T> {
+        fn wait(&mut self) -> Option<T> {
+            match self.next(Instant::now() + Duration::from_secs(60)) {
+                Next::Item(item) => Some(item),
+                Next::End => None,
+                Next::NotYet => panic!("nothing came"),
+            }
+        }
+    }
+
+    #[test]
+    fn waiting_ends_in_time_and_when_somebody_wakes_the_driver() {
+        let (mut feed, mut intake) = inflow::<u8>();
+        assert_eq!(intake.next(Instant::now()), Next::NotYet);
+        let wake = intake.waker();
+        let waker = std::thread::spawn(wake);
+        let far = Instant::now() + Duration::from_secs(600);
+        assert_eq!(intake.next(far), Next::NotYet, "it was woken");
+        waker.join().expect("it wakes");
+        assert!(feed.put(1, 1, false));
+        assert_eq!(intake.next(far), Next::Item(1));
+    }
 
     #[test]
     fn what_came_is_had_in_order_and_at_once_where_nothing_follows() {
@@ -152,11 +211,11 @@ mod tests {
         assert!(!intake.has_next(), "more follows");
         assert!(feed.put(2, 10, false));
         assert!(intake.has_next());
-        assert_eq!((intake.next(), intake.next()), (Some(1), Some(2)));
+        assert_eq!((intake.wait(), intake.wait()), (Some(1), Some(2)));
         assert!(feed.put(3, GROUP_BYTES, true));
         assert!(intake.has_next(), "it is much already");
         drop(feed);
-        assert_eq!((intake.next(), intake.next()), (Some(3), None));
+        assert_eq!((intake.wait(), intake.wait()), (Some(3), None));
     }
 
     #[test]
@@ -170,7 +229,7 @@ mod tests {
             count
         });
         for number in 0..100 {
-            assert_eq!(intake.next(), Some(number));
+            assert_eq!(intake.wait(), Some(number));
         }
         let had = 100 + intake.taken.len() as u64;
         drop(intake);

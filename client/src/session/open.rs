@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::message::{Hello, PathBytes, Welcome};
@@ -12,11 +14,15 @@ use crate::archive::Archive;
 use crate::config::Account;
 use crate::failure::Failure;
 use crate::known::{self, Pair};
-use crate::link::Link;
+use crate::link::{Link, LinkError};
+use crate::local::Local;
 use crate::plan::Direction;
+use crate::progress::Progress;
 use crate::record::Side;
 use crate::transport::ConnectOptions;
 
+/// How long a connection that is being made is given to let go of the terminal.
+const LETTING_GO: Duration = Duration::from_secs(1);
 /// How many unanswered batches a hello has room for; a run leaves two behind.
 const ASKED_MAX: usize = 16;
 
@@ -26,9 +32,18 @@ pub(super) struct Expected<'a> {
     hint: Option<Pair>,
     archive: Option<Archive>,
     continues_here: bool,
-    pub(super) local: Replica,
+    pub(super) local: Local,
     pub(super) stand: Option<Stand>,
     pub(super) lock: Option<Lock>,
+}
+
+type Opened = Result<(Link, Welcome), LinkError>;
+
+/// What happens while both sides are opened.
+enum Met {
+    Opened(Box<Opened>),
+    Scanned(maildir::Result<Scan>),
+    Stopped,
 }
 
 impl<'a> Expected<'a> {
@@ -63,7 +78,7 @@ impl<'a> Expected<'a> {
             hint,
             archive,
             continues_here,
-            local,
+            local: Local::new(local),
             stand,
             lock,
         })
@@ -82,30 +97,72 @@ impl<'a> Expected<'a> {
         hello(self.account, self.hint, cursor, asked)
     }
 
-    /// Reaches the agent, which scans while this side does.
-    pub(super) fn meet(&mut self, verbose: bool) -> Result<(Link, Welcome, Scan), Failure> {
+    /// Reaches the agent, which scans while this side does. The progress is drawn once it is reached.
+    pub(super) fn meet(
+        &mut self,
+        options: &ConnectOptions,
+        progress: &Progress,
+    ) -> Result<(Link, Welcome, Scan), Failure> {
         let hello = self.hello()?;
-        let options = ConnectOptions::of(self.account, verbose);
-        let (opened, scanned) = std::thread::scope(|scope| {
-            let opening = scope.spawn(|| Link::open(&self.account.remote, &options, &hello));
-            let scanned = self.local.scan();
-            (opening.join(), scanned)
-        });
-        let opened = opened.map_err(|_| Failure::internal("The connecting thread panicked"))?;
+        let (opened, scanned) = self.open_and_scan(options, &hello, progress)?;
         let (link, welcome) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.local.unmake(); // A mistyped address leaves no Maildir behind.
+                self.local.lock().unmake(); // A mistyped address leaves no Maildir behind.
                 return Err(error.into());
             }
         };
         let mut scan = scanned?;
-        if welcome.replica == self.local.id() {
-            self.local.renew_id()?;
-            scan = self.local.scan()?;
+        let mut local = self.local.lock();
+        if welcome.replica == local.id() {
+            local.renew_id()?;
+            scan = local.scan()?;
             self.archive = None;
         }
         Ok((link, welcome, scan))
+    }
+
+    /// Does both at once. When somebody wants us to end, neither is waited for: whatever they do is made to be cut off.
+    fn open_and_scan(
+        &self,
+        options: &ConnectOptions,
+        hello: &Hello,
+        progress: &Progress,
+    ) -> Result<(Opened, maildir::Result<Scan>), Failure> {
+        progress.hold();
+        let (sender, met) = channel();
+        let (remote, hello) = (self.account.remote.clone(), hello.clone());
+        let (opening, connecting, reached) = (sender.clone(), options.clone(), progress.clone());
+        std::thread::spawn(move || {
+            let opened = Link::open(&remote, &connecting, &hello, || reached.release());
+            opening.send(Met::Opened(Box::new(opened)))
+        });
+        let (scanning, local) = (sender.clone(), self.local.clone());
+        std::thread::spawn(move || {
+            let scanned = local.lock().scan();
+            scanning.send(Met::Scanned(scanned))
+        });
+        options.stop.tell(move || drop(sender.send(Met::Stopped)));
+        let (mut opened, mut scanned) = (None, None);
+        loop {
+            match met.recv() {
+                Ok(Met::Opened(result)) => opened = Some(*result),
+                Ok(Met::Scanned(result)) => scanned = Some(result),
+                Ok(Met::Stopped) | Err(_) => {
+                    if opened.is_none() {
+                        // An ssh that asks for a password is taken back from the terminal first.
+                        let _ = met.recv_timeout(LETTING_GO);
+                    }
+                    return Err(Failure::interrupted());
+                }
+            }
+            if opened.is_some()
+                && let Some(scanned) = scanned.take()
+                && let Some(opened) = opened.take()
+            {
+                return Ok((opened, scanned));
+            }
+        }
     }
 
     /// Whether another account has synced this pair, and its cursors are not asked with yet.
@@ -288,5 +345,6 @@ fn hello(
         checksum: account.checksum,
         adopt: account.adopt,
         asked,
+        timeout: u16::try_from(account.timeout.as_secs()).unwrap_or(u16::MAX),
     })
 }

@@ -2,17 +2,23 @@
 
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use protocol::bytes::escape;
 
-use super::Login;
-use crate::transport::{ConnectError, Relay, Tail};
+use super::{Login, terminal};
+use crate::program::{Program, output};
+use crate::transport::{ConnectError, Patience, Relay, Tail};
 
-/// How long to wait for a server's first word where the user's ssh config has no limit, in seconds; TCP alone would
-/// take two minutes.
-const CONNECT_SECS: u32 = 30;
+/// How often is looked whether a person is being asked, or wants us to end.
+const TICK: Duration = Duration::from_millis(50);
+/// A Ctrl-C on the terminal is ours to hear: whatever ssh itself has started (a jump host's connection) would die of it, and
+/// with it the connection. ssh's prompts, which need the terminal, hear it all the same.
+const WITHOUT_INTERRUPT: &str = "trap '' INT; exec \"$0\" \"$@\"";
 
 /// What we need to know of the user's ssh config.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,15 +33,11 @@ pub(super) struct Settings {
 ///
 /// # Errors
 /// When ssh is not there, or the config or the key file is not.
-pub(super) fn settings(login: &Login) -> Result<Settings, ConnectError> {
+pub(super) fn settings(login: &Login, patience: &Patience) -> Result<Settings, ConnectError> {
     let mut command = base(login);
-    let output = command
-        .arg("-G")
-        .arg("--")
-        .arg(login.host)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(not_started)?;
+    command.arg("-G").arg("--").arg(login.host);
+    let output = output(&mut command, patience.left()).map_err(not_started)?;
+    let output = output.ok_or_else(|| late(login, patience))?;
     if !output.status.success() {
         let said = crate::transport::one_line(&output.stderr);
         return Err(ConnectError::Options(format!(
@@ -69,13 +71,25 @@ pub(super) fn start(
     settings: &Settings,
     socket: &Path,
     idle_secs: u64,
+    patience: &mut Patience,
 ) -> Result<(), ConnectError> {
     if let Some(key) = login.options.identity.as_ref().filter(|key| !key.exists()) {
         let key = escape(key.as_os_str().as_bytes());
         return Err(ConnectError::Options(format!("There is no key \"{key}\"")));
     }
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    let mut command = background(login, settings, socket, idle_secs, interactive);
+    let words = background(login, settings, socket, idle_secs, interactive, patience);
+    let mut command = if interactive {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", WITHOUT_INTERRUPT, "ssh"]);
+        shell.args(words.get_args());
+        shell
+    } else {
+        words
+    };
+    if !interactive {
+        command.process_group(0);
+    }
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -88,11 +102,59 @@ pub(super) fn start(
     };
     let stderr = ssh.stderr.take().expect("stderr was asked to be a pipe");
     let stderr = Tail::collect(stderr, relay);
-    let status = ssh.wait().map_err(not_started)?;
+    let (ended, end) = channel();
+    let ssh = Program::watch(ssh, move |status| drop(ended.send(status)));
+    let status = wait(login, &ssh, &end, interactive, patience)?;
     if status.success() {
-        Ok(())
+        return Ok(());
+    }
+    if interactive {
+        std::thread::sleep(TICK); // A Ctrl-C at a question ends ssh, which may be quicker than we are to hear of it.
+    }
+    if login.options.stop.is_requested() {
+        Err(ConnectError::Interrupted)
     } else {
         Err(explain(login, &stderr.bytes()))
+    }
+}
+
+/// Waits for the login. While a person is asked something on the terminal, time is his.
+fn wait(
+    login: &Login,
+    ssh: &Program,
+    end: &Receiver<std::io::Result<ExitStatus>>,
+    interactive: bool,
+    patience: &mut Patience,
+) -> Result<ExitStatus, ConnectError> {
+    loop {
+        match end.recv_timeout(TICK) {
+            Ok(status) => return status.map_err(not_started),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(late(login, patience)); // The thread that waits for it is gone.
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if login.options.stop.is_requested() {
+            ssh.terminate();
+            return Err(ConnectError::Interrupted);
+        }
+        if interactive && terminal::is_open_in(ssh.pid().as_raw_nonzero().get()) {
+            patience.give(TICK);
+        } else if patience.left().is_zero() {
+            if interactive {
+                ssh.terminate();
+            } else {
+                ssh.kill_group();
+            }
+            return Err(late(login, patience));
+        }
+    }
+}
+
+fn late(login: &Login, patience: &Patience) -> ConnectError {
+    ConnectError::Unreachable {
+        host: login.host.to_owned(),
+        said: format!("no answer within {} s", patience.seconds()),
     }
 }
 
@@ -103,6 +165,7 @@ fn background(
     socket: &Path,
     idle_secs: u64,
     interactive: bool,
+    patience: &Patience,
 ) -> Command {
     let mut command = base(login);
     // -f: it returns once the login has succeeded. -a, -x: neither the user's ssh agent nor his display is the
@@ -120,7 +183,8 @@ fn background(
         "LogLevel=INFO".to_owned(),
     ];
     if !settings.limits_connecting {
-        options.push(format!("ConnectTimeout={CONNECT_SECS}"));
+        // TCP alone would take two minutes.
+        options.push(format!("ConnectTimeout={}", patience.seconds()));
     }
     if !interactive {
         options.push("BatchMode=yes".to_owned());
@@ -341,6 +405,7 @@ mod tests {
         let config = Some(PathBuf::from("/my config"));
         let options = ConnectOptions {
             ssh_config: config,
+            timeout: Duration::from_secs(60),
             ..ConnectOptions::default()
         };
         let login = Login {
@@ -350,7 +415,9 @@ mod tests {
             options: &options,
         };
         let line = |settings: &Settings, interactive| {
-            let command = background(&login, settings, Path::new("/run/%s"), 600, interactive);
+            let patience = Patience::of(&options);
+            let socket = Path::new("/run/%s");
+            let command = background(&login, settings, socket, 600, interactive, &patience);
             let words: Vec<&str> = command
                 .get_args()
                 .filter_map(|word| word.to_str())

@@ -4,13 +4,15 @@
 //! ssh binds under the path plus 17 characters, and a socket's path has 107 bytes (`sun_path` of unix(7)).
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use maildir::Lock;
+
 use super::Login;
-use crate::transport::ConnectError;
+use crate::transport::{ConnectError, Patience};
 
 const PATH_BYTES_MAX: usize = 90;
 
@@ -54,21 +56,18 @@ impl Sockets {
     /// Waits until no other run is starting the connection that is kept.
     ///
     /// # Errors
-    /// When the lock file cannot be opened or locked.
-    pub(super) fn lock(&self, login: &Login) -> Result<File, ConnectError> {
+    /// When the lock file cannot be opened or locked, or another run holds it for too long: its person may be asked for a
+    /// password.
+    pub(super) fn lock(&self, login: &Login, patience: &Patience) -> Result<Lock, ConnectError> {
         let path = self.kept.with_extension("lock");
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let locked = file.and_then(|file| file.lock().map(|()| file));
-        let said = |error| format!("cannot lock \"{}\": {error}", path.display());
-        locked.map_err(|error| ConnectError::Ssh {
-            host: login.host.to_owned(),
-            said: said(error),
+        let host = login.host.to_owned();
+        let busy = format!("Another run is connecting to {host}; try again when it is through");
+        Lock::take(&path, patience.left(), &busy).map_err(|error| match error {
+            maildir::Error::Busy(busy) => ConnectError::Busy(busy),
+            other => ConnectError::Ssh {
+                host,
+                said: other.to_string(),
+            },
         })
     }
 }

@@ -82,6 +82,9 @@ pub enum ConnectError {
         /// What came instead, quoted.
         said: String,
     },
+    /// Another run is about to make the same connection.
+    #[error("{0}")]
+    Busy(String),
     /// The program began to run and said nothing.
     #[error(
         "{command} on {machine} said nothing for {seconds} s; check that it is maildir-sync-server, and the key's forced command"
@@ -109,8 +112,19 @@ pub enum ConnectError {
         /// The end of its stderr.
         said: String,
     },
+    /// The agent, or the link to it, hangs.
+    #[error("Gave up the connection to {machine}, which was silent for {seconds} s")]
+    Hung {
+        /// The host, or this machine.
+        machine: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Somebody wants us to end.
+    #[error("Interrupted")]
+    Interrupted,
     /// The connection broke, or the agent was killed.
-    #[error("Lost the connection to {machine}{}; run again to go on", after_colon(.said))]
+    #[error("Lost the connection to {machine}{}", after_colon(.said))]
     Lost {
         /// The host, or this machine.
         machine: String,
@@ -124,7 +138,12 @@ impl ConnectError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            ConnectError::Unreachable { .. } | ConnectError::Lost { .. } => ExitCode::Temporary,
+            ConnectError::Unreachable { .. }
+            | ConnectError::Busy(_)
+            | ConnectError::Silent { .. }
+            | ConnectError::Hung { .. }
+            | ConnectError::Interrupted
+            | ConnectError::Lost { .. } => ExitCode::Temporary,
             ConnectError::Options(_) => ExitCode::Usage,
             ConnectError::Denied { .. }
             | ConnectError::HostKey { .. }
@@ -132,7 +151,6 @@ impl ConnectError {
             | ConnectError::Start { .. }
             | ConnectError::NotInstalled { .. }
             | ConnectError::Stranger { .. }
-            | ConnectError::Silent { .. }
             | ConnectError::Agent { .. } => ExitCode::Error,
         }
     }
@@ -248,10 +266,7 @@ mod tests {
             said: String::new(),
         };
         assert_eq!(lost.exit_code(), ExitCode::Temporary);
-        assert_eq!(
-            lost.to_string(),
-            "Lost the connection to h; run again to go on"
-        );
+        assert_eq!(lost.to_string(), "Lost the connection to h");
         let missing = ConnectError::not_installed(
             "mail.example.org",
             "maildir-sync-server",

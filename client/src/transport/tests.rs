@@ -5,6 +5,31 @@ use std::io::{Read as _, Write as _};
 use super::*;
 use crate::exit_code::ExitCode;
 
+/// C75: one that stops before it has begun is ended, in the time that connecting may take.
+#[test]
+fn an_agent_that_never_speaks_is_given_up() {
+    let (dir, options) = agent("exec 9>\"$(dirname \"$0\")/alive\"; flock 9; exec sleep 600");
+    let options = ConnectOptions {
+        timeout: Duration::from_secs(1),
+        ..options
+    };
+    let error = connect(&Address::Local("/m".into()), &options, "HELLO")
+        .map(|_| ())
+        .expect_err("it is silent");
+    assert!(
+        error.to_string().contains("said nothing for 1 s"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), ExitCode::Temporary);
+    let alive = std::fs::File::open(dir.path().join("alive")).expect("it began");
+    let (sender, ended) = channel();
+    std::thread::spawn(move || sender.send(alive.lock()));
+    let ended = ended.recv_timeout(Duration::from_secs(60));
+    ended
+        .expect("it does not live on")
+        .expect("it can be locked");
+}
+
 /// A script that stands in for the agent.
 fn agent(script: &str) -> (tempfile::TempDir, ConnectOptions) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -15,6 +40,7 @@ fn agent(script: &str) -> (tempfile::TempDir, ConnectOptions) {
         dir,
         ConnectOptions {
             server_command,
+            timeout: Duration::from_secs(60),
             ..ConnectOptions::default()
         },
     )
@@ -27,7 +53,7 @@ fn started(script: &str) -> Connection {
         .expect("it starts")
 }
 
-fn read_all(mut reader: Box<dyn Read + Send>) -> Vec<u8> {
+fn read_all(mut reader: PipeReader) -> Vec<u8> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("a pipe can be read");
     bytes
@@ -39,6 +65,7 @@ fn the_agent_gets_the_hello_last_and_both_streams_work() {
         mut reader,
         mut writer,
         peer,
+        ..
     } = started("echo \"$1 $2\"; cat; echo end");
     writer.write_all(b"a\0b\n").expect("the agent reads");
     let mut said = [0; 16];
@@ -82,6 +109,7 @@ fn what_came_instead_of_an_agent_is_explained() {
             reader,
             writer,
             peer,
+            ..
         } = started(script);
         drop(writer);
         peer.diagnose(&read_all(reader))

@@ -304,6 +304,7 @@ fn response() -> impl Strategy<Value = Response> {
         any::<String>().prop_map(|why| Response::NoBody { why }),
         vec(option::of(digest()), 0..9).prop_map(Response::Prefixes),
         vec(outcome(), 0..9).prop_map(Response::Outcomes),
+        Just(Response::Busy),
         cursor().prop_map(|cursor| Response::Finished { cursor }),
         (batch(), vec(select(samples::FATES.to_vec()), 0..9))
             .prop_map(|(batch, fates)| Response::Fates { batch, fates }),
@@ -316,7 +317,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let memory = (
         option::of(any::<[u8; 16]>().prop_map(ReplicaId)),
         option::of(cursor()),
-        vec(batch(), 0..9),
+        (vec(batch(), 0..9), any::<u16>()),
     );
     (
         1..=1_u16,
@@ -334,7 +335,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                 features,
                 path,
                 client,
-                (expect, cursor, asked),
+                (expect, cursor, (asked, timeout)),
                 (dry_run, checksum, adopt),
             )| {
                 Hello {
@@ -348,6 +349,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                     checksum,
                     adopt,
                     asked,
+                    timeout,
                 }
             },
         )

@@ -27,6 +27,7 @@ pub(crate) fn hello() -> Hello {
         checksum: true,
         adopt: false,
         asked: vec![batch()],
+        timeout: 60,
     }
 }
 
@@ -164,6 +165,7 @@ pub(crate) fn responses() -> Vec<Response> {
             fates: FATES.to_vec(),
         },
         Response::Fingerprints(vec![Some(fingerprint()), None]),
+        Response::Busy,
         Response::Finished { cursor: cursor() },
     ]
 }

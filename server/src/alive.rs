@@ -1,0 +1,154 @@
+//! Says that the agent is alive while it has work and nothing else to say, and ends it when its client is not.
+//!
+//! Scanning, hashing and flushing can take minutes, in which no byte would move. Whoever waits cannot tell that from an
+//! agent that hangs, so a thread of its own says so. It knows nothing of what the work is.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use maildir::Pulse;
+use protocol::Response;
+use protocol::message::Hello;
+
+use crate::answer::Output;
+
+/// For how long nothing comes from a client, and nothing is taken by it, until it counts as gone. It may be at work, too:
+/// it looks at all of its own tree while our list waits. A run that is cut off by this goes on with the next one.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// How often an agent that has work says so: several times before its client gives up, and every ten seconds at least.
+pub(crate) fn heartbeat(hello: &Hello) -> Duration {
+    Duration::from_secs(hello.timeout.clamp(1, 60).into()) / 6
+}
+
+/// What the client is owed an answer for; clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct Due(Arc<AtomicUsize>);
+
+/// Something is owed as long as this lives.
+pub(crate) struct Work(Due);
+
+impl Due {
+    /// Something is owed from now on.
+    pub(crate) fn begin(&self) -> Work {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Work(self.clone())
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Work {
+    /// What somebody else does is waited for: nothing is owed meanwhile.
+    pub(crate) fn rest<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        let result = wait();
+        self.0.0.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until the client hangs up, or for as long as it may be silent.
+pub(crate) fn wait_for_end(mut input: File) {
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        let copied = io::copy(&mut input, &mut io::sink());
+        ended.send(copied.is_ok())
+    });
+    let _ = end.recv_timeout(CLIENT_PATIENCE);
+}
+
+/// Starts saying so, and watching over the client.
+pub(crate) fn keep_alive(output: Output, due: Due, pulse: Pulse, interval: Duration) {
+    let (said, mut heard) = (pulse.clone(), pulse.count());
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(interval);
+            let count = said.count();
+            if count == heard && output.say_if(|| due.is_any(), &Response::Busy).is_err() {
+                return; // The client is gone, as whoever reads from it will see.
+            }
+            heard = count;
+        }
+    });
+    // Not the same thread: what is said may have to wait for the client, too.
+    watch(pulse, CLIENT_PATIENCE, || {
+        eprintln!("maildir-sync-server: The client has been silent for too long");
+        std::process::exit(1);
+    });
+}
+
+/// Ends it when for so long no byte has come from the client, and none was taken by it.
+fn watch(pulse: Pulse, patience: Duration, end: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        let mut heard = (pulse.count(), Instant::now());
+        while heard.1.elapsed() < patience {
+            std::thread::sleep(patience / 100);
+            let count = pulse.count();
+            if count != heard.0 {
+                heard = (count, Instant::now());
+            }
+        }
+        end();
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use protocol::frame::{Frame, FrameReader};
+
+    use super::*;
+
+    #[test]
+    fn work_is_owed_but_while_it_rests() {
+        let due = Due::default();
+        let (one, other) = (due.begin(), due.begin());
+        drop(one);
+        assert!(due.is_any());
+        assert!(!other.rest(|| due.is_any()));
+        assert!(due.is_any());
+        drop(other);
+        assert!(!due.is_any());
+    }
+
+    #[test]
+    fn a_client_that_is_gone_is_not_waited_for_for_ever() {
+        let (sender, ended) = channel();
+        let patience = Duration::from_millis(50);
+        watch(Pulse::default(), patience, move || {
+            sender.send(()).expect("we wait")
+        });
+        assert!(ended.recv_timeout(1200 * patience).is_ok());
+    }
+
+    #[test]
+    fn who_has_work_says_so_again_and_again() {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let (due, pulse) = (Due::default(), Pulse::default());
+        let output = Output::new(File::from(OwnedFd::from(write)), pulse.clone());
+        let _work = due.begin();
+        keep_alive(output, due, pulse, Duration::from_millis(1));
+        let mut reader = FrameReader::new(read);
+        for _ in 0..3 {
+            let Ok(Some(Frame::Message(bytes))) = reader.next() else {
+                panic!("nothing is said");
+            };
+            let response: Response = protocol::codec::decode(&bytes).expect("a message");
+            assert_eq!(response, Response::Busy);
+        }
+    }
+}
