@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::replica::Replica;
 
 /// How many changes a page holds at most.
-const PAGE: usize = 1024;
+const PAGE: usize = 256;
 
 /// How far a reader of the journal has come.
 #[derive(Clone, Copy, Debug)]
