@@ -104,7 +104,8 @@ pub(super) fn check_is_maildir(root: &Root) -> Result<()> {
     if !seen.folders.is_empty() {
         return Ok(());
     }
-    if let Some((dir, error)) = seen.errors.into_iter().next() {
+    let mut errors = seen.errors.into_iter();
+    if let Some((dir, error)) = errors.find(|(dir, _)| dir != b"lost+found") {
         return Err(error).context("look at", &root.full(&dir));
     }
     let mut names = fs::read_dir(path).context("list", path)?;
