@@ -6,7 +6,7 @@ use std::path::Path;
 
 use harness::snapshot::everything;
 use harness::world::copy_dir;
-use harness::{Dovecot, Layout, Message, Rng, Snapshot, Tree, World, mail};
+use harness::{Dovecot, Kill, Layout, Message, Rng, Snapshot, Tree, World, body, mail};
 
 const FOLDERS: [&str; 8] = [
     "INBOX",
@@ -19,6 +19,7 @@ const FOLDERS: [&str; 8] = [
     "Work/old",
 ];
 const MESSAGES: usize = 254;
+const FEW: usize = 40;
 
 /// A message as old accounts hold them: other line ends, odd white space, folded and repeated headers, no Message-ID.
 fn odd_message(rng: &mut Rng, number: usize) -> Vec<u8> {
@@ -50,10 +51,10 @@ fn odd_message(rng: &mut Rng, number: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A server with 254 odd messages in eight folders.
-fn fill(server: &Tree) {
+/// A server with odd messages in eight folders.
+fn fill(server: &Tree, count: usize) {
     let mut rng = Rng::new(88);
-    for number in 0..MESSAGES {
+    for number in 0..count {
         let folder = FOLDERS[number % FOLDERS.len()];
         let bytes = odd_message(&mut rng, number);
         let unique = format!("{}.M{number}P7.mx", 1_500_000_000 + number * 60);
@@ -114,9 +115,13 @@ fn trashed(state: &Path) -> usize {
 }
 
 /// A server, and what a tool copied of it to the first client; none where a program is missing.
-fn copied(layout: Layout, copy: impl Fn(&Dovecot, &Tree) -> bool) -> Option<(World, Dovecot)> {
+fn copied(
+    count: usize,
+    layout: Layout,
+    copy: impl Fn(&Dovecot, &Tree) -> bool,
+) -> Option<(World, Dovecot)> {
     let world = World::with_layouts(Layout::MaildirPlusPlus, &[layout]);
-    fill(world.server());
+    fill(world.server(), count);
     let dovecot = Dovecot::serving(world.server(), &world.path("dovecot"))?;
     copy(&dovecot, world.local()).then_some((world, dovecot))
 }
@@ -140,7 +145,7 @@ fn bytes_of(tree: &Tree) -> u64 {
 
 #[test]
 fn a_copy_made_by_mbsync_is_taken_over_without_a_body_on_the_wire() {
-    let Some((world, _dovecot)) = copied(Layout::MaildirPlusPlus, mbsync) else {
+    let Some((world, _dovecot)) = copied(MESSAGES, Layout::MaildirPlusPlus, mbsync) else {
         return;
     };
     let before = mail_of(world.server());
@@ -165,7 +170,7 @@ fn a_copy_made_by_mbsync_is_taken_over_without_a_body_on_the_wire() {
 
 #[test]
 fn a_copy_made_by_offlineimap_is_taken_over() {
-    let Some((world, _dovecot)) = copied(Layout::Nested, offlineimap) else {
+    let Some((world, _dovecot)) = copied(MESSAGES, Layout::Nested, offlineimap) else {
         return;
     };
     let before = mail_of(world.server());
@@ -182,6 +187,208 @@ fn a_copy_made_by_offlineimap_is_taken_over() {
     assert!(run.here("replaced") > fetched, "{}", run.stdout);
     println!("{fetched} of {} were fetched", run.here("replaced"));
     let _ = world.client().sync().run().ok().idle();
+}
+
+#[test]
+fn a_nested_copy_made_by_mbsync_is_taken_over() {
+    let Some((world, _dovecot)) = copied(FEW, Layout::Nested, mbsync) else {
+        return;
+    };
+    let before = mail_of(world.server());
+    let _ = world.client().sync().run().ok();
+    assert_taken_over(&world, &before);
+    assert_eq!(trashed(&world.client().state()), 0, "nothing was lost");
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// What mbsync pushed to the server bears the mark there, and only a number in its name here.
+#[test]
+fn what_mbsync_pushed_is_taken_over_too() {
+    let world = World::new();
+    world.server().make_folder("INBOX");
+    world
+        .server()
+        .store("INBOX", "1500000001.M1P1.mx", "S", &body("pulled"));
+    let Some(dovecot) = Dovecot::serving(world.server(), &world.path("dovecot")) else {
+        return;
+    };
+    if !dovecot.mbsync(world.local(), "Sync All") {
+        return;
+    }
+    world
+        .local()
+        .store("INBOX", "1500000002.M2P2.laptop", "S", &body("sent"));
+    assert!(dovecot.mbsync(world.local(), "Sync All"));
+    let before = mail_of(world.server());
+    assert_eq!(before.len(), 2, "mbsync pushed it");
+    let run = world.client().sync().run().ok();
+    assert_taken_over(&world, &before);
+    assert_eq!(run.here("replaced"), 2, "{}", run.stdout);
+    assert_eq!(trashed(&world.client().state()), 0, "nothing was lost");
+}
+
+#[test]
+fn flags_of_both_sides_are_joined_and_every_order_of_commands_comes_to_the_same() {
+    let Some((world, _dovecot)) = copied(FEW, Layout::MaildirPlusPlus, mbsync) else {
+        return;
+    };
+    // Flags that came after the copy, on either side.
+    for (tree, letter) in [(world.local(), "R"), (world.server(), "F")] {
+        for (message, _) in Snapshot::of(tree).messages {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("names of ours");
+            if message.folder == b"INBOX" && !message.in_new {
+                let flags = format!("{}{letter}", message.flags.replace(letter, ""));
+                tree.set_flags("INBOX", &text(&message.unique), &flags);
+            }
+        }
+    }
+    let before = mail_of(world.server());
+    world.save("copied");
+    let mut ends = Vec::new();
+    for commands in [&["sync"][..], &["pull", "push"], &["push", "pull"]] {
+        world.load("copied");
+        for command in commands {
+            let _ = world.client().pair(command).run().ok();
+        }
+        assert_taken_over(&world, &before);
+        let _ = world.client().sync().run().ok().idle();
+        ends.push(mail_of(world.server()));
+    }
+    let joined = |message: &&Message| message.flags.contains("F") && message.flags.contains("R");
+    assert!(ends[0].iter().filter(joined).count() > 1);
+    assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_over_copies_goes_on() {
+    for (layout, tool) in [
+        (
+            Layout::MaildirPlusPlus,
+            mbsync as fn(&Dovecot, &Tree) -> bool,
+        ),
+        (Layout::Nested, offlineimap),
+    ] {
+        let Some((world, _dovecot)) = copied(FEW, layout, tool) else {
+            return;
+        };
+        let before = mail_of(world.server());
+        world.save("copied");
+        let mut hits = 0;
+        for (call, nth) in [
+            ("renameat2", 1),
+            ("renameat2", 7),
+            ("unlinkat", 5),
+            ("fdatasync", 4),
+            ("fdatasync", 9),
+        ] {
+            world.load("copied");
+            let end = harness::faults::End::Client;
+            let (hit, _) = Kill { end, call, nth }.run(&world, world.client().sync());
+            hits += usize::from(hit);
+            let _ = world.client().sync().run().ok();
+            assert_taken_over(&world, &before);
+            let _ = world.client().sync().run().ok().idle();
+        }
+        assert!(hits > 1, "few runs were hit");
+    }
+}
+
+/// Copies as tools make them, written by hand: where the mark stands, what happened since, and what is no copy.
+#[test]
+fn copies_are_told_from_what_only_looks_like_one() {
+    let world = World::new();
+    let (server, local) = (world.server(), world.local());
+    let text = |label: &str| String::from_utf8(body(label)).expect("it is text");
+    let mark = |text: &str, before: &str| {
+        text.replacen(before, &format!("X-TUID: 0123456789ab\n{before}"), 1)
+    };
+    let mut number = 0;
+    let mut pair = |there: &str, here: &str, suffix: &str| {
+        number += 1;
+        server.store(
+            "INBOX",
+            &format!("15{number:08}.M1P1.mx"),
+            "S",
+            there.as_bytes(),
+        );
+        local.store(
+            "INBOX",
+            &format!("16{number:08}.1_{number}.laptop{suffix}"),
+            "S",
+            here.as_bytes(),
+        );
+    };
+    // One message each: the mark first, in the middle, last; the name alone; both.
+    pair(&text("first"), &mark(&text("first"), "From:"), "");
+    pair(&text("middle"), &mark(&text("middle"), "To:"), ",U=2");
+    pair(
+        &text("last").replace('\n', "\r\n"),
+        &mark(&text("last"), "\nThis"),
+        ",U=3",
+    );
+    pair(&text("named").replace('\n', "\r\n"), &text("named"), ",U=4");
+    pair(&mark(&text("theirs"), "To:"), &text("theirs"), "");
+    // The server's header was edited since.
+    pair(
+        &format!("X-Label: later\n{}", text("label")),
+        &mark(&text("label"), "To:"),
+        ",U=6",
+    );
+    // Two messages each: no mark; another body; another Message-ID.
+    pair(
+        &text("unmarked").replace('\n', "\r\n"),
+        &text("unmarked"),
+        "",
+    );
+    pair(&text("body"), &text("body").replace("This", "That"), ",U=8");
+    pair(
+        &text("id"),
+        &text("id").replace("Message-ID: <", "Message-ID: <x"),
+        ",U=9",
+    );
+    let run = world.client().sync().run().ok();
+    let counted = |tree: &Tree| Snapshot::of(tree).messages.len();
+    assert_eq!(
+        (counted(server), counted(local)),
+        (12, 12),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(run.here("replaced"), 6, "{}", run.stdout);
+    assert_eq!(
+        trashed(&world.client().state()),
+        1,
+        "the one whose header differs"
+    );
+    let _ = world.client().sync().run().ok().idle();
+}
+
+#[test]
+fn copies_cost_one_flight_more_and_only_where_both_sides_have_some() {
+    let world = World::new();
+    world
+        .server()
+        .store("INBOX", "1500000001.M1P1.mx", "S", &body("one"));
+    let (first, _) = harness::faults::flights(&world, world.client().sync());
+    let marked = |label: &str| [b"X-TUID: 0123456789ab\n", &body(label)[..]].concat();
+    world
+        .server()
+        .store("INBOX", "1500000002.M2P1.mx", "S", &body("two"));
+    world
+        .local()
+        .store("INBOX", "1600000002.1_2.laptop", "S", &marked("other"));
+    let (unnamed, _) = harness::faults::flights(&world, world.client().sync());
+    assert_eq!(unnamed, first, "names without a number are new messages");
+    world
+        .server()
+        .store("INBOX", "1500000003.M3P1.mx", "S", &body("three"));
+    world
+        .local()
+        .store("INBOX", "1600000003.1_3.laptop,U=3", "S", &marked("three"));
+    let (named, run) = harness::faults::flights(&world, world.client().sync());
+    assert_eq!(named, unnamed + 2, "{}", run.stdout);
+    assert_eq!(run.here("replaced"), 1, "{}", run.stdout);
+    world.assert_same();
 }
 
 /// The corpus, copied by a tool; a message that the tool leaves out comes from the server.
