@@ -37,8 +37,11 @@ fn pair(second: Second) -> (World, [Client; 2]) {
     (world, [one, two])
 }
 
-/// What a user does to one message on one side.
-const DEEDS: [(&str, fn(&Tree)); 7] = [
+/// What a user does on one side.
+type Deed = fn(&Tree);
+
+/// To one message.
+const DEEDS: [(&str, Deed); 7] = [
     ("nothing", |_| {}),
     ("delete", |tree| tree.delete("INBOX", OLD)),
     ("edit", |tree| tree.replace("INBOX", OLD, &edited(tree))),
