@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::Change;
 use protocol::message::Fate;
-use protocol::{BatchId, Digest, Flags};
+use protocol::{BatchId, Digest, Entry, Flags};
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
 use crate::letters::Letters;
@@ -371,15 +371,8 @@ impl WorkSet {
     fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State, fate: Option<Fate>) {
         let side = asked.side;
         let before = asked.record.seen(side).map(Seen::state);
-        let loose = &mut self.loose[side as usize];
-        let arrived = loose
-            .iter()
-            .position(|seen| seen.place == target.place && seen.entry.digest == target.digest);
-        let is_linked = self.all[index].record.seen(side).is_some();
-        if let (Some(at), false) = (arrived, is_linked) {
-            let seen = loose.swap_remove(at);
-            self.link(index, side, seen);
-        }
+        let made = self.as_asked(asked, target);
+        self.link_arrived(index, side, target, made.as_ref());
         let tombstone = self.tombstones[side as usize].get(&target.place);
         let was_there = tombstone.is_some_and(|(digest, _)| *digest == target.digest);
         let work = &mut self.all[index];
@@ -410,13 +403,52 @@ impl WorkSet {
             }
             (Some(_), None) => {}
         }
-        if work.record.seen(side).is_none() && before.is_none() {
-            let entry = asked
-                .record
-                .seen(side.other())
-                .map(|seen| seen.entry.clone());
-            work.lost[side as usize] =
-                entry.map(|entry| Box::new(Seen::new(target.place.clone(), entry, 0)));
+        if work.record.seen(side).is_none() && confirmed.place == target.place {
+            work.lost[side as usize] = made.map(|mut made| {
+                made.entry.digest = confirmed.digest;
+                Box::new(made)
+            });
+        }
+    }
+
+    /// A message as it was asked to be, with the letters that its file got.
+    fn as_asked(&self, asked: &Asked, target: &State) -> Option<Seen> {
+        let (side, to) = (asked.side, target.place.folder);
+        let before = asked.record.seen(side);
+        let source = before.or(asked.record.seen(side.other()))?;
+        let kept = before.map_or(Flags::EMPTY, |seen| {
+            (self.letters).carry(side, seen.owed, seen.place.folder, to)
+        });
+        let bears = self.letters.own(side, to, target.flags, kept);
+        let entry = Entry {
+            in_new: target.in_new,
+            info: source.entry.info.with_flags(bears),
+            ..source.entry.clone()
+        };
+        Some(Seen {
+            flags: target.flags,
+            ..Seen::new(target.place.clone(), entry, 0)
+        })
+    }
+
+    /// Finds a message where it was asked to be.
+    fn link_arrived(&mut self, index: usize, side: Side, target: &State, made: Option<&Seen>) {
+        if self.all[index].record.seen(side).is_some() {
+            return;
+        }
+        let loose = &mut self.loose[side as usize];
+        let arrived = loose
+            .iter()
+            .position(|seen| seen.place == target.place && seen.entry.digest == target.digest);
+        if let Some(at) = arrived {
+            let seen = loose.swap_remove(at);
+            let seen = match made {
+                Some(made) => self.letters.next(side, made, seen),
+                None => seen,
+            };
+            self.link(index, side, seen);
+            // It went from where it was to here, and nowhere else.
+            self.all[index].lost[side as usize] = None;
         }
     }
 

@@ -122,6 +122,20 @@ impl Letters {
         Keywords::translate(self.keywords(by, from), self.keywords(by, to), letters)
     }
 
+    /// The letters in one folder for which another has none.
+    #[must_use]
+    pub fn without(&self, letters: Flags, from: Fid, to: Fid) -> Flags {
+        if from == to || letters.keywords().is_empty() || self.is_plain() {
+            return Flags::EMPTY;
+        }
+        let own = letters.keywords().letters().into_iter();
+        let without = own.filter(|letter| {
+            let letter = Flags::from_letters(&[*letter]);
+            self.carry(Side::Remote, letter, from, to).is_empty()
+        });
+        Flags::from_letters(&without.collect::<Vec<u8>>())
+    }
+
     /// Whether the letters of a side's files are compared by their names.
     fn differ(&self, side: Side) -> bool {
         side == Side::Local && self.names(Side::Local) && self.names(Side::Remote)

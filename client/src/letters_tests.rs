@@ -179,6 +179,13 @@ fn what_waits_to_be_written_is_not_carried_twice() {
 }
 
 #[test]
+fn what_a_folder_has_no_letter_for_is_without_one() {
+    let letters = letters(["-", "-"], ["0 Work, 1 Late", "4 Late"]);
+    assert_eq!(letters.without(flags("Sabz"), A, B), flags("az"));
+    assert_eq!(letters.without(flags("Sabz"), A, A), Flags::EMPTY);
+}
+
+#[test]
 fn names_of_folders_that_are_no_more_go() {
     let mut letters = letters(["-", "-"], ["0 Work", "0 Junk"]);
     assert_eq!(letters.carry(Side::Local, flags("a"), A, B), Flags::EMPTY);

@@ -87,13 +87,17 @@ fn both(base: &Base, local: &Seen, remote: &Seen, letters: &Letters) -> Merged {
         *merge(&base, &new_here, &new_there).unwrap_or(&false)
     });
     let place = place.unwrap_or(&remote.place).clone();
-    // All in the letters of the folder where it shall be.
+    // All in the letters of the folder where it shall be. What had no letter where a side has it nobody cleared there.
+    let was_in = base.folder(remote);
     let carry = |seen: &Seen| {
-        let from = seen.place.folder;
-        letters.carry(Side::Remote, seen.flags, from, place.folder)
+        let (from, to) = (seen.place.folder, place.folder);
+        let kept = letters.without(base.flags, was_in, from);
+        let kept = letters.carry(Side::Remote, kept, was_in, to);
+        let flags = letters.carry(Side::Remote, seen.flags, from, to);
+        flags.union(kept)
     };
     let mut carried = base.clone();
-    carried.carry(base.folder(remote), place.folder, letters);
+    carried.carry(was_in, place.folder, letters);
     let state = State {
         in_new,
         flags: merge_flags(&carried, carry(local), carry(remote)),

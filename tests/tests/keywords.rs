@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use harness::{Client, Dovecot, Run, Tree, World, body};
+use harness::faults::End;
+use harness::{Client, Dovecot, Kill, Rng, Run, Tree, World, body};
 
 const U1: &str = "1700000001.M1P1.mx,S=20";
 const U2: &str = "1700000002.M2P1.mx,S=20";
@@ -224,6 +225,34 @@ fn moved_there_and_back_it_is_what_it_was() {
         world.local().rename("Archive", U1, "INBOX", U1);
         meet(world.client(), way);
         assert_eq!(flags(&world, "INBOX", U1), "Sab", "{way:?}");
+    }
+}
+
+#[test]
+fn a_folder_in_which_it_only_was_meanwhile_takes_no_keyword_from_it() {
+    for way in WAYS {
+        let world = world();
+        names(world.server(), "Old", "5 Work\n");
+        names(world.server(), "Poor", "0 Junk\n");
+        for unique in [U1, U2] {
+            world.server().store("INBOX", unique, "a", &body(unique));
+        }
+        meet(world.client(), &["sync"]);
+        // Two places at once: the server's counts.
+        world.local().rename("INBOX", U1, "Poor", U1);
+        world.server().rename("INBOX", U1, "Old", U1);
+        world.server().set_flags("Old", U1, "f");
+        // There and back while nothing may be changed there.
+        world.local().rename("INBOX", U2, "Poor", U2);
+        let _ = world.client().sync().arg("--dry-run").run().ok();
+        let _ = world.client().pull().run();
+        let bears = world.local().flags("Poor", U2);
+        assert_eq!(bears, "", "it has no letter there");
+        world.local().rename("Poor", U2, "INBOX", U2);
+        world.local().set_flags("INBOX", U2, "a");
+        meet(world.client(), way);
+        assert_eq!(flags(&world, "Old", U1), "f", "{way:?}");
+        assert_eq!(flags(&world, "INBOX", U2), "a", "{way:?}");
     }
 }
 
@@ -595,4 +624,199 @@ fn over_26_keywords_of_a_folder_do_no_harm() {
     meet(world.client(), &["sync"]);
     assert_eq!(keywords(&dovecot, "Archive", "one"), ["$forwarded", "work"]);
     assert_eq!(keywords(&dovecot, "INBOX", "other"), ["$forwarded", "work"]);
+}
+
+/// Names on both sides or on the server alone, and what users did since both agreed.
+fn scene(is_named_here: bool) -> World {
+    let world = world();
+    if is_named_here {
+        names(world.local(), "INBOX", "0 $Forwarded\n1 Mine\n2 Work\n");
+        names(world.local(), "Archive", "0 Mine\n1 $Forwarded\n2 Junk\n");
+    }
+    for (folder, unique, flags) in [
+        ("INBOX", "moved", "Sabc"),
+        ("INBOX", "copied", "ab"),
+        ("INBOX", "moved.there", "ac"),
+        ("INBOX", "both", "ab"),
+        ("INBOX", "flagged", "b"),
+        ("Archive", "back", "ab"),
+    ] {
+        world.server().store(folder, unique, flags, &body(unique));
+    }
+    world.local().make_folder("INBOX");
+    world.local().store("INBOX", "ours", "abc", &body("ours"));
+    meet(world.client(), &["sync"]);
+    world.local().rename("INBOX", "moved", "Archive", "moved");
+    world.local().copy("INBOX", "copied", "Archive", "copy");
+    world
+        .server()
+        .rename("INBOX", "moved.there", "Archive", "moved.there");
+    world.local().rename("INBOX", "both", "Archive", "both");
+    world.server().set_flags("INBOX", "both", "Fbc");
+    world.server().set_flags("INBOX", "flagged", "Sac");
+    world.local().rename("Archive", "back", "INBOX", "back");
+    world.local().rename("INBOX", "ours", "Archive", "ours");
+    world
+}
+
+/// Everything that both sides hold, with the letters that its file bears.
+fn outcome(world: &World) -> String {
+    let mut lines = String::new();
+    for (side, tree) in [("here", world.local()), ("there", world.server())] {
+        for folder in ["INBOX", "Archive"] {
+            for path in harness::tree::files(&tree.dir(folder).join("cur")) {
+                let name = harness::tree::name_bytes(&path).escape_ascii().to_string();
+                lines += &format!("{side} {folder} {name}\n");
+            }
+        }
+    }
+    lines
+}
+
+fn check_killed(end: End, is_named_here: bool) {
+    let expected = {
+        let world = scene(is_named_here);
+        meet(world.client(), &["sync"]);
+        outcome(&world)
+    };
+    let mut wrong = String::new();
+    for (call, step) in [
+        ("renameat2", 1),
+        ("pwrite64", 7),
+        ("fsync", 3),
+        ("fdatasync", 5),
+    ] {
+        for nth in (1..).step_by(step) {
+            let world = scene(is_named_here);
+            let kill = Kill { end, call, nth };
+            let (hit, _) = kill.run(&world, world.client().sync());
+            if !hit {
+                break;
+            }
+            meet(world.client(), &["sync"]);
+            let came_out = outcome(&world);
+            if came_out != expected {
+                wrong += &format!("{kill:?}, names here: {is_named_here}:\n{came_out}\n");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not as\n{expected}\n{wrong}");
+}
+
+#[test]
+fn keywords_survive_a_killed_client() {
+    check_killed(End::Client, false);
+}
+
+#[test]
+fn keywords_survive_a_killed_agent() {
+    check_killed(End::Agent, false);
+}
+
+#[test]
+fn keywords_compared_by_name_survive_a_killed_client() {
+    check_killed(End::Client, true);
+}
+
+#[test]
+fn keywords_compared_by_name_survive_a_killed_agent() {
+    check_killed(End::Agent, true);
+}
+
+#[test]
+fn every_way_to_bring_both_sides_together_ends_in_the_same_letters() {
+    for is_named_here in [false, true] {
+        let came_out = WAYS.map(|way| {
+            let world = scene(is_named_here);
+            meet(world.client(), way);
+            outcome(&world)
+        });
+        println!("{}", came_out[0]);
+        assert_eq!(came_out[0], came_out[1]);
+        assert_eq!(came_out[0], came_out[2]);
+    }
+}
+
+/// One random step of a user, a mail reader or Dovecot on either side.
+fn random_step(rng: &mut Rng, tree: &Tree, number: usize) {
+    const FOLDERS: [&str; 4] = ["INBOX", "Archive", "Poor", "Bare"];
+    let held: Vec<(&str, String)> = (FOLDERS.iter())
+        .flat_map(|folder| {
+            let files = harness::tree::files(&tree.dir(folder).join("cur"));
+            files.into_iter().map(|path| {
+                let unique = harness::tree::split(harness::tree::name_bytes(&path)).0;
+                (*folder, String::from_utf8_lossy(unique).into_owned())
+            })
+        })
+        .collect();
+    let to = FOLDERS[rng.below(4)];
+    let letters = ["", "a", "b", "ab", "abc", "S", "Sac", "z"][rng.below(8)];
+    let unique = format!("new{number}.M1P1.mx");
+    if held.is_empty() || rng.below(6) == 0 {
+        return tree.store(to, &unique, letters, &body(&unique));
+    }
+    let (from, known) = held[rng.below(held.len())].clone();
+    match rng.below(6) {
+        0 | 1 if !tree.has(to, &known) => tree.rename(from, &known, to, &known),
+        2 if !tree.has(to, &known) => {
+            tree.rename(from, &known, to, &known);
+            tree.set_flags(to, &known, letters);
+        }
+        3 => tree.copy(from, &known, to, &unique),
+        4 => tree.set_flags(from, &known, letters),
+        _ if rng.below(3) == 0 => tree.delete(from, &known),
+        _ => tree.set_flags(from, &known, letters),
+    }
+}
+
+/// Whatever happened, two laptops and the server come to the same letters, and then nothing moves any more.
+fn check_random(seed: u64, named: [bool; 3]) {
+    println!("seed {seed}, names at the server and at the laptops: {named:?}");
+    let (mut rng, world) = (Rng::new(seed), World::with_clients(2));
+    let trees = [world.server(), world.nth(0).tree(), world.nth(1).tree()];
+    for (tree, is_named) in trees.into_iter().zip(named) {
+        tree.create();
+        ["Archive", "Poor", "Bare"].map(|folder| tree.make_folder(folder));
+        if is_named {
+            names(tree, "INBOX", "0 Work\n1 $Forwarded\n2 Rare\n");
+            names(tree, "Archive", "0 Junk\n1 Work\n25 $forwarded\n");
+            names(tree, "Poor", "2 Work\n");
+        }
+    }
+    for epoch in 0..6 {
+        for step in 0..6 {
+            let tree = trees[rng.below(3)];
+            random_step(&mut rng, tree, epoch * 10 + step);
+        }
+        let client = world.nth(rng.below(2));
+        let command = ["sync", "pull", "push"][rng.below(3)];
+        let _ = client.pair(command).run().ok();
+    }
+    for client in [0, 1, 0] {
+        let _ = world.nth(client).sync().run().ok();
+        let _ = world.nth(client).sync().run().ok();
+    }
+    for client in world.clients() {
+        let run = client.sync().run().ok().idle();
+        assert_eq!(run.pending(), 0, "{}", run.stdout);
+        harness::assert_same(world.server(), client.tree());
+    }
+}
+
+#[test]
+fn random_steps_on_three_machines_end_in_the_same_letters() {
+    let seed = harness::rng::seed_or(1);
+    for (number, named) in [
+        [true, false, false],
+        [true, false, false],
+        [false, true, false],
+        [true, true, false],
+        [true, true, true],
+        [false, false, false],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        check_random(seed * 100 + number as u64, named);
+    }
 }

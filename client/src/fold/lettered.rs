@@ -13,26 +13,29 @@ impl WorkSet {
     /// A message that a side lost, as it is seen in another place there.
     pub fn moved(&self, index: usize, side: Side, seen: Seen) -> Seen {
         let work = &self.all[index];
-        if let Some(last) = &work.lost[side as usize] {
-            return self.letters.next(side, last, seen);
+        let agreed = work.record.base.as_ref().and_then(|base| {
+            let place = base.place.clone()?;
+            let bears = (self.letters).own(side, place.folder, base.flags, Flags::EMPTY);
+            let entry = Entry {
+                info: Info::of(bears),
+                ..seen.entry.clone()
+            };
+            Some(Seen {
+                flags: base.flags,
+                ..Seen::new(place, entry, 0)
+            })
+        });
+        // Back where it was agreed on, as it was then, it lost nothing to a folder that it was in meanwhile.
+        let is_back = agreed.as_ref().is_some_and(|agreed| {
+            agreed.place.folder == seen.place.folder
+                && agreed.entry.flags().keywords() == seen.entry.flags().keywords()
+        });
+        let last = work.lost[side as usize].as_deref().cloned();
+        let old = last.filter(|_| !is_back).or(agreed);
+        match old {
+            Some(old) => self.letters.next(side, &old, seen),
+            None => seen,
         }
-        let Some(base) = &work.record.base else {
-            return seen;
-        };
-        let Some(place) = base.place.clone() else {
-            return seen;
-        };
-        let letters = &self.letters;
-        let bears = letters.own(side, place.folder, base.flags, Flags::EMPTY);
-        let entry = Entry {
-            info: Info::of(bears),
-            ..seen.entry.clone()
-        };
-        let old = Seen {
-            flags: base.flags,
-            ..Seen::new(place, entry, 0)
-        };
-        letters.next(side, &old, seen)
     }
 
     /// What is new here was told before the server said what it calls its letters.
