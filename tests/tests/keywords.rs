@@ -776,7 +776,9 @@ fn check_random(seed: u64, named: [bool; 3]) {
     let trees = [world.server(), world.nth(0).tree(), world.nth(1).tree()];
     for (tree, is_named) in trees.into_iter().zip(named) {
         tree.create();
-        ["Archive", "Poor", "Bare"].map(|folder| tree.make_folder(folder));
+        for folder in ["Archive", "Poor", "Bare"] {
+            tree.make_folder(folder);
+        }
         if is_named {
             names(tree, "INBOX", "0 Work\n1 $Forwarded\n2 Rare\n");
             names(tree, "Archive", "0 Junk\n1 Work\n25 $forwarded\n");
