@@ -149,7 +149,7 @@ impl Walk<'_> {
     }
 
     fn meet(&mut self, dir: &[u8], listed: Listed, inside: &mut Inside) -> io::Result<()> {
-        let Listed { name, kind } = listed;
+        let Listed { name, kind, .. } = listed;
         let path = join(dir, &[&name]);
         let kind = match kind {
             // Some file systems do not tell in a listing.

@@ -1,20 +1,27 @@
 //! Comparing the listing of a folder with its rows, and hashing what differs.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use protocol::bytes::escape;
 use protocol::message::Problem;
 use protocol::{Entry, Flags};
 
 use crate::error::Result;
-use crate::hash::{Hashed, hash_files};
+use crate::hash::{Hashed, hash_file, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{Found, Listing, Stamps, subdir};
+use crate::listing::{Dirs, Found, Listing, Looked, Stamps, subdir};
 use crate::pairing::{Pairing, pair};
 use crate::root::join;
 use crate::scan::{Scanner, folder_text, is_bad_timing, now_ns};
+use crate::stamp::FileStamp;
 
 /// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
 const UNNAMED_NS: i64 = 2_000_000_000;
+
+/// So many due files are hashed by every run.
+const DUE_MIN: usize = 16;
 
 /// The path of a message's file.
 pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
@@ -64,13 +71,17 @@ pub(crate) fn compare(
         .unhashed
         .extend(std::mem::take(&mut listing.unknown));
     let found = std::mem::take(&mut listing.found);
+    let look_at_all = scanner.checksum || is_another(before, stamps).contains(&true);
     let Pairing {
         messages,
-        to_hash,
+        to_look,
         missing,
-    } = pair(scanner.index, row.id, found, scanner.checksum)?;
+    } = pair(scanner.index, row.id, found, look_at_all)?;
     row.messages = messages;
-    row.put_back |= was_put_back(before, stamps, &to_hash);
+    let files = look(scanner, row, to_look, &listing.dirs, &mut listing.problems);
+    let is_settled = is_settled && files.is_calm;
+    row.put_back |= was_put_back(before, stamps, &files.looked);
+    let to_hash = sort_out(scanner, files.looked)?;
     hash_and_put(scanner, row, to_hash, &mut listing.problems)?;
     // What is missing elsewhere may be here, and was not seen.
     if is_settled {
@@ -122,54 +133,190 @@ fn has_unnamed(scanner: &Scanner, row: &FolderRow, found: &[Found]) -> bool {
     letters.any(|letters| letters.intersection(named) != letters)
 }
 
+/// Whether `cur` and `new` are other directories than before.
+fn is_another(before: Stamps, now: Stamps) -> [bool; 2] {
+    [false, true].map(|in_new| now.of(in_new).is_another(&before.of(in_new)))
+}
+
 /// Whether `cur` or `new` is another directory than before, and holds known messages as other files: somebody put it there
 /// from outside (C57). One that was made anew and filled from the old one holds the same files.
-fn was_put_back(before: Stamps, now: Stamps, files: &[(u16, Found, Option<FileRow>)]) -> bool {
-    let is_another = |in_new| now.of(in_new).is_another(&before.of(in_new));
-    if !is_another(true) && !is_another(false) {
-        return false;
-    }
-    let mut known = files.iter().filter_map(|(_, found, row)| {
-        let row = row.as_ref().filter(|row| !row.gone);
-        row.filter(|_| is_another(found.in_new))
-            .map(|row| (found, row))
+fn was_put_back(before: Stamps, now: Stamps, files: &[File]) -> bool {
+    let is_another = is_another(before, now);
+    let mut known = files.iter().filter_map(|file| {
+        let row = file.row.as_ref().filter(|row| !row.gone)?;
+        let looked = file.found.looked?;
+        is_another[usize::from(file.found.in_new)].then_some((file.found.in_new, looked, row))
     });
     // A copy has a ctime of its own, also where inodes are numbered anew by each mount. It may have got the inode of what it
     // replaces; then it was made after the old directory changed last. A hard link in a snapshot has the inode, and so has
     // what was taken out of a snapshot whose directories were there before ours changed last.
-    let is_same_file = |(found, row): (&Found, &FileRow)| {
-        let was = before.of(found.in_new);
-        let is_older = now.of(found.in_new).is_older(&was);
-        let is_younger = found.origin.birth_ns > was.ctime_ns;
-        let has_inode = found.stamp.ino == row.stamp.ino && found.origin.links == 1;
-        found.stamp.ctime_ns == row.stamp.ctime_ns || (has_inode && !is_older && !is_younger)
+    let is_same_file = |(in_new, (stamp, origin), row): (bool, Looked, &FileRow)| {
+        let was = before.of(in_new);
+        let is_younger = origin.birth_ns > was.ctime_ns;
+        let has_inode = stamp.ino == row.stamp.ino && origin.links == 1;
+        stamp.ctime_ns == row.stamp.ctime_ns
+            || (has_inode && !is_younger && !now.of(in_new).is_older(&was))
     };
     known.clone().next().is_some() && !known.any(is_same_file)
+}
+
+/// A file and what is known of it.
+struct File {
+    copy: u16,
+    found: Found,
+    row: Option<FileRow>,
+}
+
+/// Files that were looked at.
+struct Files {
+    looked: Vec<File>,
+    /// Whether none went away meanwhile.
+    is_calm: bool,
+}
+
+/// Stats the files whose rows may still be true.
+fn look(
+    scanner: &mut Scanner,
+    folder: &mut FolderRow,
+    files: Vec<(u16, Found, Option<FileRow>)>,
+    dirs: &Dirs,
+    problems: &mut Vec<Problem>,
+) -> Files {
+    let mut all = Files {
+        looked: Vec::new(),
+        is_calm: true,
+    };
+    let is_known = |row: &Option<FileRow>| row.as_ref().is_some_and(|row| !row.gone);
+    let (known, rest): (Vec<_>, Vec<_>) = files.into_iter().partition(|(.., row)| is_known(row));
+    let results = dirs.look_at(&known.iter().map(|(_, found, _)| found).collect::<Vec<_>>());
+    for ((copy, mut found, row), looked) in known.into_iter().zip(results) {
+        let error = match looked {
+            Ok(looked) => {
+                found.looked = Some(looked);
+                all.looked.push(File { copy, found, row });
+                continue;
+            }
+            Err(error) => error,
+        };
+        // It is there, or was just now, but what it is is unknown.
+        let path = escape(&join(&folder.dir, &[subdir(found.in_new), &found.name()]));
+        all.is_calm &= !is_bad_timing(&error);
+        if !is_bad_timing(&error) {
+            problems.push(Problem {
+                path: path.clone(),
+                why: error.to_string(),
+                holds: false,
+            });
+        }
+        folder.dirty = true;
+        scanner.unhashed.insert(found.unique, path);
+    }
+    let rest = rest.into_iter();
+    all.looked
+        .extend(rest.map(|(copy, found, row)| File { copy, found, row }));
+    all
+}
+
+/// Leaves out what is as its row says, and writes the rows of those files of which only the name changed: a rename moves no
+/// byte. They are due for the slice, because an edit that keeps size and time may have come with it.
+fn sort_out(scanner: &Scanner, files: Vec<File>) -> Result<Vec<File>> {
+    let mut to_hash = Vec::new();
+    for file in files {
+        let row = file.row.as_ref().filter(|row| !row.gone);
+        let (Some(row), Some((stamp, _)), false) = (row, file.found.looked, scanner.checksum)
+        else {
+            to_hash.push(file);
+            continue;
+        };
+        let found = &file.found;
+        let is_named = (row.entry.in_new, &row.entry.info) == (found.in_new, &found.info);
+        let is_proven = row.stamp.ctime_ns != 0;
+        if is_named && row.stamp == stamp && is_proven {
+            continue;
+        }
+        if is_named || !is_proven || !row.stamp.same_but_renamed(&stamp) {
+            to_hash.push(file);
+            continue;
+        }
+        let entry = Entry {
+            in_new: found.in_new,
+            info: found.info.clone(),
+            ..row.entry.clone()
+        };
+        scanner.index.put_file(&FileRow {
+            seq: scanner.index.next_number()?,
+            entry,
+            due: true,
+            ..row.clone()
+        })?;
+    }
+    Ok(to_hash)
+}
+
+/// Hashes the files of due rows in turn, until a time, but some of them however busy the machine is; returns the folders in
+/// which something turned out otherwise.
+pub(crate) fn prove(
+    scanner: &mut Scanner,
+    rows: Vec<(Vec<u8>, FileRow)>,
+    deadline: Instant,
+) -> Result<BTreeSet<u32>> {
+    let mut suspects = BTreeSet::new();
+    for (number, (path, mut row)) in rows.into_iter().enumerate() {
+        if number >= DUE_MIN && Instant::now() >= deadline {
+            break;
+        }
+        let hashed = hash_file(scanner.root, &path).ok();
+        let is_same = |hashed: &Hashed| hashed.digest == row.entry.digest && !hashed.is_blank;
+        let proven = hashed
+            .filter(is_same)
+            .map(|hashed| settled(scanner, hashed.stamp));
+        match proven {
+            Some(stamp) => row.stamp = stamp,
+            None => {
+                row.stamp.ctime_ns = 0; // Hashed once more, as what it is then.
+                suspects.insert(row.folder);
+            }
+        }
+        row.due = false;
+        scanner.index.begin()?;
+        scanner.index.put_file(&row)?;
+    }
+    Ok(suspects)
+}
+
+/// A stamp that proves nothing where it is so fresh that another change may leave the same.
+fn settled(scanner: &Scanner, mut stamp: FileStamp) -> FileStamp {
+    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - scanner.grain_ns {
+        stamp.ctime_ns = 0;
+    }
+    stamp
 }
 
 /// Hashes files and writes their rows.
 fn hash_and_put(
     scanner: &mut Scanner,
     folder: &mut FolderRow,
-    files: Vec<(u16, Found, Option<FileRow>)>,
+    files: Vec<File>,
     problems: &mut Vec<Problem>,
 ) -> Result<()> {
     let paths: Vec<Vec<u8>> = files
         .iter()
-        .map(|(_, found, _)| {
-            let name = [found.unique.as_bytes(), found.info.as_bytes()].concat();
-            join(&folder.dir, &[subdir(found.in_new), &name])
-        })
+        .map(|File { found, .. }| join(&folder.dir, &[subdir(found.in_new), &found.name()]))
         .collect();
     let mut files: Vec<_> = files.into_iter().map(Some).collect();
     let root = scanner.root;
     hash_files(root, &paths, |at, hashed| {
-        let Some((copy, found, file)) = files[at].take() else {
+        let Some(file) = files[at].take() else {
             return Ok(());
         };
         match hashed {
-            Ok(hashed) => put(scanner, folder.id, copy, found, file, hashed),
+            Ok(hashed) => put(scanner, folder.id, file, hashed),
             Err(error) => {
+                if let Some(row) = file.row.filter(|row| !row.gone) {
+                    // Whatever it looks like: it is looked at again as long as it cannot be read.
+                    scanner.index.begin()?;
+                    scanner.index.put_file(&unproven(row))?;
+                }
                 // It is there, but what it is is unknown until it can be read.
                 if !is_bad_timing(&error) {
                     problems.push(Problem {
@@ -179,7 +326,9 @@ fn hash_and_put(
                     });
                 }
                 folder.dirty = true;
-                scanner.unhashed.insert(found.unique, escape(&paths[at]));
+                scanner
+                    .unhashed
+                    .insert(file.found.unique, escape(&paths[at]));
                 Ok(())
             }
         }
@@ -190,19 +339,16 @@ fn hash_and_put(
 fn put(
     scanner: &Scanner,
     folder: u32,
-    copy: u16,
-    found: Found,
-    file: Option<FileRow>,
+    File { copy, found, row }: File,
     hashed: Hashed,
 ) -> Result<()> {
     let Found {
         unique,
         info,
         in_new,
-        stamp,
         ..
     } = found;
-    let before = file.as_ref().filter(|file| !file.gone);
+    let before = row.as_ref().filter(|file| !file.gone);
     let is_rot = before
         .is_some_and(|before| before.stamp == hashed.stamp && before.entry.digest != hashed.digest);
     let damaged = hashed.is_blank
@@ -210,7 +356,7 @@ fn put(
         || before.is_some_and(|file| file.entry.damaged && file.entry.digest == hashed.digest);
     let Hashed {
         digest,
-        stamp: mut seen,
+        stamp: seen,
         ..
     } = hashed;
     let entry = Entry {
@@ -221,11 +367,6 @@ fn put(
         mtime_ns: seen.mtime_ns,
         damaged,
     };
-    if !stamp.same_but_renamed(&seen)
-        || seen.ctime_ns.max(seen.mtime_ns) > now_ns() - scanner.grain_ns
-    {
-        seen.ctime_ns = 0; // Too fresh to prove anything: hashed again when it is next looked at.
-    }
     let is_change = before.is_none_or(|before| {
         (
             before.entry.in_new,
@@ -249,8 +390,14 @@ fn put(
         gone: false,
         lost: false,
         entry,
-        stamp: seen,
+        stamp: settled(scanner, seen),
         due: false,
     };
     scanner.index.put_file(&row)
+}
+
+/// A row that proves nothing of its file's bytes.
+pub(crate) fn unproven(mut row: FileRow) -> FileRow {
+    row.stamp.ctime_ns = 0;
+    row
 }

@@ -1,11 +1,11 @@
-//! What lies in `new` and `cur` of folders: listed and stat-ed, several folders and many files at a time. Knows no rows.
+//! What lies in `new` and `cur` of folders: listed, several folders at a time, and stat-ed where that is asked. Knows no rows.
 //!
 //! A listing reads `new` before `cur`, because mail readers move files that way, and is made again if a stamp moved
 //! meanwhile: readdir may miss a file that is renamed under it.
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -29,13 +29,24 @@ const THREADS_FROM: usize = 2048;
 /// How many folders are read at once. Their listings lie in memory until they are taken.
 const FOLDERS: usize = 4;
 
+/// What stat-ing a file told.
+pub(crate) type Looked = (FileStamp, Origin);
+
 /// One file as it was listed.
 pub(crate) struct Found {
     pub(crate) unique: Unique,
     pub(crate) info: Info,
     pub(crate) in_new: bool,
-    pub(crate) stamp: FileStamp,
-    pub(crate) origin: Origin,
+    /// Its inode as the listing brought it. A wrong one costs a stat.
+    pub(crate) ino: u64,
+    /// What it looks like, if it was stat-ed already.
+    pub(crate) looked: Option<Looked>,
+}
+
+impl Found {
+    pub(crate) fn name(&self) -> Vec<u8> {
+        [self.unique.as_bytes(), self.info.as_bytes()].concat()
+    }
 }
 
 /// What the directories of a folder look like; one that is not there has the empty stamp.
@@ -57,6 +68,8 @@ pub(crate) struct Listing {
     pub(crate) is_settled: bool,
     /// When it was begun, on the clock that stamps files.
     pub(crate) begun_ns: i64,
+    /// The directories that were listed.
+    pub(crate) dirs: Dirs,
 }
 
 /// A folder to be read.
@@ -164,30 +177,22 @@ fn read_settled(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
 /// Lists a folder once; `before` is what its directories looked like before.
 fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
     let begun_ns = now_ns();
-    let mut part = Part::new();
+    let mut part = Part::default();
+    let mut dirs = Dirs::default();
     for in_new in [true, false] {
         let sub = join(dir, &[subdir(in_new)]);
         let fd = match root.open_dir(&sub) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        let names = list_fd(fd.try_clone()?)?;
-        let look = |names: &[Listed]| look_at(fd.as_fd(), &sub, in_new, names);
-        if names.len() < THREADS_FROM {
-            part.add(look(&names));
-            continue;
+        for listed in list_fd(fd.try_clone()?)? {
+            part.take(fd.as_fd(), &sub, in_new, listed);
         }
-        std::thread::scope(|scope| {
-            let share = names.chunks(names.len().div_ceil(THREADS));
-            let parts: Vec<_> = share
-                .map(|names| scope.spawn(move || look(names)))
-                .collect();
-            for one in parts {
-                part.add(one.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-        });
+        dirs.0[usize::from(in_new)] = Some(fd);
     }
     leave_editors_files(&mut part.found);
+    part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
+    part.look_at_doubles(&dirs);
     let stamps = stamps(root, dir)?;
     Ok(Listing {
         found: part.found,
@@ -196,13 +201,14 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
         stamps,
         is_settled: part.is_calm && stamps == before,
         begun_ns,
+        dirs,
     })
 }
 
 /// Leaves out what an editor left beside a message: it is not mail, and must not be taken for the message under another
 /// name.
 fn leave_editors_files(found: &mut Vec<Found>) {
-    let editors = |file: &Found| edited(&[file.unique.as_bytes(), file.info.as_bytes()].concat());
+    let editors = |file: &Found| edited(&file.name());
     let belong: Vec<Option<(Unique, Info)>> = found.iter().map(editors).collect();
     if belong.iter().all(Option::is_none) {
         return;
@@ -233,7 +239,7 @@ pub(crate) fn is_named(name: &[u8], unique: &Unique) -> bool {
     edited(name).is_none() && name::split(name).is_ok_and(|(found, _)| found == *unique)
 }
 
-/// Some of a folder's files.
+/// What a listing has come to so far.
 struct Part {
     found: Vec<Found>,
     problems: Vec<Problem>,
@@ -242,8 +248,8 @@ struct Part {
     is_calm: bool,
 }
 
-impl Part {
-    fn new() -> Part {
+impl Default for Part {
+    fn default() -> Part {
         Part {
             found: Vec::new(),
             problems: Vec::new(),
@@ -251,64 +257,100 @@ impl Part {
             is_calm: true,
         }
     }
-
-    fn add(&mut self, mut part: Part) {
-        self.found.append(&mut part.found);
-        self.problems.append(&mut part.problems);
-        self.unknown.append(&mut part.unknown);
-        self.is_calm &= part.is_calm;
-    }
 }
 
-/// Stats files that were listed in a folder's `new` or `cur`; they are in order of their unique names then.
-fn look_at(fd: BorrowedFd, sub: &[u8], in_new: bool, names: &[Listed]) -> Part {
-    let mut part = Part::new();
-    for listed in names {
-        if listed.name.starts_with(b".") {
-            continue; // maildir(5): not a message.
+impl Part {
+    /// Takes one name. A file is not stat-ed where the listing says that it is one.
+    fn take(&mut self, fd: BorrowedFd, sub: &[u8], in_new: bool, listed: Listed) {
+        let Listed { name, kind, ino } = listed;
+        if name.starts_with(b".") {
+            return; // maildir(5): not a message.
         }
-        let named = name::split(&listed.name);
-        let path = || escape(&join(sub, &[&listed.name]));
-        let seen = match listed.kind {
-            FileType::RegularFile | FileType::Unknown => {
-                look_in(fd, &listed.name).map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => None,
-                    _ => Some(error.to_string()),
-                })
-            }
-            _ => Err(Some("it is not a regular file".to_owned())),
+        let seen = match kind {
+            FileType::RegularFile => Ok(None),
+            FileType::Unknown => look_in(fd, &name).map(Some),
+            _ => Err(io::Error::other("it is not a regular file")),
         };
-        let why = match (named, seen) {
-            (_, Err(None)) => {
-                part.is_calm = false;
-                continue;
+        let why = match (name::split(&name), seen) {
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.is_calm = false;
+                return;
             }
-            (Ok((unique, info)), Ok((stamp, origin))) => {
-                part.found.push(Found {
+            (Ok((unique, info)), Ok(looked)) => {
+                let ino = looked.map_or(ino, |(stamp, _)| stamp.ino);
+                self.found.push(Found {
                     unique,
                     info,
                     in_new,
-                    stamp,
-                    origin,
+                    ino,
+                    looked,
                 });
-                continue;
+                return;
             }
-            (Ok((unique, _)), Err(Some(why))) => {
-                part.unknown.push((unique, path()));
-                why
+            (Ok((unique, _)), Err(why)) => {
+                self.unknown.push((unique, escape(&join(sub, &[&name]))));
+                why.to_string()
             }
-            (Err(_), Err(Some(why))) => why,
+            (Err(_), Err(why)) => why.to_string(),
             (Err(error), Ok(_)) => error.to_string(),
         };
-        part.problems.push(Problem {
-            path: path(),
+        self.problems.push(Problem {
+            path: escape(&join(sub, &[&name])),
             why,
             holds: false,
         });
     }
-    // Here, because each share has a thread; a sort of the whole then only merges.
-    part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
-    part
+
+    /// Stats files that share a unique name: which of them are one file is not left to the inodes of the listing, which
+    /// some file systems make up.
+    fn look_at_doubles(&mut self, dirs: &Dirs) {
+        let uniques: Vec<&Unique> = self.found.iter().map(|found| &found.unique).collect();
+        let is_double = |at: usize| {
+            let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
+            beside
+                .filter_map(|beside| uniques.get(beside))
+                .any(|other| *other == uniques[at])
+        };
+        let doubles: Vec<usize> = (0..uniques.len()).filter(|&at| is_double(at)).collect();
+        for at in doubles {
+            let found = &mut self.found[at];
+            if let Ok(looked) = dirs.look(found) {
+                (found.ino, found.looked) = (looked.0.ino, Some(looked));
+            } else {
+                self.is_calm = false;
+            }
+        }
+    }
+}
+
+/// The open directories of a folder: `cur` and `new`, as far as there are any.
+#[derive(Default)]
+pub(crate) struct Dirs([Option<OwnedFd>; 2]);
+
+impl Dirs {
+    fn look(&self, found: &Found) -> io::Result<Looked> {
+        let dir = self.0[usize::from(found.in_new)].as_ref();
+        let dir = dir.ok_or(io::ErrorKind::NotFound)?;
+        look_in(dir.as_fd(), &found.name())
+    }
+
+    /// Stats files that were listed in them and were not yet, in order, several at a time.
+    pub(crate) fn look_at(&self, files: &[&Found]) -> Vec<io::Result<Looked>> {
+        let look = |found: &&Found| found.looked.map_or_else(|| self.look(found), Ok);
+        if files.len() < THREADS_FROM {
+            return files.iter().map(look).collect();
+        }
+        std::thread::scope(|scope| {
+            let share = files.chunks(files.len().div_ceil(THREADS));
+            let parts: Vec<_> = share
+                .map(|files| scope.spawn(move || files.iter().map(look).collect::<Vec<_>>()))
+                .collect();
+            let parts = parts.into_iter();
+            parts
+                .flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
+    }
 }
 
 #[cfg(test)]

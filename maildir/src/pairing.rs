@@ -14,15 +14,15 @@ use crate::listing::Found;
 pub(crate) struct Pairing {
     /// How many messages the folder holds.
     pub(crate) messages: u64,
-    /// Files that are not what their row says, with their copy numbers and rows; those without a row are new.
-    pub(crate) to_hash: Vec<(u16, Found, Option<FileRow>)>,
+    /// Files that may not be what their row says, with their copy numbers and rows; those without a row are new.
+    pub(crate) to_look: Vec<(u16, Found, Option<FileRow>)>,
     /// Live rows without a file.
     pub(crate) missing: Vec<FileRow>,
 }
 
 /// A pairing that is being made.
 struct Pairs {
-    checksum: bool,
+    look_at_all: bool,
     /// The files that were not met yet.
     found: std::vec::IntoIter<Found>,
     /// The rows of one unique name.
@@ -30,16 +30,17 @@ struct Pairs {
     pairing: Pairing,
 }
 
-/// Pairs the files of a folder with its rows; with `checksum` all are to be hashed.
+/// Pairs the files of a folder with its rows. What has the name and the inode that it had is left to the slice of files that
+/// every run stats, but for drafts, which are edited in place; with `look_at_all`, nothing is.
 pub(crate) fn pair(
     index: &Index,
     folder: u32,
     mut found: Vec<Found>,
-    checksum: bool,
+    look_at_all: bool,
 ) -> Result<Pairing> {
     found.sort_by(|a, b| a.unique.cmp(&b.unique));
     let mut pairs = Pairs {
-        checksum,
+        look_at_all,
         found: found.into_iter(),
         known: Vec::new(),
         pairing: Pairing::default(),
@@ -76,7 +77,11 @@ impl Pairs {
         let is_only = self.known.is_empty()
             && next.unique.as_bytes() == known.unique()?
             && rest.first().is_none_or(|other| other.unique != next.unique);
-        if self.checksum || !is_only || !known.is_at(next.in_new, &next.info, &next.stamp)? {
+        if self.look_at_all
+            || is_draft(next)
+            || !is_only
+            || !known.is_at(next.in_new, &next.info, next.ino)?
+        {
             return Ok(false);
         }
         self.found.next();
@@ -122,16 +127,22 @@ impl Pairs {
             let at = known.iter().position(|file| file.copy == copy);
             let file = at.map(|at| known.swap_remove(at));
             match file {
-                Some(file) if is_same(&file, &found) && !self.checksum => {}
-                file => self.pairing.to_hash.push((copy, found, file)),
+                Some(file) if is_same(&file, &found) && !self.look_at_all => {}
+                file => self.pairing.to_look.push((copy, found, file)),
             }
         }
     }
 }
 
+fn is_draft(found: &Found) -> bool {
+    found.info.flags().contains(b'D')
+}
+
 fn is_same(file: &FileRow, found: &Found) -> bool {
     !file.gone
-        && file.stamp == found.stamp
+        && !is_draft(found)
+        && file.stamp.ino == found.ino
+        && file.stamp.ctime_ns != 0
         && file.entry.in_new == found.in_new
         && file.entry.info == found.info
 }
@@ -160,10 +171,10 @@ fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> 
     };
     group.sort_by_cached_key(|found| (is_new(found), found.in_new, found.info.clone()));
     let mut inodes = std::collections::BTreeSet::new();
-    group.retain(|found| inodes.insert(found.stamp.ino));
+    group.retain(|found| inodes.insert(found.ino));
     let mut taken = std::collections::BTreeSet::new();
     let mut copies = vec![None; group.len()];
-    let same_inode: Rule = |file, found| file.stamp.ino == found.stamp.ino;
+    let same_inode: Rule = |file, found| file.stamp.ino == found.ino;
     let rules: [Rule; 3] = [same_inode, same_name, |_, _| true];
     for rule in rules {
         for (found, copy) in group
@@ -274,8 +285,8 @@ mod tests {
             unique: unique(name),
             info: info(is_seen),
             in_new,
-            stamp: stamp(ino, is_edited),
-            origin: Origin::default(),
+            ino,
+            looked: Some((stamp(ino, is_edited), Origin::default())),
         };
         files.iter().map(one).collect()
     }
@@ -283,7 +294,7 @@ mod tests {
     /// The same by unique name, where every row is looked at in full.
     fn slowly(files: Vec<Found>, rows: &[FileRow], checksum: bool) -> Pairing {
         let mut pairs = Pairs {
-            checksum,
+            look_at_all: checksum,
             found: Vec::new().into_iter(),
             known: Vec::new(),
             pairing: Pairing::default(),
@@ -307,16 +318,16 @@ mod tests {
 
     /// What is told of a pairing, as text, in one order.
     fn told(pairing: &Pairing) -> (u64, Vec<String>, Vec<String>) {
-        let hashed = pairing.to_hash.iter().map(|(copy, found, row)| {
+        let hashed = pairing.to_look.iter().map(|(copy, found, row)| {
             let Found {
                 unique,
                 info,
                 in_new,
-                stamp,
+                ino,
                 ..
             } = found;
             let row = row.as_ref().map(|row| row.seq);
-            format!("{unique:?} {info:?} {in_new} {stamp:?} is copy {copy} of {row:?}")
+            format!("{unique:?} {info:?} {in_new} {ino} is copy {copy} of {row:?}")
         });
         let missing = pairing
             .missing

@@ -40,6 +40,8 @@ struct Followed {
 pub(crate) struct Listed {
     pub(crate) name: Vec<u8>,
     pub(crate) kind: FileType,
+    /// Its inode, as far as the file system says so here.
+    pub(crate) ino: u64,
 }
 
 impl Root {
@@ -384,6 +386,7 @@ pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
             names.push(Listed {
                 name: name.to_vec(),
                 kind: entry.file_type(),
+                ino: entry.ino(),
             });
         }
     }

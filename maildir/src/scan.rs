@@ -6,9 +6,10 @@
 //!   meanwhile: readdir may miss a file that is renamed under it.
 //! - A folder whose `cur` and `new` have unchanged stamps is not read, but only once the stamps are older than the
 //!   clock's grain: a change within one tick leaves no trace in them. Until then it is *dirty* and read again.
-//! - In a folder that is read, every file is stat-ed, and hashed on any difference; a rename moves the ctime, so a
-//!   renamed file is hashed too. A file that cannot be hashed is unknown: no message of its unique name, in whatever
-//!   folder, is recorded as gone.
+//! - In a folder that is read, names and inodes are compared with the rows, and what differs is stat-ed, as are drafts. Where
+//!   only the info or new-or-cur differs the digest stays, and the file is due; all else is hashed. A file that cannot
+//!   be hashed is unknown: no message of its unique name, in whatever folder, is recorded as gone.
+//! - Every run looks at a slice of all files, those due first, so that the whole tree comes round.
 //! - Whoever is missing counts as gone only after another pass over all folders in which nothing had changed since the
 //!   one before, and only if no place that could not be looked at may have received it ([`crate::unseen`]).
 //! - What is missing while a `cur` or `new` was put there from outside is gone and *lost*: nobody deleted it, and it may have
@@ -41,7 +42,11 @@ use crate::unseen::Unseen;
 const PASSES_MAX: usize = 6;
 /// For so short a grain of the clock is waited.
 pub(crate) const PATIENCE_NS: i64 = 100_000_000;
-/// How long files of unchanged folders are looked at in one run, in turn.
+/// How long one run hashes files whose names changed.
+const DUE_MAX: Duration = Duration::from_millis(15);
+/// How many files whose names changed are hashed in one run at most.
+const DUE_FILES: i64 = 1000;
+/// How long it stats files of all folders, in turn, that nothing else makes it look at.
 const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
 /// How many files that is at most, so that nothing hangs on a slow clock.
 const SPOT_CHECK_FILES: u64 = 80 * SPOT_CHECK_STEP;
@@ -446,47 +451,67 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Looks at drafts, which are edited in place, and in turn at some other files of folders that were not read.
+    /// Looks at drafts, which are edited in place, at what is due, and in turn at some others of all files.
     fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
-        let mut suspects = BTreeSet::new();
-        let look = |scanner: &Scanner, row: &FileRow, suspects: &mut BTreeSet<u32>| {
-            if let Some(folder) = scanner
-                .folders
-                .iter()
-                .find(|folder| folder.id == row.folder && !folder.gone)
-            {
-                let path = folder_scan::path(&folder.dir, row);
-                if scanner.root.file_stamp(&path).ok() != Some(row.stamp) {
-                    suspects.insert(folder.id);
-                }
-            }
-        };
+        let begun = Instant::now();
+        let mut changed = Vec::new();
         self.index.each_file("draft ORDER BY seq", [], |row| {
-            look(self, &row, &mut suspects);
+            self.look_at(row, &mut changed);
             Ok(())
         })?;
+        let mut due = Vec::new();
+        self.index
+            .each_file("due ORDER BY seq LIMIT ?1", [DUE_FILES], |row| {
+                due.extend(self.live_path(&row).map(|path| (path, row)));
+                Ok(())
+            })?;
+        let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
+        self.look_at_some(spot_from, &mut changed)?;
+        suspects.extend(changed.iter().map(|row| row.folder));
+        for row in changed {
+            self.index.begin()?;
+            self.index.put_file(&folder_scan::unproven(row))?;
+        }
+        for row in &mut self.folders {
+            row.dirty |= suspects.contains(&row.id);
+        }
+        self.read_folders(|row| suspects.contains(&row.id))
+    }
+
+    /// Goes on where the last run stopped, to the end, and then on from the beginning up to there.
+    fn look_at_some(&self, spot_from: &mut u64, changed: &mut Vec<FileRow>) -> Result<()> {
         let deadline = Instant::now() + SPOT_CHECK_MAX;
-        // From where the last run stopped to the end, and then on from the beginning up to there.
         let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, None);
-        let mut is_due = true;
+        let mut is_time = true;
         for (from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
             let range = [from.cast_signed(), to.cast_signed(), left.cast_signed()];
             let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
             self.index.each_file(sql, range, |row| {
                 let is_step = left < SPOT_CHECK_FILES && left % SPOT_CHECK_STEP == 0;
-                is_due = is_due && !(is_step && Instant::now() >= deadline);
-                if is_due {
-                    look(self, &row, &mut suspects);
+                is_time = is_time && !(is_step && Instant::now() >= deadline);
+                if is_time {
                     (left, last) = (left - 1, Some(row.seq));
+                    self.look_at(row, changed);
                 }
                 Ok(())
             })?;
         }
         *spot_from = last.unwrap_or(0);
-        for row in &mut self.folders {
-            row.dirty |= suspects.contains(&row.id);
+        Ok(())
+    }
+
+    /// Stats a file, if its folder can be looked at; keeps its row where it is another one than that says, and not due.
+    fn look_at(&self, row: FileRow, changed: &mut Vec<FileRow>) {
+        let path = self.live_path(&row).filter(|_| !row.due);
+        if path.is_some_and(|path| self.root.file_stamp(&path).ok() != Some(row.stamp)) {
+            changed.push(row);
         }
-        self.read_folders(|row| suspects.contains(&row.id))
+    }
+
+    fn live_path(&self, row: &FileRow) -> Option<Vec<u8>> {
+        let mut folders = self.folders.iter();
+        let folder = folders.find(|folder| folder.id == row.folder && !folder.gone)?;
+        Some(folder_scan::path(&folder.dir, row))
     }
 
     /// Turns what is missing into tombstones; returns how many may not become some yet. Only here does a message become gone.

@@ -40,6 +40,7 @@ mod restored;
 mod rights;
 mod rows;
 mod scenario;
+mod slice;
 mod slow_wire;
 mod ssh;
 mod ssh_config;

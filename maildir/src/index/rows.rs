@@ -355,14 +355,10 @@ impl Known<'_> {
         Ok(self.0.get_ref(3)?.as_blob()?)
     }
 
-    /// Whether it is of a live message whose file has this name and this stamp.
-    pub(crate) fn is_at(
-        &self,
-        in_new: bool,
-        info: &Info,
-        stamp: &FileStamp,
-    ) -> rusqlite::Result<bool> {
-        Ok(stamp_at(self.0)? == *stamp
+    /// Whether it is of a live message whose file has this name and this inode, and was proven to have its bytes.
+    pub(crate) fn is_at(&self, in_new: bool, info: &Info, ino: u64) -> rusqlite::Result<bool> {
+        Ok(get_u64(self.0, 12)? == ino
+            && self.0.get::<_, i64>(11)? != 0
             && !self.0.get::<_, bool>(5)?
             && self.0.get::<_, bool>(6)? == in_new
             && self.0.get_ref(7)?.as_blob()? == info.as_bytes())

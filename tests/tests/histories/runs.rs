@@ -1,7 +1,7 @@
 //! Runs of every kind, kills, backups that are put back, state that is lost.
 
 use harness::faults::End;
-use harness::world::{copy_dir, remove_dir};
+use harness::world::{copy_dir, link_dir, remove_dir};
 use harness::{Invocation, Kill, Run, Snapshot};
 
 use super::{FOLDERS, History, REPLICAS};
@@ -15,7 +15,8 @@ impl History {
             63..=80 => self.one_way(client, "push"),
             81..=86 => self.only_one_folder(client),
             87..=91 => self.without_one_folder(client),
-            92..=94 => self.without_deletions(client),
+            92..=93 => self.without_deletions(client),
+            94..=95 => self.with_an_old_clock(client),
             _ => self.guarded(client),
         }
     }
@@ -72,6 +73,12 @@ impl History {
         self.oracle.check_run([&before[0], &before[1]], &views);
         let nobody_adopts = self.adopting.is_empty();
         self.oracle.observe(&views, nobody_adopts);
+    }
+
+    /// A whole sync, whatever lies beside the mail.
+    pub(super) fn one_sync(&mut self, client: usize) {
+        let invocation = self.sync(client);
+        let _ = self.run(client, invocation).ok();
     }
 
     /// A whole sync leaves both sides equal.
@@ -147,6 +154,15 @@ impl History {
         );
     }
 
+    /// A machine without a battery, until it has asked for the time.
+    fn with_an_old_clock(&mut self, client: usize) {
+        let time = ["@1970-01-02 00:00:00", "-400d"][self.rng.below(2)];
+        let clock = ["faketime", "--exclude-monotonic", "-f", time];
+        let invocation = self.sync(client).under(&clock);
+        let _ = self.run(client, invocation).ok();
+        self.assert_equal(client);
+    }
+
     /// A guard that lets one deletion pass; what it refuses is confirmed at once, later or never.
     fn guarded(&mut self, client: usize) {
         let limit = ["--max-delete", "1"];
@@ -209,6 +225,7 @@ impl History {
         let replica = self.any_replica();
         self.note(format!("{replica}: backup"));
         copy_dir(self.tree(replica).root(), &self.backup(replica, "tree"));
+        link_dir(self.tree(replica).root(), &self.backup(replica, "links"));
         copy_dir(&self.state(replica), &self.backup(replica, "state"));
         let being_removed = self.oracle.being_removed();
         self.saved.insert(replica, being_removed);
@@ -228,8 +245,11 @@ impl History {
     /// A backup is put back, wholly or in part, or state is lost.
     pub(super) fn disaster_step(&mut self) {
         let replica = self.any_replica();
-        match self.rng.below(5) {
+        match self.rng.below(9) {
             0 => self.lose_state(replica),
+            kind @ 5.. if self.saved.contains_key(&replica) => {
+                self.put_back_under_the_marker(replica, kind)
+            }
             kind if self.saved.contains_key(&replica) => self.restore(replica, kind),
             _ => {}
         }
@@ -243,6 +263,62 @@ impl History {
             self.adopting.insert(replica);
             let views = self.views();
             self.oracle.forgotten(&views);
+        }
+    }
+
+    /// A snapshot of hard links in the place of the tree; a backup copied back after `rm -rf *`, under the marker; one folder of
+    /// it. What is missing then was deleted by nobody.
+    fn put_back_under_the_marker(&mut self, replica: usize, kind: usize) {
+        let (before, how) = (self.view(replica), ["cp -a", "cp -al"][self.rng.below(2)]);
+        let from = self.backup(replica, if how == "cp -a" { "tree" } else { "links" });
+        let copy = if how == "cp -a" { copy_dir } else { link_dir };
+        let root = self.tree(replica).root().to_owned();
+        match kind {
+            5 => {
+                self.note(format!("{replica}: snapshot of links put back"));
+                let removed = self.saved.get(&replica).cloned().unwrap_or_default();
+                self.oracle.removed_again(&removed);
+                link_dir(&self.backup(replica, "links"), &root);
+            }
+            6 => {
+                self.note(format!("{replica}: {how} of the backup under the marker"));
+                for path in harness::tree::files(&root) {
+                    if !path.ends_with(".maildir-sync") {
+                        std::fs::remove_dir_all(&path).expect("a folder is removed");
+                    }
+                }
+                for path in harness::tree::files(&from) {
+                    if !path.ends_with(".maildir-sync") {
+                        copy(&path, &root.join(path.file_name().expect("a name")));
+                    }
+                }
+            }
+            _ => {
+                let folder = FOLDERS[self.rng.below(FOLDERS.len())];
+                let dir = self.tree(replica).dir(folder);
+                let saved = from.join(dir.strip_prefix(&root).expect("it lies in it"));
+                if !dir.join("cur").is_dir() || !saved.join("cur").is_dir() {
+                    return;
+                }
+                self.note(format!("{replica}: {how} of {folder}"));
+                for part in ["cur", "new"] {
+                    copy(&saved.join(part), &dir.join(part));
+                }
+            }
+        }
+        self.was_set_back(replica, &before);
+    }
+
+    /// What differs from the others since may come back, until all have met it.
+    fn was_set_back(&mut self, replica: usize, before: &Snapshot) {
+        let after = self.view(replica);
+        let mut others = self.views();
+        others.remove(replica);
+        self.oracle.set_back(before, &after, &others);
+        if replica == 0 {
+            self.adopting.extend(1..REPLICAS);
+        } else {
+            self.adopting.insert(replica);
         }
     }
 
@@ -260,14 +336,6 @@ impl History {
         if state {
             copy_dir(&self.backup(replica, "state"), &self.state(replica));
         }
-        let after = self.view(replica);
-        let mut others = self.views();
-        others.remove(replica);
-        self.oracle.set_back(&before, &after, &others);
-        if replica == 0 {
-            self.adopting.extend(1..REPLICAS);
-        } else {
-            self.adopting.insert(replica);
-        }
+        self.was_set_back(replica, &before);
     }
 }

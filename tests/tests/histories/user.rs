@@ -25,6 +25,8 @@ const STEPS: &[(usize, UserStep)] = &[
     (2, History::make_folder),
     (2, History::rename_folder),
     (2, History::remove_folder),
+    (3, History::change_mode),
+    (3, History::save_in_an_editor),
 ];
 
 impl History {
@@ -245,9 +247,12 @@ impl History {
     }
 
     fn rewrite(&mut self, replica: usize) {
-        let Some((place, _)) = self.any_message(replica) else {
-            return;
-        };
+        if let Some((place, _)) = self.any_message(replica) {
+            self.rewrite_this(replica, place);
+        }
+    }
+
+    fn rewrite_this(&mut self, replica: usize, place: Place) {
         let old = self.take(replica, &place);
         let bytes = self.fresh_bytes();
         let (old, new) = (digest_hex(&old), digest_hex(&bytes));
@@ -262,6 +267,45 @@ impl History {
         } else {
             self.tree(replica).replace(&place.0, &place.1, &bytes);
         }
+    }
+
+    /// What moves a file's ctime and nothing else.
+    fn change_mode(&mut self, replica: usize) {
+        use std::os::unix::fs::PermissionsExt;
+        let Some((place, _)) = self.any_message(replica) else {
+            return;
+        };
+        let mode = [0o600, 0o640, 0o644][self.rng.below(3)];
+        self.note(format!("{replica}: chmod {mode:o} {place:?}"));
+        let path = self.tree(replica).path(&place.0, &place.1);
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("its mode can be set");
+    }
+
+    /// An editor keeps the old text beside the message while it is open, writes the new one over it or in its place, and takes
+    /// the old one away in the end; somebody syncs in between.
+    fn save_in_an_editor(&mut self, replica: usize) {
+        let Some((place, _)) = self.any_message(replica) else {
+            return;
+        };
+        let path = self.tree(replica).path(&place.0, &place.1);
+        let mut beside = path.clone().into_os_string();
+        beside.push("~");
+        std::fs::copy(&path, &beside).expect("the old text is kept");
+        self.note(format!("{replica}: an editor opens {place:?}"));
+        let client = if replica == 0 {
+            self.any_client()
+        } else {
+            replica
+        };
+        self.one_sync(client);
+        // Where it was moved or deleted meanwhile, the old text is all that is left there.
+        if path.exists() {
+            self.rewrite_this(replica, place);
+            self.one_sync(client);
+        }
+        // It may have gone with its folder.
+        let _ = std::fs::remove_file(&beside);
     }
 
     fn links(&self, replica: usize, place: &Place) -> u64 {
