@@ -20,7 +20,7 @@ fn get(tree: &Tree, folder: &str, name: &str) -> String {
 #[test]
 fn a_renamed_folder_takes_its_files_along_also_where_some_were_left_over() {
     for layout in [Layout::MaildirPlusPlus, Layout::Nested] {
-        let world = World::with_layouts(layout, &[Layout::MaildirPlusPlus]);
+        let world = World::with_layouts(layout, &[layout]);
         let server = world.server();
         server.create();
         server.store("Old", U1, "a", &body("one"));
