@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use maildir::{Incoming, Partials};
 use protocol::message::{NewBody, Source};
-use protocol::{Cursor, Op, Outcome, Request, Response};
+use protocol::{Cursor, Digest, Op, Outcome, Request, Response};
 
 use crate::failure::Failure;
 use crate::link::{Answer, unexpected};
@@ -59,6 +59,8 @@ pub struct Executor<'s, 'a> {
     partials: Partials,
     /// Local steps that wait for a body, in the order in which it comes.
     awaited: VecDeque<usize>,
+    /// The step that goes on with what is left of a large body.
+    resumed: HashMap<Digest, usize>,
     /// How many bytes their bodies have.
     awaited_bytes: u64,
     /// The body that is coming in.
@@ -128,6 +130,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             done: Done::default(),
             partials,
             awaited: VecDeque::new(),
+            resumed: HashMap::new(),
             awaited_bytes: 0,
             incoming: None,
             unasked: VecDeque::new(),

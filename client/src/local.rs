@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Inbox, Incoming, QUICK_BYTES_MAX, Replica};
-use protocol::message::NewBody;
+use maildir::{Body, Inbox, Incoming, Places, QUICK_BYTES_MAX, Replica, flush_bodies};
+use protocol::message::{At, NewBody};
 use protocol::{BatchId, Op, Outcome};
 
 /// How many batches are under way at once: one is flushed, one is carried out, and one waits. Their bodies lie in `tmp`.
@@ -39,7 +39,7 @@ impl Local {
 /// What the writing thread gets.
 enum Work {
     /// Bytes that have come, to be checked and written.
-    Body(NewBody, Incoming),
+    Body(At, NewBody, Incoming),
     /// A batch, to which so many of the oldest bodies belong.
     Batch(Job, usize),
 }
@@ -74,10 +74,9 @@ impl Hand {
         let (written, to_flush) = sync_channel::<Job>(BATCHES_AHEAD);
         let (flushed, to_apply) = sync_channel::<Job>(BATCHES_AHEAD);
         let (done, results) = sync_channel(BATCHES_AHEAD);
-        let flusher = local.lock().flusher()?;
         let flushing = std::thread::spawn(move || {
             for mut job in to_flush {
-                flusher.flush(&mut job.bodies);
+                flush_bodies(&mut job.bodies);
                 if flushed.send(job).is_err() {
                     return;
                 }
@@ -121,9 +120,9 @@ impl Hand {
 
     /// Hands over a body that has come, at the latest with its batch, or when [`Hand::pass_on`] says so; its batch
     /// follows, after those of earlier bodies.
-    pub fn bring(&mut self, new: NewBody, incoming: Incoming) {
+    pub fn bring(&mut self, to: At, new: NewBody, incoming: Incoming) {
         self.group_bytes += new.size.min(QUICK_BYTES_MAX);
-        self.group.push(Work::Body(new, incoming));
+        self.group.push(Work::Body(to, new, incoming));
         if self.group_bytes >= GROUP_BYTES {
             self.pass_on();
         }
@@ -170,12 +169,13 @@ impl Hand {
 
 /// Writes bodies as they come, and passes batches on with those that are theirs.
 fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<Job>) {
-    let (mut inbox, mut waiting) = (None, VecDeque::new());
+    let (mut writer, mut waiting) = (None, VecDeque::new());
     for work in work.into_iter().flatten() {
         match work {
-            Work::Body(new, incoming) => {
+            Work::Body(to, new, incoming) => {
                 let body = incoming.finish();
-                waiting.push_back(body.and_then(|body| write(local, &mut inbox, &new, body)));
+                let write = |body| Writer::of(&mut writer, local)?.write(local, &to, &new, body);
+                waiting.push_back(body.and_then(write));
             }
             Work::Batch(mut job, count) => {
                 job.bodies = waiting.drain(..count).collect();
@@ -187,16 +187,49 @@ fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<J
     }
 }
 
-/// Brings a body into `tmp`, where it waits for its batch.
-fn write(local: &Local, inbox: &mut Option<Inbox>, new: &NewBody, body: Body) -> io::Result<Body> {
-    let inbox = match inbox {
-        Some(inbox) => inbox,
-        none => none.insert(local.lock().inbox().map_err(|error| match error {
-            maildir::Error::Io { source, .. } => source,
-            other => io::Error::other(other),
-        })?),
-    };
-    inbox.write(new, body).map(Body::Written)
+/// Brings bodies into the `tmp` of their folders, where they wait for their batch.
+struct Writer {
+    inbox: Inbox,
+    /// Where folders lay when that was last asked: the replica is busy most of the time.
+    places: Places,
+}
+
+impl Writer {
+    fn of<'w>(writer: &'w mut Option<Writer>, local: &Local) -> io::Result<&'w mut Writer> {
+        Ok(match writer {
+            Some(writer) => writer,
+            none => {
+                let replica = local.lock();
+                let inbox = replica.inbox().map_err(as_io)?;
+                let places = replica.places().map_err(as_io)?;
+                none.insert(Writer { inbox, places })
+            }
+        })
+    }
+
+    fn write(&mut self, local: &Local, to: &At, new: &NewBody, body: Body) -> io::Result<Body> {
+        if to.number.is_none() {
+            let dir = self.places.dir(to).ok_or(io::ErrorKind::NotFound)?;
+            self.inbox.make_dir(&dir)?;
+            return self.inbox.write(&dir, new, body).map(Body::Written);
+        }
+        let is_there = |dir: &Vec<u8>| self.inbox.has_dir(dir);
+        let dir = match self.places.dir(to).filter(is_there) {
+            Some(dir) => dir,
+            None => {
+                self.places = local.lock().places().map_err(as_io)?;
+                self.places.dir(to).ok_or(io::ErrorKind::NotFound)?
+            }
+        };
+        self.inbox.write(&dir, new, body).map(Body::Written)
+    }
+}
+
+fn as_io(error: maildir::Error) -> io::Error {
+    match error {
+        maildir::Error::Io { source, .. } => source,
+        other => io::Error::other(other),
+    }
 }
 
 impl Drop for Hand {
@@ -214,7 +247,7 @@ pub(crate) mod tests {
     use std::path::Path;
 
     use maildir::{MARKER_NAME, Options};
-    use protocol::message::{At, Source};
+    use protocol::message::Source;
     use protocol::{Digest, FolderDir, Info, Unique};
 
     use super::*;
@@ -260,14 +293,15 @@ pub(crate) mod tests {
             let mut incoming = Incoming::begin(&partials, body.digest, body.size, 0);
             let bytes = if name.starts_with("bad") { "???" } else { name };
             incoming.take(bytes.as_bytes().to_vec());
-            hand.bring(body.clone(), incoming);
+            let at = At {
+                number: None,
+                folder: FolderDir::root(),
+                unique: Unique::new(name.as_bytes()).expect("a name"),
+                copy: 0,
+            };
+            hand.bring(at.clone(), body.clone(), incoming);
             ops.push(Op::Create {
-                at: At {
-                    number: None,
-                    folder: FolderDir::root(),
-                    unique: Unique::new(name.as_bytes()).expect("a name"),
-                    copy: 0,
-                },
+                at,
                 in_new: true,
                 info: Info::default(),
                 body,

@@ -12,6 +12,7 @@
 //!
 //! *How the next run restores it*: [`crate::recover`].
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use protocol::message::{At, Expect, NewBody};
 use protocol::{BatchId, Entry, Flags, Info, Op, Outcome, Unique};
 
+use crate::aside::set_aside;
 use crate::body::Body;
 use crate::error::{Error, Result, is_full};
 use crate::folder_scan::path as path_of;
@@ -29,6 +31,7 @@ use crate::listing::subdir;
 use crate::notes::{Note, Notes};
 use crate::op::{counted, fates_of, is_trashing};
 use crate::prepare::Ready;
+use crate::rename::Exchanged;
 use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Taken, Trash};
@@ -43,8 +46,8 @@ pub(crate) struct Applier<'a> {
     /// Why nothing can be taken away: the trash cannot be written.
     pub(crate) trash_failed: Option<String>,
     pub(crate) tag: protocol::Tag,
-    /// Where `tmp` files are written, relative to the root.
-    pub(crate) tmp_dir: Vec<u8>,
+    /// Where it is recorded into which `tmp` bodies are written.
+    pub(crate) records: PathBuf,
     /// Writes them, from the first one on.
     pub(crate) inbox: &'a mut Option<Inbox>,
     pub(crate) folders: Vec<FolderRow>,
@@ -97,6 +100,14 @@ fn taken<T>() -> Step<T> {
     Err(Stop::Outcome(Outcome::Taken))
 }
 
+/// What giving a name has come to.
+pub(crate) fn named(given: io::Result<()>) -> Step<()> {
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken(),
+        other => Ok(other?),
+    }
+}
+
 /// What a refused system call makes of its operation.
 pub(crate) fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
@@ -122,16 +133,8 @@ impl Applier<'_> {
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
         self.find_strange(ops);
-        let (mut ready, flushed) = self.prepare(ops, bodies);
-        let mut trash_names = Vec::new();
-        if let Err(error) = flushed {
-            let outcome = outcome_of(&error);
-            ready
-                .iter_mut()
-                .for_each(|ready| self.forget(ready, &outcome));
-        } else {
-            trash_names = self.record(batch, ops, &ready)?;
-        }
+        let mut ready = self.prepare(ops, bodies);
+        let trash_names = self.record(batch, ops, &ready)?;
         self.index.begin()?;
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut trash_names = trash_names.into_iter();
@@ -155,6 +158,7 @@ impl Applier<'_> {
             path: self.root.path().to_owned(),
             source,
         };
+        self.root.clear_asides();
         self.held.sync(&self.dirty_dirs).map_err(io)?;
         self.trash.sync().map_err(io)?;
         self.index.clear_pending()?;
@@ -218,7 +222,7 @@ impl Applier<'_> {
                 consent: _,
             } => {
                 let (folder, row) = self.expected(at, expect)?;
-                let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
+                let moved = self.rename_for(number, folder, row, to, *in_new, *flags)?;
                 self.note(number, Note::Renamed);
                 self.update(number, moved, (body.as_ref(), trash_name), ready)
             }
@@ -237,7 +241,7 @@ impl Applier<'_> {
         (at, in_new, info, body): (&At, bool, &Info, &NewBody),
         ready: &Ready,
     ) -> Step<u64> {
-        let Ready::Written { tmp, stamp } = ready else {
+        let Ready::Written { tmp, stamp, .. } = ready else {
             return stale();
         };
         let folder = self.live_folder(at)?;
@@ -246,7 +250,14 @@ impl Applier<'_> {
         }
         let entry = entry_of(in_new, info.clone(), body, stamp);
         let path = target(&folder, &at.unique, &entry.info, in_new)?;
-        self.rename_making(tmp, &path, &folder, in_new)?;
+        let tmp = self.waiting(tmp, &folder.dir);
+        let is_on_another_disk = match self.give_name(&tmp, &path, &folder, in_new) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => true,
+            other => named(other).map(|()| false)?,
+        };
+        if is_on_another_disk {
+            self.deliver_across(&tmp, &path, &folder, (in_new, body))?;
+        }
         self.note(number, Note::Renamed);
         let seq = self.index.next_number()?;
         let stamp = self.held.file_stamp(&path)?;
@@ -268,13 +279,13 @@ impl Applier<'_> {
     }
 
     /// Renames into a folder's `new` or `cur`, which is made if it is missing.
-    fn rename_making(
+    pub(crate) fn give_name(
         &mut self,
         from: &[u8],
         to: &[u8],
         folder: &FolderRow,
         in_new: bool,
-    ) -> Step<()> {
+    ) -> io::Result<()> {
         let sub = join(&folder.dir, &[subdir(in_new)]);
         match self.held.rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -283,7 +294,6 @@ impl Applier<'_> {
                 self.dirty_dirs.insert(folder.dir.clone());
                 self.held.rename(from, to)?;
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return taken(),
             other => other?,
         }
         for dir in [&sub[..], split_path(from).0] {
@@ -297,6 +307,7 @@ impl Applier<'_> {
     /// Gives a message its new name: what can still be refused without anything having happened.
     fn rename_for(
         &mut self,
+        number: usize,
         folder: FolderRow,
         mut row: FileRow,
         to: &At,
@@ -321,8 +332,15 @@ impl Applier<'_> {
             return taken();
         }
         let path = target(&target_folder, &to.unique, &info, in_new)?;
-        if from != path {
-            self.rename_making(&from, &path, &target_folder, in_new)?;
+        let given = match from == path {
+            true => Ok(()),
+            false => self.give_name(&from, &path, &target_folder, in_new),
+        };
+        match given {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.move_across(number, &row, (&from, &path), (&target_folder, in_new))?;
+            }
+            other => named(other)?,
         }
         (row.entry.in_new, row.entry.info) = (in_new, info);
         let place = (!same_place).then(|| (target_folder.id, to.unique.clone(), to.copy));
@@ -384,28 +402,36 @@ impl Applier<'_> {
         name: Option<&str>,
         ready: &Ready,
     ) -> Step<()> {
-        let Ready::Written { tmp, stamp } = ready else {
+        let Ready::Written { tmp, stamp, .. } = ready else {
             return stale();
         };
-        self.root.exchange(tmp, path)?;
-        let taken = match self.root.file_stamp(tmp) {
-            Ok(seen) if seen.same_but_renamed(&row.stamp) => match name {
-                Some(name) => self.trash.take(self.root, tmp, &row.stamp, name),
-                None => self.root.unlink(tmp).map(|()| Taken::Yes),
+        let tmp = &self.waiting(tmp, split_path(split_path(path).0).0);
+        let is_taken = Cell::new(false);
+        let is_done = set_aside(
+            || {
+                let exchanged = self.root.exchange(tmp, path)?;
+                is_taken.set(exchanged == Exchanged::Taken);
+                Ok(())
             },
-            Ok(_) => Ok(Taken::Changed),
-            Err(error) => Err(error),
-        };
-        match taken {
-            Ok(Taken::Yes) => {}
-            Ok(Taken::Changed) => {
-                self.root.exchange(tmp, path)?;
-                return stale();
-            }
-            Err(error) => {
-                self.root.exchange(tmp, path)?;
-                return Err(error.into());
-            }
+            || {
+                if !self.root.file_stamp(tmp)?.same_but_renamed(&row.stamp) {
+                    return Ok(false);
+                }
+                match name {
+                    Some(name) => {
+                        let taken = self.trash.take(self.root, tmp, &row.stamp, name)?;
+                        Ok(taken == Taken::Yes)
+                    }
+                    None => self.root.unlink(tmp).map(|()| true),
+                }
+            },
+            || match is_taken.get() {
+                true => self.root.put_back(tmp, path),
+                false => self.root.exchange(tmp, path).map(drop),
+            },
+        )?;
+        if !is_done || is_taken.get() {
+            return stale();
         }
         row.entry = entry_of(row.entry.in_new, row.entry.info.clone(), body, stamp);
         Ok(())

@@ -10,9 +10,10 @@ use rustix::fs::FileType;
 use crate::apply::{Applier, Step, Stop, stale};
 use crate::discover::check_dir;
 use crate::index::FolderRow;
-use crate::listing::holds_mail;
-use crate::root::{Listed, join};
+use crate::listing::{holds_mail, subdir};
+use crate::root::{Listed, join, split_path};
 use crate::stamp::DirStamp;
+use crate::trash::Taken;
 
 /// Files that servers and readers keep in a folder and make anew at need; they go with it.
 const SERVER_FILES: &[&[u8]] = &[
@@ -110,7 +111,8 @@ impl Applier<'_> {
         };
         match whole {
             // Into a directory that is no folder: it holds other folders, or what was left over of one.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A mount, or a directory that overlayfs does not rename, goes in pieces, too.
+            Err(error) if is_in_pieces(&error) => {
                 self.move_entries(&old_dir, &new_dir, &staying)?;
             }
             other => other?,
@@ -162,9 +164,10 @@ impl Applier<'_> {
         entries.retain(|listed| !staying.contains(&listed.name));
         // `cur` last: as long as it is where it was, the folder is.
         entries.sort_by_key(|listed| listed.name == b"cur");
-        for Listed { name, .. } in &entries {
+        for Listed { name, kind } in &entries {
             let (old, new) = (join(from, &[name]), join(to, &[name]));
             match self.root.rename(&old, &new) {
+                Err(error) if is_fixed(&error) => self.carry_entry(*kind, &old, &new, to)?,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match &name[..] {
                     b"new" | b"cur" => {
                         // An empty one makes room. In another may be mail.
@@ -188,6 +191,27 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Moves what no rename leads away from: a directory file by file.
+    fn carry_entry(&mut self, kind: FileType, from: &[u8], to: &[u8], dir: &[u8]) -> Step<()> {
+        let is_part = [&b"cur"[..], b"new"].contains(&split_path(from).1);
+        match kind {
+            FileType::Directory if is_part => {
+                self.root.make_dir(to)?;
+                for Listed { name, .. } in self.root.list(from)? {
+                    self.carry(&join(from, &[&name]), &join(to, &[&name]), dir)?;
+                }
+                self.dirty_dirs.insert(to.to_vec());
+                Ok(self.root.remove_dir(from)?)
+            }
+            FileType::RegularFile => self.carry(from, to, dir),
+            _ => {
+                // What others have there stays theirs; an empty `tmp` goes.
+                let _ = self.root.remove_dir(from);
+                Ok(())
+            }
+        }
+    }
+
     /// Removes a folder without messages. Its directory goes into the trash whole if only what servers make anew is
     /// left in it; else it only stops being a folder.
     pub(crate) fn remove_folder(
@@ -203,18 +227,14 @@ impl Applier<'_> {
         let Some(trash_name) = trash_name else {
             return stale();
         };
-        let is_bare = self.is_bare(&row)?;
-        let moved = is_bare && self.trash.take_dir(self.root, &row.dir, trash_name).is_ok();
-        if !moved {
-            for sub in [&b"cur"[..], b"new"] {
-                match self.root.remove_dir(&join(&row.dir, &[sub])) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(error.into());
-                    }
-                    _ => {}
-                }
-            }
-            self.dirty_dirs.insert(row.dir.clone());
+        let taken = match self.is_bare(&row)? {
+            true => self.trash.take_dir(self.root, &row.dir, trash_name).ok(),
+            false => None,
+        };
+        match taken {
+            Some(Taken::Yes) => {}
+            Some(Taken::Changed) => return stale(),
+            None => self.close_folder(&row.dir)?,
         }
         self.dirty_dirs.insert(parent(&row.dir));
         (row.gone, row.seq, row.messages) = (true, self.index.next_number()?, 0);
@@ -224,6 +244,25 @@ impl Applier<'_> {
             .filter(|known| known.id == row.id)
             .for_each(|known| *known = row.clone());
         Ok(row.seq)
+    }
+
+    /// Takes from a directory what makes it a folder. What comes meanwhile keeps it one.
+    fn close_folder(&mut self, dir: &[u8]) -> Step<()> {
+        self.dirty_dirs.insert(dir.to_vec());
+        for in_new in [true, false] {
+            match self.root.remove_dir(&join(dir, &[subdir(in_new)])) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.root.make_dir(&join(dir, &[b"new"]))?;
+                    return Err(error.into());
+                }
+                Ok(()) => {}
+            }
+        }
+        // Nothing but what belongs to it, unless it holds something else.
+        let _ = self.root.remove_dir(&join(dir, &[b"tmp"]));
+        let _ = self.root.remove_dir(dir);
+        Ok(())
     }
 
     /// Whether any file that may be a message lies in the folder, known or not.
@@ -272,6 +311,18 @@ fn check(dir: &FolderDir) -> Step<()> {
 /// Whether a folder lies beside the root's own `cur`, as in Maildir++.
 fn is_maildir_plus_plus(dir: &FolderDir) -> bool {
     dir.depth() == 1 && dir.as_bytes().starts_with(b".")
+}
+
+/// Whether no rename leads from there: across file systems, or from a mount.
+fn is_fixed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::CrossesDevices | io::ErrorKind::ResourceBusy
+    )
+}
+
+fn is_in_pieces(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists || is_fixed(error)
 }
 
 fn parent(dir: &[u8]) -> Vec<u8> {

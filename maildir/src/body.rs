@@ -3,18 +3,16 @@
 //! A small body is collected in memory; a large one goes to a file in the state directory, where it also stays when the
 //! link breaks, so that the next run goes on from there. Whole bodies go on to the [`crate::inbox`].
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use protocol::bytes::hex;
 use protocol::{Digest, Fingerprint};
 
 use crate::hash::hash_prefix;
 use crate::inbox::Written;
 use crate::listing::is_named;
-use crate::private;
+use crate::partial::{Partial, Partials};
 use crate::root::{Root, stamp_of};
 use crate::stamp::FileStamp;
 
@@ -27,16 +25,13 @@ const QUICK: Duration = Duration::from_secs(1);
 /// How many bytes of a large body are read and sent at once.
 pub const CHUNK_BYTES: usize = 128 * 1024;
 
-/// How long a body that broke off is kept for the next run.
-const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 86_400);
-
 /// A complete body, its digest checked.
 #[derive(Debug)]
 pub enum Body {
     /// In memory.
     Small(Vec<u8>),
-    /// In a file of the state directory.
-    Large(PathBuf),
+    /// In a file of the state directory, which nobody else touches.
+    Large(Partial),
     /// In `tmp`.
     Written(Written),
 }
@@ -167,7 +162,7 @@ pub struct Incoming {
 enum Store {
     Memory(Vec<u8>),
     /// It is hashed as it comes.
-    File(File, PathBuf, Box<blake3::Hasher>),
+    File(Partial, Box<blake3::Hasher>),
     /// The disk refused; the rest is thrown away so that the stream goes on.
     Nowhere(io::Error),
 }
@@ -179,9 +174,9 @@ impl Incoming {
         let to = if size <= SMALL_BYTES_MAX {
             Store::Memory(Vec::new())
         } else {
-            let (path, mut hasher) = (partials.path(&digest), Box::default());
-            match partials.open(&path, offset, &mut hasher) {
-                Ok(file) => Store::File(file, path, hasher),
+            let mut hasher = Box::default();
+            match partials.begin(&digest, offset, &mut hasher) {
+                Ok(partial) => Store::File(partial, hasher),
                 Err(error) => Store::Nowhere(error),
             }
         };
@@ -217,14 +212,16 @@ impl Incoming {
         let (Some((_, partials)), Store::Memory(bytes)) = (self.quick.take(), &self.to) else {
             return;
         };
-        let (path, mut hasher) = (partials.path(&self.digest), Box::default());
-        let stored = partials
-            .open(&path, 0, &mut hasher)
-            .and_then(|mut file| file.write_all(bytes).map(|()| file));
+        let mut hasher = Box::default();
+        let stored = partials.begin(&self.digest, 0, &mut hasher);
+        let stored = stored.and_then(|partial| {
+            (&partial.file).write_all(bytes)?;
+            Ok(partial)
+        });
         self.to = match stored {
-            Ok(file) => {
+            Ok(partial) => {
                 hasher.update(bytes);
-                Store::File(file, path, hasher)
+                Store::File(partial, hasher)
             }
             Err(error) => Store::Nowhere(error),
         };
@@ -234,10 +231,10 @@ impl Incoming {
     pub fn take(&mut self, bytes: Vec<u8>) {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.size {
-            if let Store::File(_, path, _) = &self.to {
-                let _ = fs::remove_file(path); // Resuming would only repeat it.
+            let to = std::mem::replace(&mut self.to, Store::Nowhere(wrong()));
+            if let Store::File(partial, _) = to {
+                partial.remove(); // Resuming would only repeat it.
             }
-            self.to = Store::Nowhere(wrong());
         }
         let written = match &mut self.to {
             Store::Memory(memory) if memory.is_empty() => {
@@ -248,9 +245,9 @@ impl Incoming {
                 memory.extend_from_slice(&bytes);
                 Ok(())
             }
-            Store::File(file, _, hasher) => {
+            Store::File(partial, hasher) => {
                 hasher.update(&bytes);
-                file.write_all(&bytes)
+                (&partial.file).write_all(&bytes)
             }
             Store::Nowhere(_) => Ok(()),
         };
@@ -285,11 +282,11 @@ impl Incoming {
             Store::Nowhere(error) => Err(error),
             Store::Memory(bytes) if is_right(Digest::of(&bytes)) => Ok(Body::Small(bytes)),
             Store::Memory(_) => Err(wrong()),
-            Store::File(_, path, hasher) => {
+            Store::File(partial, hasher) => {
                 if is_right(Digest::new(*hasher.finalize().as_bytes())) {
-                    return Ok(Body::Large(path));
+                    return Ok(Body::Large(partial));
                 }
-                fs::remove_file(path)?; // Resuming would only repeat it.
+                partial.remove(); // Resuming would only repeat it.
                 Err(wrong())
             }
         }
@@ -311,78 +308,20 @@ fn wrong() -> io::Error {
     )
 }
 
-/// The bodies that broke off, in the state directory.
-#[derive(Clone, Debug)]
-pub struct Partials {
-    dir: PathBuf,
-}
-
-impl Partials {
-    pub(crate) fn new(dir: PathBuf) -> Partials {
-        Partials { dir }
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(hex(digest.as_bytes()))
-    }
-
-    /// How many bytes of a body are here already; 0 where there are none.
-    #[must_use]
-    pub fn length(&self, digest: &Digest) -> u64 {
-        fs::metadata(self.path(digest)).map_or(0, |metadata| metadata.len())
-    }
-
-    /// Removes those that nobody came back for within a week.
-    pub(crate) fn expire(&self) {
-        let is_old = |path: &Path| {
-            let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PARTIAL_KEPT))
-        };
-        for file in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if is_old(&file.path())
-                && let Err(error) = fs::remove_file(file.path())
-            {
-                tracing::debug!("Cannot remove {:?}: {error}", file.path());
-            }
-        }
-    }
-
-    /// All that are here, with their lengths.
-    #[must_use]
-    pub fn list(&self) -> Vec<(Digest, u64)> {
-        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        files
-            .filter_map(|file| {
-                let name = file.file_name();
-                let digest = protocol::bytes::unhex(std::os::unix::ffi::OsStrExt::as_bytes(
-                    name.as_os_str(),
-                ))?;
-                Some((Digest::new(digest), file.metadata().ok()?.len()))
-            })
-            .collect()
-    }
-
-    /// Opens a partial file with `offset` bytes in it, which are hashed.
-    fn open(&self, path: &Path, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
-        private::make_dirs(&self.dir).map_err(io::Error::other)?;
-        let mut file = private::open(path)?;
-        file.set_len(offset)?;
-        let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(file);
-            }
-            hasher.update(&buffer[..count]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const HALF: usize = SMALL_BYTES_MAX as usize;
+
+    fn read(partial: &Partial) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = partial
+            .reader()
+            .and_then(|mut file| file.read_to_end(&mut bytes));
+        read.expect("it is there");
+        bytes
+    }
 
     /// A body of two halves, and where what breaks off is kept.
     fn body() -> (tempfile::TempDir, Partials, Vec<u8>, Incoming) {
@@ -412,10 +351,10 @@ mod tests {
         assert_eq!(partials.list(), [(digest, HALF as u64)]);
         let mut rest = Incoming::begin_quick(&partials, digest, bytes.len() as u64, HALF as u64);
         rest.take(bytes[HALF..].to_vec());
-        let Ok(Body::Large(path)) = rest.finish() else {
+        let Ok(Body::Large(partial)) = rest.finish() else {
             panic!("what was kept is not gone on with");
         };
-        assert!(fs::read(path).expect("it is there") == bytes);
+        assert!(read(&partial) == bytes);
     }
 
     #[test]
@@ -424,12 +363,30 @@ mod tests {
         incoming.quick = Some((Instant::now(), partials.clone()));
         incoming.take(bytes[..HALF].to_vec());
         incoming.take(bytes[HALF..HALF + 1].to_vec());
-        assert_eq!(partials.length(&Digest::of(&bytes)), HALF as u64 + 1);
+        assert!(partials.list().is_empty(), "nobody else may touch it");
         incoming.take(bytes[HALF + 1..].to_vec());
-        let Ok(Body::Large(path)) = incoming.finish() else {
+        let Ok(Body::Large(partial)) = incoming.finish() else {
             panic!("it is not where it was stored");
         };
-        assert!(fs::read(path).expect("it is there") == bytes);
+        assert!(read(&partial) == bytes);
+    }
+
+    /// C85: of two bodies of one digest in one batch the second is too long.
+    #[test]
+    fn a_body_that_is_too_long_does_not_touch_an_earlier_one_of_its_digest() {
+        let (_dir, partials, bytes, _) = body();
+        let digest = Digest::of(&bytes);
+        let begin = || Incoming::begin(&partials, digest, bytes.len() as u64, 0);
+        let mut first = begin();
+        first.take(bytes.clone());
+        let Ok(Body::Large(first)) = first.finish() else {
+            panic!("it is right");
+        };
+        let mut second = begin();
+        second.take(vec![b'x'; bytes.len()]);
+        second.take(b"more".to_vec());
+        assert!(second.finish().is_err());
+        assert!(read(&first) == bytes);
     }
 
     #[test]

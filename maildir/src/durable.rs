@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::error::{Context, Result};
 use crate::private;
-use crate::root::{Root, sync_held};
+use crate::root::{Root, stat_of, sync_held};
 
 /// From how many files on one syncfs is cheaper than as many fsyncs (measured: 2,000 files 0.5 s against 3 s).
 pub(crate) const SYNCFS_FROM: usize = 8;
@@ -46,13 +46,46 @@ pub fn sync_parent(path: &Path) -> Result<()> {
         .context("flush", dir)
 }
 
-/// Makes freshly written files durable: one by one where they are few and open still, else with the whole file system. A
-/// file that was closed may not tell any more that its bytes could not be written; the file system does.
-pub(crate) fn sync_files(root: &Root, files: &[Option<&File>]) -> io::Result<()> {
-    if files.len() >= SYNCFS_FROM || files.iter().any(Option::is_none) {
-        return root.sync_all();
+/// A file system on which bodies lie, held from before the first one is written: so it tells of every error since.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: File,
+    pub(crate) device: u64,
+    has_syncfs: bool,
+}
+
+/// FUSE passes syncfs on to nobody, see statfs(2) for the number.
+const FUSE: i64 = 0x6573_5546;
+
+impl Disk {
+    /// The one that an open directory lies on.
+    pub(crate) fn of(dir: &File) -> io::Result<Disk> {
+        Ok(Disk {
+            device: stat_of(dir)?.st_dev,
+            has_syncfs: rustix::fs::fstatfs(dir)?.f_type != FUSE,
+            dir: dir.try_clone()?,
+        })
     }
-    files.iter().flatten().try_for_each(|file| file.sync_all())
+}
+
+/// A file that was written and perhaps closed.
+pub(crate) struct Unflushed<'a> {
+    pub(crate) open: Option<&'a File>,
+    pub(crate) root: &'a Root,
+    pub(crate) path: &'a [u8],
+}
+
+/// Makes freshly written files of a disk durable: one by one where they are few and open still, else with the whole file
+/// system. A file that was closed may not tell any more that its bytes could not be written; the file system does.
+pub(crate) fn sync_files(disk: &Disk, files: &[Unflushed]) -> io::Result<()> {
+    let is_many = files.len() >= SYNCFS_FROM || files.iter().any(|file| file.open.is_none());
+    if disk.has_syncfs && is_many {
+        return Ok(rustix::fs::syncfs(&disk.dir)?);
+    }
+    files.iter().try_for_each(|file| match file.open {
+        Some(open) => open.sync_all(),
+        None => file.root.open_file(file.path)?.sync_all(),
+    })
 }
 
 /// Makes the names in these directories durable: those that are held as what they are, the others by path. A directory
@@ -62,10 +95,18 @@ pub(crate) fn sync_dirs<'f>(
     dirs: &std::collections::BTreeSet<Vec<u8>>,
     held: impl Fn(&[u8]) -> Option<BorrowedFd<'f>>,
 ) -> io::Result<()> {
-    if dirs.len() >= SYNCFS_FROM {
-        return root.sync_all();
+    let all_at_once = dirs.len() >= SYNCFS_FROM && root.disk().has_syncfs;
+    if all_at_once {
+        root.sync_all()?;
     }
     for dir in dirs {
+        if all_at_once
+            && root
+                .device_of(dir)
+                .is_ok_and(|device| device == root.disk().device)
+        {
+            continue;
+        }
         match held(dir).map_or_else(|| root.sync_dir(dir), sync_held) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -9,9 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::RenameFlags;
-
-use crate::root::{Root, split_path, stamp_in};
+use crate::rename::rename;
+use crate::root::{Root, place, split_path, stamp_in};
 use crate::stamp::FileStamp;
 
 /// How many directories are open at once at most.
@@ -48,15 +47,10 @@ impl<'a> Held<'a> {
 
     /// Like [`Root::rename`]: never overwrites (I5).
     pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let ((from_dir, from), (to_dir, to)) = (split_path(from), split_path(to));
+        let ((from_dir, from_name), (to_dir, to_name)) = (split_path(from), split_path(to));
         let (from_dir, to_dir) = (self.dir(from_dir)?, self.dir(to_dir)?);
-        Ok(rustix::fs::renameat_with(
-            from_dir,
-            from,
-            to_dir,
-            to,
-            RenameFlags::NOREPLACE,
-        )?)
+        let (from_place, to_place) = (place(&from_dir, from_name), place(&to_dir, to_name));
+        rename(from_place, to_place, || self.root.leave(from, to))
     }
 
     /// Like [`Root::file_stamp`].

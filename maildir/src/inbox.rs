@@ -1,209 +1,286 @@
-//! Bodies that have come and wait in `tmp` for their batch.
+//! Bodies that have come and wait in the `tmp` of their folder for their batch.
 //!
-//! They are written while earlier batches are carried out, so without the root's lock. Therefore `tmp` has a lock of its
-//! own: whoever writes holds it shared, and only who gets it alone may take what lies there for leftovers.
+//! The disk, the group and the quota are the folder's. They are written while earlier batches are carried out, so without
+//! the root's lock; [`crate::record`] says whose they are, and where a dead run left some.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use protocol::bytes::hex;
+use protocol::Digest;
 use protocol::fingerprint::Form;
 use protocol::message::NewBody;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::body::Body;
-use crate::durable::{SYNCFS_FROM, sync_files};
+use crate::durable::{Disk, SYNCFS_FROM, Unflushed, sync_files};
 use crate::hash::hash_open;
-use crate::root::{Root, join, set_mtime, stamp_of};
+use crate::partial::Partial;
+use crate::record::Record;
+use crate::root::{Root, join, set_mtime, split_path, stamp_of};
 use crate::stamp::FileStamp;
 
-/// The beginning of the names of our files in `tmp`.
-pub(crate) const TMP_PREFIX: &str = "maildir-sync-";
+/// How many `tmp` are open at once at most.
+const OPEN_MAX: usize = 32;
 
 /// Writes bodies into `tmp`; may be used beside the replica, from another thread.
 #[derive(Debug)]
 pub struct Inbox {
-    root: Root,
-    /// `tmp`, relative to the root.
-    dir: Vec<u8>,
-    held: Arc<File>,
-    /// What a message's file may be to whom.
-    mode: Mode,
-    prefix: String,
+    root: Arc<Root>,
+    /// Where records are kept.
+    records: PathBuf,
+    record: Option<Arc<Record>>,
+    open: HashMap<Vec<u8>, Tmp>,
+    noted: HashSet<Vec<u8>>,
+    disks: HashMap<u64, Arc<Disk>>,
     count: u64,
     /// Shared by the bodies whose files are open still.
-    open: Arc<()>,
+    handles: Arc<()>,
+}
+
+/// An open `tmp`.
+#[derive(Debug)]
+struct Tmp {
+    dir: File,
+    /// What a message's file may be to whom.
+    mode: Mode,
+    disk: Arc<Disk>,
 }
 
 /// A body in `tmp`, complete and with its time; removed when it is dropped without having been used.
 #[derive(Debug)]
 pub struct Written {
-    dir: Arc<File>,
-    name: String,
+    root: Arc<Root>,
     pub(crate) path: Vec<u8>,
     pub(crate) stamp: FileStamp,
     pub(crate) is_durable: bool,
     is_used: bool,
     /// Where it was collected, if it was large: kept until its batch begins, so that nothing of it is sent again.
-    partial: Option<PathBuf>,
+    partial: Option<Partial>,
+    disk: Arc<Disk>,
     /// Its file, for flushing, as long as few are open.
-    pub(crate) open: Option<Open>,
+    open: Option<Open>,
+    record: Arc<Record>,
 }
 
 /// A file that is kept open, and counted.
 #[derive(Debug)]
-pub(crate) struct Open {
-    pub(crate) file: File,
+struct Open {
+    file: File,
     _counted: Arc<()>,
 }
 
 impl Written {
-    /// From here on somebody else sees to the file.
-    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp) {
+    /// From here on somebody else sees to the file, who holds on to the record as long as it may lie in `tmp`.
+    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp, Arc<Record>) {
         self.is_used = true;
-        if let Some(partial) = &self.partial {
-            let _ = std::fs::remove_file(partial); // Left behind it would only be found again.
+        if let Some(partial) = self.partial.take() {
+            partial.remove();
         }
-        (std::mem::take(&mut self.path), self.stamp)
+        let record = Arc::clone(&self.record);
+        (std::mem::take(&mut self.path), self.stamp, record)
     }
 }
 
 impl Drop for Written {
     fn drop(&mut self) {
         if !self.is_used
-            && let Err(error) = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty())
+            && let Err(error) = self.root.unlink(&self.path)
         {
-            tracing::debug!("Cannot remove {} from tmp: {error}", self.name); // The next run does.
+            tracing::debug!("Cannot remove {:?}: {error}", self.root.full(&self.path)); // The next run does.
         }
     }
 }
 
 impl Inbox {
-    /// Opens `tmp` of a folder, which is made if it is missing.
-    pub(crate) fn open(root: &Root, dir: Vec<u8>) -> io::Result<Inbox> {
-        let held = Arc::new(open_tmp(root, &dir)?);
-        let random = crate::random::<8>().map_err(io::Error::other)?;
-        let mode = root.file_mode(&dir)?;
+    /// Nothing is opened or made yet.
+    pub(crate) fn new(root: &Root, records: PathBuf) -> io::Result<Inbox> {
         Ok(Inbox {
-            mode,
-            root: root.try_clone()?,
-            dir,
-            held,
-            prefix: format!("{TMP_PREFIX}{}", hex(&random)),
+            root: Arc::new(root.try_clone()?),
+            records,
+            record: None,
+            open: HashMap::new(),
+            noted: HashSet::new(),
+            disks: HashMap::new(),
             count: 0,
-            open: Arc::new(()),
+            handles: Arc::new(()),
         })
     }
 
-    /// Writes a body whose digest was checked.
+    /// Writes a body whose digest was checked into the `tmp` of a folder's directory.
     ///
     /// # Errors
     /// The disk's.
-    pub fn write(&mut self, body: &NewBody, bytes: Body) -> io::Result<Written> {
-        let mut written = match &bytes {
+    pub fn write(&mut self, dir: &[u8], body: &NewBody, bytes: Body) -> io::Result<Written> {
+        match bytes {
             Body::Written(_) => Err(io::ErrorKind::InvalidInput.into()), // It is there already.
-            Body::Small(bytes) => self.fill(body, |file| file.write_all(bytes)),
-            // Copied, because a file that is made here has the group that files get here.
-            Body::Large(path) => self.fill(body, |file| {
-                let copied = io::copy(&mut File::open(path)?, file)?;
-                if copied == body.size {
-                    Ok(())
-                } else {
-                    Err(io::ErrorKind::Interrupted.into())
-                }
-            }),
-        }?;
-        if let Body::Large(path) = bytes {
-            written.partial = Some(path);
+            Body::Small(bytes) => self.fill(dir, body.mtime_ns, |file| file.write_all(&bytes)),
+            Body::Large(partial) => {
+                let source = partial.reader()?;
+                let mut written = self.copy(dir, (&body.digest, body.mtime_ns), source)?;
+                written.partial = Some(partial);
+                Ok(written)
+            }
         }
-        Ok(written)
     }
 
-    /// Copies a message of this replica, whose digest is compared.
-    pub(crate) fn copy(&mut self, body: &NewBody, mut source: File) -> io::Result<Written> {
-        // std copies inside the kernel where it can, which shares blocks on file systems that do.
-        let written = self.fill(body, |file| io::copy(&mut source, file).map(|_| ()))?;
-        self.checked(body, written)
+    /// Copies a file, and compares the digest with what lies there then.
+    pub(crate) fn copy(
+        &mut self,
+        dir: &[u8],
+        (digest, mtime_ns): (&Digest, i64),
+        mut source: File,
+    ) -> io::Result<Written> {
+        self.fill(dir, mtime_ns, |file| {
+            // std copies inside the kernel where it can, which shares blocks on file systems that do.
+            io::copy(&mut source, file)?;
+            check(file, digest)
+        })
     }
 
     /// Makes bytes of those of a message of this replica; their digest is compared.
     pub(crate) fn remake(
         &mut self,
+        dir: &[u8],
         body: &NewBody,
         source: File,
         form: &Form,
     ) -> io::Result<Written> {
-        let written = self.fill(body, |file| {
+        self.fill(dir, body.mtime_ns, |file| {
             let mut to = Limited {
-                to: BufWriter::new(file),
+                to: BufWriter::new(&mut *file),
                 left: body.size,
             };
             match form.restore(BufReader::new(source), &mut to) {
-                Ok(true) => to.flush(),
-                Ok(false) => Err(io::ErrorKind::Interrupted.into()),
-                Err(_) if to.left == 0 => Err(io::ErrorKind::Interrupted.into()),
-                Err(error) => Err(error),
+                Ok(true) => to.flush()?,
+                Ok(false) => return Err(io::ErrorKind::Interrupted.into()),
+                Err(_) if to.left == 0 => return Err(io::ErrorKind::Interrupted.into()),
+                Err(error) => return Err(error),
             }
-        })?;
-        self.checked(body, written)
+            drop(to);
+            check(file, &body.digest)
+        })
     }
 
-    fn checked(&self, body: &NewBody, written: Written) -> io::Result<Written> {
-        let hashed = hash_open(&mut self.root.open_file(&written.path)?)?;
-        if hashed.digest == body.digest {
-            Ok(written)
-        } else {
-            Err(io::ErrorKind::Interrupted.into())
-        }
+    /// Whether a folder's directory is there.
+    #[must_use]
+    pub fn has_dir(&self, dir: &[u8]) -> bool {
+        self.root.dir_stamp(dir).is_ok()
+    }
+
+    /// Makes the directory of a folder that is to be made, for what comes before it is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn make_dir(&self, dir: &[u8]) -> io::Result<()> {
+        make_dirs(&self.root, dir)
     }
 
     fn fill(
         &mut self,
-        body: &NewBody,
+        dir: &[u8],
+        mtime_ns: i64,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<Written> {
-        let (mut file, mut written) = self.create()?;
+        let (mut file, mode, mut written) = self.create(dir)?;
         fill(&mut file)?;
-        rustix::fs::fchmod(&file, self.mode)?;
-        set_mtime(&file, body.mtime_ns)?;
+        rustix::fs::fchmod(&file, mode)?;
+        set_mtime(&file, mtime_ns)?;
         written.stamp = stamp_of(&file)?;
-        if Arc::strong_count(&self.open) <= SYNCFS_FROM {
-            let _counted = Arc::clone(&self.open);
+        if Arc::strong_count(&self.handles) <= SYNCFS_FROM {
+            let _counted = Arc::clone(&self.handles);
             written.open = Some(Open { file, _counted });
         }
         Ok(written)
     }
 
-    fn create(&mut self) -> io::Result<(File, Written)> {
+    fn create(&mut self, dir: &[u8]) -> io::Result<(File, Mode, Written)> {
+        let record = self.note(dir)?;
         self.count += 1;
-        let name = format!("{}-{}", self.prefix, self.count);
-        let file = match self.create_named(&name) {
+        let name = record.name(self.count);
+        let file = match self.create_named(dir, &name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.held = Arc::new(open_tmp(&self.root, &self.dir)?);
-                self.create_named(&name)
+                self.open.remove(dir); // Somebody made it anew.
+                self.create_named(dir, &name)
             }
             other => other,
         }?;
+        let tmp = self.tmp(dir)?;
+        let (mode, disk) = (tmp.mode, Arc::clone(&tmp.disk));
         let written = Written {
-            dir: Arc::clone(&self.held),
-            path: join(&self.dir, &[name.as_bytes()]),
-            name,
+            root: Arc::clone(&self.root),
+            path: join(dir, &[b"tmp", name.as_bytes()]),
             stamp: FileStamp::default(),
             is_durable: false,
             is_used: false,
             partial: None,
+            disk,
             open: None,
+            record,
         };
-        Ok((file, written))
+        Ok((file, mode, written))
     }
 
-    fn create_named(&self, name: &str) -> io::Result<File> {
+    fn create_named(&mut self, dir: &[u8], name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&*self.held, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&self.tmp(dir)?.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(file.into())
+    }
+
+    /// The record of this inbox, in which the directory stands from now on.
+    fn note(&mut self, dir: &[u8]) -> io::Result<Arc<Record>> {
+        let record = match &self.record {
+            Some(record) => Arc::clone(record),
+            None => Arc::new(Record::begin(&self.records)?),
+        };
+        self.record = Some(Arc::clone(&record));
+        if !self.noted.contains(dir) {
+            record.note(dir)?;
+            self.noted.insert(dir.to_vec());
+        }
+        Ok(record)
+    }
+
+    /// Opens the `tmp` of a folder. It is made if it is missing.
+    fn tmp(&mut self, dir: &[u8]) -> io::Result<&Tmp> {
+        if !self.open.contains_key(dir) {
+            if self.open.len() >= OPEN_MAX {
+                self.open.clear();
+            }
+            let tmp = self.open_tmp(dir)?;
+            self.open.insert(dir.to_vec(), tmp);
+        }
+        Ok(&self.open[dir])
+    }
+
+    fn open_tmp(&mut self, dir: &[u8]) -> io::Result<Tmp> {
+        let path = join(dir, &[b"tmp"]);
+        let held = match self.root.open_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.make_dir(&path)?;
+                self.root.open_dir(&path)
+            }
+            other => other,
+        }?;
+        let held = File::from(held);
+        let mode = match self.root.file_mode(&join(dir, &[b"cur"])) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.root.file_mode(dir),
+            other => other,
+        }?;
+        let disk = Disk::of(&held)?;
+        let known = self
+            .disks
+            .entry(disk.device)
+            .or_insert_with(|| Arc::new(disk));
+        let disk = Arc::clone(known);
+        Ok(Tmp {
+            dir: held,
+            mode,
+            disk,
+        })
     }
 }
 
@@ -228,71 +305,71 @@ impl<W: Write> Write for Limited<W> {
     }
 }
 
-/// Makes bodies in `tmp` durable; may be used beside the replica, from another thread.
-#[derive(Debug)]
-pub struct Flusher {
-    pub(crate) root: Root,
+/// Compares a digest with that of what lies in a file.
+fn check(file: &mut File, digest: &Digest) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    match hash_open(file)?.digest == *digest {
+        true => Ok(()),
+        false => Err(io::ErrorKind::Interrupted.into()),
+    }
 }
 
-impl Flusher {
-    /// Flushes the bodies of a batch; where the disk refuses, they count as not to be had.
-    pub fn flush(&self, bodies: &mut [io::Result<Body>]) {
-        let written = bodies.iter_mut().filter_map(|body| match body {
-            Ok(Body::Written(written)) => Some(written),
-            Ok(Body::Small(_) | Body::Large(_)) | Err(_) => None,
-        });
-        let mut written: Vec<_> = written.collect();
-        match flush(&self.root, written.iter().map(|written| &**written)) {
-            Ok(()) => written
-                .iter_mut()
-                .for_each(|written| (written.is_durable, written.open) = (true, None)),
-            Err(error) => {
-                for body in bodies.iter_mut().filter(|body| body.is_ok()) {
-                    *body = Err(copy_of(&error));
-                }
+/// Makes a directory of the root and those above it that are missing.
+fn make_dirs(root: &Root, dir: &[u8]) -> io::Result<()> {
+    if dir.is_empty() {
+        return Ok(()); // The root itself.
+    }
+    match root.make_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_dirs(root, split_path(dir).0)?;
+            root.make_dir(dir)
+        }
+        other => other,
+    }
+}
+
+/// Makes the bodies of a batch durable; where the disk refuses, they count as not to be had.
+pub fn flush_bodies(bodies: &mut [io::Result<Body>]) {
+    let written = bodies.iter_mut().filter_map(|body| match body {
+        Ok(Body::Written(written)) => Some(written),
+        Ok(Body::Small(_) | Body::Large(_)) | Err(_) => None,
+    });
+    let mut written: Vec<_> = written.collect();
+    match flush(written.iter().map(|written| &**written)) {
+        Ok(()) => written
+            .iter_mut()
+            .for_each(|written| (written.is_durable, written.open) = (true, None)),
+        Err(error) => {
+            for body in bodies.iter_mut().filter(|body| body.is_ok()) {
+                *body = Err(copy_of(&error));
             }
         }
     }
 }
 
 /// Makes bodies in `tmp` durable.
-pub(crate) fn flush<'w>(root: &Root, written: impl Iterator<Item = &'w Written>) -> io::Result<()> {
-    let files: Vec<Option<&File>> = written
-        .map(|written| written.open.as_ref().map(|open| &open.file))
-        .collect();
-    sync_files(root, &files)
+pub(crate) fn flush<'w>(written: impl Iterator<Item = &'w Written>) -> io::Result<()> {
+    let mut by_disk: HashMap<u64, Vec<&Written>> = HashMap::new();
+    for written in written {
+        by_disk
+            .entry(written.disk.device)
+            .or_default()
+            .push(written);
+    }
+    by_disk.values().try_for_each(|written| {
+        let files = written.iter().map(|written| Unflushed {
+            open: written.open.as_ref().map(|open| &open.file),
+            root: &written.root,
+            path: &written.path,
+        });
+        sync_files(&written[0].disk, &files.collect::<Vec<_>>())
+    })
 }
 
 fn copy_of(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
         None => error.kind().into(),
-    }
-}
-
-/// Opens `tmp`, and holds its lock shared as long as it is open.
-fn open_tmp(root: &Root, dir: &[u8]) -> io::Result<File> {
-    let opened = match root.open_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            root.make_dir(dir)?;
-            root.open_dir(dir)
-        }
-        other => other,
-    }?;
-    let held = File::from(opened);
-    if let Err(error) = held.lock_shared() {
-        // Then another run may take our files for leftovers: their messages wait for the run after.
-        tracing::debug!("tmp cannot be locked: {error}");
-    }
-    Ok(held)
-}
-
-/// Nobody writes into `tmp` as long as what is returned is held; `None` where somebody does. Asked under the root's lock.
-pub(crate) fn lock_alone(root: &Root, dir: &[u8]) -> io::Result<Option<File>> {
-    let held = File::from(root.open_dir(dir)?);
-    match held.try_lock() {
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(held)),
     }
 }
 
@@ -328,13 +405,15 @@ mod tests {
         let mut one = open(dir.path(), "one");
         one.scan().expect("it scans");
         let mut inbox = one.inbox().expect("tmp opens");
-        let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
         let mut bodies = vec![written.map(Body::Written)];
-        one.flusher().expect("it opens").flush(&mut bodies);
+        flush_bodies(&mut bodies);
         assert!(matches!(&bodies[..], [Ok(Body::Written(written))] if written.is_durable));
         assert_eq!(in_tmp(dir.path()), 1);
-        open(dir.path(), "two").scan().expect("it scans");
-        assert_eq!(in_tmp(dir.path()), 1, "it is still there");
+        for state in ["one", "two"] {
+            open(dir.path(), state).scan().expect("it scans");
+            assert_eq!(in_tmp(dir.path()), 1, "it is still there");
+        }
         let op = Op::Create {
             at: At {
                 number: None,
@@ -365,14 +444,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
-        let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
         drop(written.expect("it is written"));
         assert_eq!(in_tmp(dir.path()), 0, "nobody used it");
-        let left = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+        let left = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
         std::mem::forget(left.expect("it is written").into_file());
+        // A dead run takes nothing away, and its lock is gone.
+        let record = inbox.record.take().expect("it wrote");
+        record.let_go();
+        std::mem::forget(record);
         drop((inbox, one));
         assert_eq!(in_tmp(dir.path()), 1);
-        open(dir.path(), "two").scan().expect("it scans");
+        open(dir.path(), "one").scan().expect("it scans");
         assert_eq!(in_tmp(dir.path()), 0, "it was swept away");
     }
 
@@ -381,14 +464,25 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
-        let partial = dir.path().join("partial");
-        std::fs::write(&partial, BYTES).expect("it is collected");
-        let written = inbox.write(&new_body(), Body::Large(partial.clone()));
+        let (partials, digest) = (one.partials(), Digest::of(BYTES));
+        let partial = || {
+            let length = partials.length(&digest);
+            let partial = partials.begin(&digest, length, &mut blake3::Hasher::new());
+            partial.expect("it is ours")
+        };
+        let first = partial();
+        (&first.file).write_all(BYTES).expect("it is collected");
+        let written = inbox.write(b"", &new_body(), Body::Large(first));
         drop(written.expect("it is written"));
-        assert!(partial.exists(), "nobody used it, so the next run does");
-        let written = inbox.write(&new_body(), Body::Large(partial.clone()));
-        let (tmp, _) = written.expect("it is written").into_file();
-        assert!(!partial.exists());
+        let length = BYTES.len() as u64;
+        assert_eq!(
+            partials.length(&digest),
+            length,
+            "nobody used it, so the next run does"
+        );
+        let written = inbox.write(b"", &new_body(), Body::Large(partial()));
+        let (tmp, _, _record) = written.expect("it is written").into_file();
+        assert_eq!(partials.length(&digest), 0);
         let bytes = std::fs::read(one.path().join(std::str::from_utf8(&tmp).expect("a name")));
         assert_eq!(bytes.expect("it lies in tmp"), BYTES);
     }
@@ -399,7 +493,7 @@ mod tests {
         let one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
         let mut write = || {
-            let written = inbox.write(&new_body(), Body::Small(BYTES.to_vec()));
+            let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
             written.expect("it is written")
         };
         let many: Vec<Written> = (0..20).map(|_| write()).collect();

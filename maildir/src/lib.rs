@@ -8,8 +8,10 @@
     reason = "the reading order leads into the rooms"
 )]
 
+mod across;
 mod apply;
 mod apply_folder;
+mod aside;
 mod body;
 mod clock;
 mod discover;
@@ -29,10 +31,14 @@ mod marker;
 mod notes;
 mod op;
 mod pairing;
+mod partial;
 mod pending;
+mod places;
 mod prepare;
 pub mod private;
+mod record;
 mod recover;
+mod rename;
 mod replica;
 mod root;
 mod scan;
@@ -42,16 +48,17 @@ mod trash;
 mod unseen;
 
 pub use body::{
-    Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, Partials, QUICK_BYTES_MAX,
-    SMALL_BYTES_MAX,
+    Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, QUICK_BYTES_MAX, SMALL_BYTES_MAX,
 };
 pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
-pub use inbox::{Flusher, Inbox, Written};
+pub use inbox::{Inbox, Written, flush_bodies};
 pub use index::has_hot_journal;
 pub use journal::{Page, Reader};
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
+pub use partial::{Partial, Partials};
+pub use places::Places;
 pub use replica::{Options, Replica, random};
 pub use scan::Scan;
 pub use timed::{Heard, Pulse, Timed};

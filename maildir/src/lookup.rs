@@ -13,7 +13,6 @@ use crate::apply::{Applier, Step, Stop, stale};
 use crate::error::Result;
 use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
-use crate::inbox::TMP_PREFIX;
 use crate::index::{FileRow, FolderRow};
 use crate::listing::{is_named, subdir};
 use crate::root::{Listed, join, split_path};
@@ -98,19 +97,10 @@ impl Applier<'_> {
     fn drop_twins(&mut self, folder: &FolderRow, row: &FileRow, path: &[u8]) -> Step<()> {
         let mut twins = self.twins(folder, &row.unique, row.stamp.ino)?;
         twins.retain(|twin| twin != path);
-        if !twins.is_empty() {
-            self.root.make_dir(&self.tmp_dir)?;
-        }
-        let aside = format!("{TMP_PREFIX}twin-{}", self.tag);
-        let aside = join(&self.tmp_dir, &[aside.as_bytes()]);
         for twin in twins {
-            // Looked at once more where nobody else writes: another file may have got its name meanwhile.
-            self.root.rename(&twin, &aside)?;
-            if self.root.file_stamp(&aside)?.ino != row.stamp.ino {
-                self.root.rename(&aside, &twin)?;
+            if !self.root.remove(&twin, |seen| seen.ino == row.stamp.ino)? {
                 return stale();
             }
-            self.root.unlink(&aside)?;
             self.dirty_dirs.insert(split_path(&twin).0.to_vec());
         }
         Ok(())

@@ -26,6 +26,8 @@ pub(crate) enum Note {
     Refused = 2,
     /// The message has its new bytes, too.
     Replaced = 3,
+    /// A durable copy of it is about to get its new name, on another file system.
+    Copied = 4,
 }
 
 /// The notes of one batch, being written.
@@ -48,6 +50,13 @@ impl Notes {
             tracing::debug!("Cannot note what happened: {error}"); // Then the files tell, see recover.
         }
     }
+
+    /// The same for what must outlive the machine, too.
+    pub(crate) fn note_durably(&self, op: usize, note: Note) -> io::Result<()> {
+        let at = (size_of::<NotesKey>() + op) as u64;
+        self.file.write_all_at(&[note as u8], at)?;
+        self.file.sync_data()
+    }
 }
 
 /// The notes of a batch that was cut off; nothing is noted where they are another batch's.
@@ -58,6 +67,7 @@ pub(crate) fn read(path: &Path, key: NotesKey, ops: usize) -> Vec<Note> {
         Some(1) => Note::Renamed,
         Some(2) => Note::Refused,
         Some(3) => Note::Replaced,
+        Some(4) => Note::Copied,
         Some(_) | None => Note::Nothing,
     };
     (0..ops).map(note).collect()

@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::apply::{Applier, entry_of, info_after, target};
 use crate::error::{Context, Result};
 use crate::folder_scan::path as path_of;
+use crate::listing::subdir;
 use crate::notes::{Notes, NotesKey};
 use crate::op::{counts, is_trashing, trashed};
 use crate::prepare::Ready;
-use crate::trash::Label;
+use crate::root::{join, split_path};
+use crate::stamp::FileStamp;
+use crate::trash::{Label, reason_text};
 
 /// A batch that was begun, as the index remembers it; the order of the fields is the stored format.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ pub(crate) enum Pending {
         /// 0 where the message is not there yet: another operation of the batch brings it.
         ino: u64,
         ctime_ns: i64,
+        /// The bytes that it has.
+        digest: Digest,
         replaces: Option<Replaces>,
     },
     /// A message shall go to the trash.
@@ -68,12 +73,17 @@ pub(crate) enum Pending {
         unique: Unique,
         copy: u16,
         path: Vec<u8>,
-        ino: u64,
-        ctime_ns: i64,
+        stamp: FileStamp,
         /// Where its file will lie in the trash.
         trashed: Vec<u8>,
         /// It counts for the guard.
         counts: bool,
+    },
+    /// A folder shall be renamed or removed, whose messages may be set aside for a moment.
+    Folder {
+        dir: Vec<u8>,
+        /// Where its directory will lie in the trash.
+        trashed: Option<Vec<u8>>,
     },
 }
 
@@ -81,12 +91,43 @@ impl Pending {
     /// Whether it counts for the guard, if it happened.
     pub(crate) fn counts(&self) -> bool {
         match self {
-            Pending::Create { .. } => false,
+            Pending::Create { .. } | Pending::Folder { .. } => false,
             Pending::Update { replaces, .. } => {
                 replaces.as_ref().is_some_and(|replaces| replaces.counts)
             }
             Pending::Retire { counts, .. } => *counts,
         }
+    }
+}
+
+impl Pending {
+    /// What it brought into `tmp`.
+    pub(crate) fn tmp(&self) -> Option<Vec<u8>> {
+        match self {
+            Pending::Create { tmp, .. } => Some(tmp.clone()),
+            Pending::Update { replaces, .. } => {
+                replaces.as_ref().map(|replaces| replaces.tmp.clone())
+            }
+            Pending::Retire { .. } | Pending::Folder { .. } => None,
+        }
+    }
+
+    /// Paths in the `cur` or `new` of the folders that it is about.
+    pub(crate) fn paths(&self) -> Vec<Vec<u8>> {
+        let paths = match self {
+            Pending::Create { tmp, .. } => {
+                let (dir, _) = split_path(split_path(tmp).0);
+                [true, false]
+                    .map(|in_new| join(dir, &[subdir(in_new), b"."]))
+                    .into()
+            }
+            Pending::Update { from, to, .. } => vec![from.clone(), to.clone()],
+            Pending::Retire { path, .. } => vec![path.clone()],
+            Pending::Folder { dir, .. } => [true, false]
+                .map(|in_new| join(dir, &[subdir(in_new), b"."]))
+                .into(),
+        };
+        paths.into_iter().filter(|path| !path.is_empty()).collect()
     }
 }
 
@@ -112,7 +153,10 @@ impl Applier<'_> {
                 Op::Create { .. } => self.begun_create(op, ready),
                 Op::Update { .. } => self.begun_update(op, ready)?,
                 Op::Retire { at, .. } => self.begun_retire(at, counts(op), name)?,
-                _ => None,
+                Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => {
+                    self.begun_folder(*number, name)
+                }
+                Op::MakeFolder { .. } => None,
             };
             pending.extend(begun.map(|begun| (number, begun)));
         }
@@ -150,7 +194,7 @@ impl Applier<'_> {
                 info,
                 body,
             },
-            Ready::Written { tmp, stamp },
+            Ready::Written { tmp, stamp, .. },
         ) = (op, ready)
         else {
             return None;
@@ -169,6 +213,7 @@ impl Applier<'_> {
     fn begun_update(&self, op: &Op, ready: &Ready) -> Result<Option<Pending>> {
         let Op::Update {
             at,
+            expect,
             to,
             in_new,
             flags,
@@ -180,7 +225,7 @@ impl Applier<'_> {
         };
         let replaces = match (body, ready) {
             (None, _) => None,
-            (Some(body), Ready::Written { tmp, stamp }) => Some(Replaces {
+            (Some(body), Ready::Written { tmp, stamp, .. }) => Some(Replaces {
                 tmp: tmp.clone(),
                 ino: stamp.ino,
                 digest: body.digest,
@@ -204,6 +249,7 @@ impl Applier<'_> {
             to: target_path,
             ino: stamp.ino,
             ctime_ns: stamp.ctime_ns,
+            digest: expect.digest,
             replaces,
         }))
     }
@@ -220,16 +266,25 @@ impl Applier<'_> {
         };
         let path = path_of(&folder.dir, &row);
         let stamp = self.root.file_stamp(&path).unwrap_or(row.stamp);
+        let stamp = FileStamp {
+            ino: row.stamp.ino,
+            ..stamp
+        };
         Ok(Some(Pending::Retire {
             folder: folder.id,
             unique: row.unique.clone(),
             copy: row.copy,
             path,
-            ino: row.stamp.ino,
-            ctime_ns: stamp.ctime_ns,
+            stamp,
             trashed: self.trash.path(name).into_os_string().into_vec(),
             counts,
         }))
+    }
+
+    fn begun_folder(&self, number: u32, name: Option<&String>) -> Option<Pending> {
+        let trashed = name.map(|name| self.trash.path(name).into_os_string().into_vec());
+        let dir = self.folder(number)?.dir.clone();
+        Some(Pending::Folder { dir, trashed })
     }
 
     /// Announces to the trash what the batch may take away; one name for each such operation, in order.
@@ -240,12 +295,12 @@ impl Applier<'_> {
             if let Some((at, reason)) = trashed(op) {
                 label.folder = at.folder.as_bytes().to_vec();
                 label.name = at.unique.as_bytes().to_vec();
-                label.reason = Some(reason);
+                label.reason = Some(reason_text(reason));
                 if let Some((_, row)) = self.row_at(at)? {
                     label.name.extend_from_slice(row.entry.info.as_bytes());
                     (label.in_new, label.digest) = (row.entry.in_new, Some(row.entry.digest));
                     if row.entry.damaged && reason == Reason::Replaced {
-                        label.reason = Some(Reason::Damaged);
+                        label.reason = Some(reason_text(Reason::Damaged));
                     }
                 }
             } else if let Op::RemoveFolder { dir, .. } = op {

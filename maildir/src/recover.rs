@@ -1,25 +1,33 @@
 //! What a batch that was cut off left behind, put in order before anything else is looked at.
 //!
-//! Runs under the root's lock, so nobody else's batch is under way. If nobody writes into `tmp` either, every file of ours
-//! there is a leftover. For each recorded operation the file system tells whether it happened:
-//! - *Create*: the file in `tmp` is there: no. It is gone, and the note says that it came, or it lies where it shall:
-//!   yes. Then its row is written, and if the user deleted the message meanwhile, the scan that follows makes a tombstone
-//!   of it: known as deleted, not as never there. It is gone without that: somebody has cleaned `tmp`, so no.
+//! Runs under the root's lock, so nobody else's batch is under way. For each recorded operation the file system tells whether it happened:
+//! - *Create*: the file in `tmp` is there, and not in its place, too: no. It is gone, and the note says that it came, or it
+//!   lies where it shall: yes. Then its row is written, and if the user deleted the message meanwhile, the scan that follows
+//!   makes a tombstone of it: known as deleted, not as never there. It is gone without that: somebody has cleaned `tmp`, so
+//!   no.
 //! - *Update* without new bytes: the file has its old name and the ctime that it had: no. Otherwise the note of it says
-//!   so, or the file has its new name. A row need not be written: the scan sees what there is.
-//! - *Update* with new bytes: the file in `tmp` is the new version: no, but it may have been renamed. It is another: the
-//!   exchange happened, and the old version goes to the trash. It is gone: as with *Create*.
-//! - *Retire*: its file is in its place with the ctime that it had: no. Otherwise the note says that it went, or it lies in
-//!   the trash and not in its place: yes. What is in its place then came back since: the tombstone makes it so.
+//!   so, or the file has its new name. A row need not be written: the scan sees what there is. Where it has both names, the
+//!   old one goes.
+//! - *Update* with new bytes: an exchange that goes in steps is ended or taken back first. Then, the file in `tmp` is the new
+//!   version: no, but it may have been renamed. It is the old one: the exchange happened, and it goes to the trash. It is
+//!   somebody else's: that gets its place back. It is gone: as with *Create*.
+//! - *Retire*: its file is in its place with the ctime that it had: no. What is in the trash is another file: that goes back,
+//!   and no. Otherwise the note says that it went, or it lies in the trash and not in its place: yes. What is in its place
+//!   then came back since: the tombstone makes it so.
+//! - A folder that lies in the trash with mail in it goes back.
 //!
-//! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard.
+//! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard. All
+//! of it is flushed before it counts: the dead run may not have come to that.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use protocol::bytes::escape;
+use protocol::Digest;
 use protocol::codec::decode_state;
 use protocol::message::{Fate, Reason};
 
@@ -27,19 +35,29 @@ use crate::apply::Applier;
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
-use crate::inbox::{TMP_PREFIX, lock_alone};
 use crate::index::{FileRow, now_secs};
+use crate::listing::subdir;
 use crate::notes::{self, Note};
 use crate::pending::{Begun, Pending};
-use crate::root::join;
+use crate::record::sweep;
+use crate::rename::parked_name;
+use crate::root::{join, split_path};
 use crate::stamp::FileStamp;
-use crate::trash::{Label, Taken};
+use crate::trash::{Label, Taken, has_mail, reason_text};
 
 /// Puts the leftovers of dead runs in order.
 pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
+    let mut leftovers = BTreeSet::new();
     for begun in applier.index.pending()? {
         let begun: Begun =
             decode_state(&begun).map_err(|error| Error::Usage(format!("The index: {error}")))?;
+        bring_back(applier, &begun)?;
+        leftovers.extend(
+            begun
+                .pending
+                .iter()
+                .filter_map(|(_, pending)| pending.tmp()),
+        );
         let found = Found::of(applier, &begun);
         let (mut fates, mut deleted) = (vec![Fate::No; begun.ops], 0);
         applier.index.begin()?;
@@ -49,6 +67,7 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
                 Pending::Create { .. } => recover_create(applier, &found, number, pending)?,
                 Pending::Update { .. } => recover_update(applier, &found, number, pending)?,
                 Pending::Retire { .. } => recover_retire(applier, &found, number, pending)?,
+                Pending::Folder { .. } => recover_folder(applier, pending)?,
             };
             deleted += u64::from(counts && fate == Fate::Done);
             if let Some(place) = fates.get_mut(number) {
@@ -64,9 +83,77 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
     }
     applier.index.begin()?;
     applier.index.clear_pending()?;
+    let path = applier.root.path().to_owned();
+    applier
+        .held
+        .sync(&applier.dirty_dirs)
+        .context("flush", &path)?;
+    applier.trash.sync().context("flush", &path)?;
     applier.index.commit()?;
     // Only now: what is found in `tmp` tells the next one, should this run die, too.
-    sweep(applier)
+    for tmp in leftovers {
+        match applier.root.unlink(&tmp) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.context("remove", &applier.root.full(&tmp))?,
+        }
+    }
+    sweep(applier.root, &applier.records).context("remove what was left in", &path)
+}
+
+/// Brings back what was set aside for a moment, and remembers which directories may not have been flushed.
+fn bring_back(applier: &mut Applier, begun: &Begun) -> Result<()> {
+    let paths = begun
+        .pending
+        .iter()
+        .flat_map(|(_, pending)| pending.paths());
+    for path in paths.collect::<BTreeSet<_>>() {
+        let (sub, _) = split_path(&path);
+        let (folder, _) = split_path(sub);
+        let full = applier.root.full(folder);
+        applier
+            .root
+            .bring_back(folder)
+            .context("put back what was set aside in", &full)?;
+        applier.dirty_dirs.insert(sub.to_vec());
+    }
+    Ok(())
+}
+
+/// Gives a folder its directory back that went to the trash with mail in it.
+fn recover_folder(applier: &Applier, pending: Pending) -> Result<Fate> {
+    let Pending::Folder {
+        dir,
+        trashed: Some(trashed),
+    } = pending
+    else {
+        return Ok(Fate::No);
+    };
+    let trashed = Path::new(OsStr::from_bytes(&trashed));
+    if has_mail(trashed).unwrap_or(false) {
+        put_back_dir(applier, trashed, &dir).context("put back", trashed)?;
+    }
+    Ok(Fate::No)
+}
+
+fn put_back_dir(applier: &Applier, trashed: &Path, dir: &[u8]) -> io::Result<()> {
+    let name = trashed.file_name().unwrap_or_default().as_bytes();
+    let above = File::open(trashed.parent().unwrap_or(trashed))?;
+    match applier.root.rename_in(above.as_fd(), name, dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    // Somebody has made it anew.
+    for sub in [true, false].map(subdir) {
+        let from = trashed.join(OsStr::from_bytes(sub));
+        applier.root.make_dir(&join(dir, &[sub]))?;
+        let held = File::open(&from)?;
+        for entry in std::fs::read_dir(&from)? {
+            let name = entry?.file_name();
+            let path = join(dir, &[sub, name.as_bytes()]);
+            applier.root.put_in(held.as_fd(), name.as_bytes(), &path)?;
+        }
+    }
+    Ok(())
 }
 
 fn recover_create(
@@ -86,9 +173,6 @@ fn recover_create(
     else {
         return Ok(Fate::No);
     };
-    if !is_gone(applier, &tmp)? {
-        return Ok(Fate::No);
-    }
     let at = applier.index.file_at(folder, &unique, copy)?;
     let seq = applier.index.next_number()?;
     let row = FileRow {
@@ -107,7 +191,12 @@ fn recover_create(
         let dir = applier.folders.iter().find(|known| known.id == folder);
         dir.is_some_and(|known| is_at(applier, &path_of(&known.dir, &row), ino))
     };
-    if found.notes.get(number) != Some(&Note::Renamed) && !is_there() {
+    // In `tmp` and in its place: that is one file with two names.
+    let has_come = match is_gone(applier, &tmp)? {
+        true => found.notes.get(number) == Some(&Note::Renamed) || is_there(),
+        false => is_there(),
+    };
+    if !has_come {
         return Ok(Fate::No);
     }
     if at.is_none_or(|row| row.gone) {
@@ -133,37 +222,86 @@ fn recover_update(
         to,
         ino,
         ctime_ns,
+        digest,
         replaces,
     } = pending
     else {
         return Ok(Fate::No);
     };
+    if found.is_copied(applier, number, (&from, &to), (ino, ctime_ns), &digest) {
+        applier.finish_move(&from, &digest)?;
+        return Ok(if replaces.is_some() {
+            Fate::Renamed
+        } else {
+            Fate::Done
+        });
+    }
+    let is_renamed = found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
+    if is_renamed {
+        leave_old_name(applier, (&from, &to), ino)?;
+    }
+    let renamed = if is_renamed { Fate::Renamed } else { Fate::No };
     let Some(replaces) = replaces else {
-        let is_renamed = found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
         return Ok(if is_renamed { Fate::Done } else { Fate::No });
     };
-    let is_renamed = || found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
+    // What cannot be read may be the old version, so it is not swept away.
+    let path = applier.root.full(&replaces.tmp);
+    let is_ended = end_exchange(applier, &replaces.tmp, &to).context("put in order", &path)?;
     if is_gone(applier, &replaces.tmp)? {
         let is_replaced =
             found.notes.get(number) == Some(&Note::Replaced) || is_at(applier, &to, replaces.ino);
-        return Ok(match is_replaced {
-            true => Fate::Done,
-            false if is_renamed() => Fate::Renamed,
-            false => Fate::No,
-        });
+        return Ok(if is_replaced { Fate::Done } else { renamed });
     }
-    // What cannot be read may be the old version, so it is not swept away.
-    let path = applier.root.full(&replaces.tmp);
     let left = hash_file(applier.root, &replaces.tmp).context("read", &path)?;
-    if left.digest != replaces.digest {
-        trash_leftover(applier, &replaces.tmp, replaces.folder, replaces.name)?;
-        return Ok(Fate::Done);
+    if left.digest == replaces.digest {
+        return Ok(renamed);
     }
-    Ok(if is_renamed() {
-        Fate::Renamed
-    } else {
-        Fate::No
-    })
+    if left.stamp.ino != ino && left.digest != digest {
+        // Somebody else's, which had come to that name: it has that again.
+        let back = match is_at(applier, &to, replaces.ino) {
+            true => applier.root.exchange(&replaces.tmp, &to).map(drop),
+            false => applier.root.put_back(&replaces.tmp, &to),
+        };
+        back.context("put back", &path)?;
+        return Ok(renamed);
+    }
+    trash_leftover(applier, &replaces.tmp, replaces.folder, replaces.name)?;
+    Ok(if is_ended { Fate::Done } else { renamed })
+}
+
+/// Ends or takes back an exchange that goes in steps, see [`crate::rename::exchange`]. Returns whether the new version has its
+/// place, as far as that can be told; `false` where somebody else had come to the name.
+fn end_exchange(applier: &Applier, tmp: &[u8], to: &[u8]) -> io::Result<bool> {
+    let root = applier.root;
+    let parked = parked_name(tmp);
+    let ino = |path: &[u8]| match root.file_stamp(path) {
+        Ok(stamp) => Ok(Some(stamp.ino)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let Some(old) = ino(&parked)? else {
+        return Ok(true);
+    };
+    match (ino(tmp)?, ino(to)?) {
+        (None, _) => root.rename_to_ours(&parked, tmp).map(|()| true),
+        (Some(_), None) => root.rename(&parked, to).map(|()| true),
+        (Some(_), Some(there)) if there == old => root.unlink(&parked).map(|()| true),
+        (Some(new), Some(there)) => {
+            root.unlink(tmp)?;
+            root.rename_to_ours(&parked, tmp).map(|()| there == new)
+        }
+    }
+}
+
+/// Removes the old name of a message that has the new one, too.
+fn leave_old_name(applier: &Applier, (from, to): (&[u8], &[u8]), ino: u64) -> Result<()> {
+    if from == to || !is_at(applier, from, ino) || !is_at(applier, to, ino) {
+        return Ok(());
+    }
+    let removed = applier.root.remove(from, |seen| seen.ino == ino);
+    removed
+        .map(drop)
+        .context("remove", &applier.root.full(from))
 }
 
 fn recover_retire(
@@ -177,8 +315,7 @@ fn recover_retire(
         unique,
         copy,
         path,
-        ino,
-        ctime_ns,
+        stamp,
         trashed,
         counts: _,
     } = pending
@@ -187,14 +324,21 @@ fn recover_retire(
     };
     let seen = applier.root.file_stamp(&path);
     // A machine that lost power may have kept a note and lost its rename.
-    let is_untouched = matches!(&seen, Ok(stamp) if (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns));
+    let is_untouched =
+        matches!(&seen, Ok(seen) if (seen.ino, seen.ctime_ns) == (stamp.ino, stamp.ctime_ns));
+    let trashed = Path::new(OsStr::from_bytes(&trashed));
     let has_gone = match found.notes.get(number) {
         _ if is_untouched => false,
-        Some(Note::Renamed | Note::Replaced) => true,
+        Some(Note::Renamed | Note::Replaced | Note::Copied) => true,
         Some(Note::Refused) => false,
-        Some(Note::Nothing) | None => {
-            !may_be_there(seen, ino) && Path::new(OsStr::from_bytes(&trashed)).exists()
-        }
+        Some(Note::Nothing) | None => match FileStamp::outside(trashed) {
+            Ok(there) if there.same_bytes(&stamp) => !may_be_there(seen, stamp.ino),
+            Ok(_) => {
+                put_back_file(applier, trashed, &path).context("put back", trashed)?;
+                false
+            }
+            Err(_) => false,
+        },
     };
     if !has_gone {
         return Ok(Fate::No);
@@ -205,6 +349,13 @@ fn recover_retire(
         applier.index.put_file(&row)?;
     }
     Ok(Fate::Done)
+}
+
+/// Gives another program's file its name back that had gone to the trash with it.
+fn put_back_file(applier: &Applier, trashed: &Path, path: &[u8]) -> io::Result<()> {
+    let dir = File::open(trashed.parent().unwrap_or(trashed))?;
+    let name = trashed.file_name().unwrap_or_default().as_bytes();
+    applier.root.put_in(dir.as_fd(), name, path)
 }
 
 /// Whether a message may be where it was before it was to be retired. What cannot be looked at is unknown, not absent: the
@@ -232,6 +383,21 @@ impl Found {
         Found { notes, cut_off }
     }
 
+    /// Whether a message's copy has its new name on another disk, and the old file is still there as it was.
+    fn is_copied(
+        &self,
+        applier: &Applier,
+        number: usize,
+        (from, to): (&[u8], &[u8]),
+        (ino, ctime_ns): (u64, i64),
+        digest: &Digest,
+    ) -> bool {
+        let untouched = |stamp: FileStamp| (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns);
+        self.notes.get(number) == Some(&Note::Copied)
+            && applier.root.file_stamp(from).is_ok_and(untouched)
+            && hash_file(applier.root, to).is_ok_and(|hashed| hashed.digest == *digest)
+    }
+
     /// Whether a message was renamed, whatever a user made of it since. A rename moves the ctime.
     fn is_renamed(
         &self,
@@ -252,7 +418,7 @@ impl Found {
             return false;
         }
         match self.notes.get(number) {
-            Some(Note::Renamed | Note::Replaced) => true,
+            Some(Note::Renamed | Note::Replaced | Note::Copied) => true,
             Some(Note::Refused) => false,
             // Back under its old name: most likely it was away. Under a third one: most likely it was not.
             Some(Note::Nothing) | None => {
@@ -279,7 +445,7 @@ fn trash_leftover(applier: &mut Applier, tmp: &[u8], folder: Vec<u8>, name: Vec<
         name,
         in_new: false,
         digest: None,
-        reason: Some(Reason::Replaced),
+        reason: Some(reason_text(Reason::Replaced)),
     };
     let names = applier.trash.announce(applier.tag, &[label])?;
     let taken = applier
@@ -291,35 +457,6 @@ fn trash_leftover(applier: &mut Applier, tmp: &[u8], folder: Vec<u8>, name: Vec<
         return Err(Error::Busy(format!(
             "{path:?} changes while it is put in order; try again later"
         )));
-    }
-    Ok(())
-}
-
-/// Removes our files from `tmp`; what they held is complete elsewhere.
-fn sweep(applier: &Applier) -> Result<()> {
-    let dir = &applier.tmp_dir;
-    let alone = match lock_alone(applier.root, dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.context("open", &applier.root.full(dir))?,
-    };
-    if alone.is_none() {
-        return Ok(()); // Another run is writing; a later one removes what dead ones left.
-    }
-    let listed = applier.root.list(dir);
-    let listed = listed.context("list", &applier.root.full(dir))?;
-    for listed in listed
-        .iter()
-        .filter(|listed| listed.name.starts_with(TMP_PREFIX.as_bytes()))
-    {
-        tracing::info!(
-            "Removing {} that a broken-off run left in tmp",
-            escape(&listed.name)
-        );
-        let path = join(&applier.tmp_dir, &[&listed.name]);
-        applier
-            .root
-            .unlink(&path)
-            .context("remove", &applier.root.full(&path))?;
     }
     Ok(())
 }

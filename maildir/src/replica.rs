@@ -9,23 +9,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::folder::find_inbox;
 use protocol::message::{At, Fate};
 use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::Applier;
-use crate::body::{Bodies, Body, Located, Partials};
+use crate::body::{Bodies, Body, Located};
 use crate::discover::follow_links;
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
-use crate::inbox::{Flusher, Inbox};
+use crate::inbox::Inbox;
 use crate::index::{FolderRow, Index, now_secs};
 use crate::lock::Lock;
 use crate::marker::Marker;
+use crate::partial::Partials;
+use crate::places::Places;
 use crate::private;
 use crate::recover::recover;
-use crate::root::{Root, join};
+use crate::root::Root;
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
@@ -79,6 +80,7 @@ pub struct Replica {
     pub(crate) told: u64,
     /// Writes bodies into `tmp`, from the first one on.
     inbox: Option<Inbox>,
+    partials: Partials,
     has_applied: bool,
     /// The folders that were made in this run: whoever asked for them does not know their numbers yet.
     made: BTreeSet<u32>,
@@ -127,6 +129,7 @@ impl Replica {
             .clone()
             .unwrap_or_else(|| state.join("trash"));
         let trash = Trash::new(trash_dir, options.client.clone());
+        let partials = Partials::new(state.join("partial"));
         Ok(Replica {
             options,
             root,
@@ -139,6 +142,7 @@ impl Replica {
             tag: None,
             told: 0,
             inbox: None,
+            partials,
             has_applied: false,
             made: BTreeSet::new(),
         })
@@ -409,25 +413,30 @@ impl Replica {
     /// A way to bring bodies into `tmp` before their batch is carried out.
     ///
     /// # Errors
-    /// When `tmp` cannot be opened.
+    /// When no further descriptor is to be had.
     pub fn inbox(&self) -> Result<Inbox> {
-        Inbox::open(&self.root, self.tmp_dir()?).context("open tmp of", self.root.path())
+        Inbox::new(&self.root, self.records()).context("open", self.root.path())
     }
 
-    /// A way to make bodies in `tmp` durable before their batch is carried out.
+    /// Where folders lie now.
     ///
     /// # Errors
-    /// When no further descriptor is to be had.
-    pub fn flusher(&self) -> Result<Flusher> {
-        let root = self.root.reopen();
-        let root = root.context("open the Maildir", self.root.path())?;
-        Ok(Flusher { root })
+    /// When the index cannot be asked.
+    pub fn places(&self) -> Result<Places> {
+        let folders = self.index.folders()?.into_iter().filter(|row| !row.gone);
+        Ok(Places {
+            dirs: folders.map(|row| (row.id, row.dir)).collect(),
+        })
+    }
+
+    fn records(&self) -> PathBuf {
+        self.state.join("incoming")
     }
 
     /// The large bodies that broke off.
     #[must_use]
     pub fn partials(&self) -> Partials {
-        Partials::new(self.state.join("partial"))
+        self.partials.clone()
     }
 
     /// What became of the operations of a batch, if it is remembered.
@@ -464,7 +473,7 @@ impl Replica {
     }
 
     fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
-        let tmp_dir = self.tmp_dir()?;
+        let records = self.records();
         let _whole = self.index.whole();
         let mut applier = Applier {
             root: &self.root,
@@ -473,7 +482,7 @@ impl Replica {
             trash: &mut self.trash,
             trash_failed: None,
             tag: self.tag.unwrap_or(Tag([0; 8])),
-            tmp_dir,
+            records,
             inbox: &mut self.inbox,
             folders: self.index.folders()?,
             dirty_dirs: BTreeSet::new(),
@@ -483,14 +492,6 @@ impl Replica {
             notes: None,
         };
         work(&mut applier)
-    }
-
-    /// INBOX's `tmp`, or the root's where there is no INBOX.
-    fn tmp_dir(&self) -> Result<Vec<u8>> {
-        let folders = self.index.folders()?;
-        let live = folders.iter().filter(|row| !row.gone);
-        let inbox = find_inbox(live.map(|row| &row.dir[..])).unwrap_or_default();
-        Ok(join(inbox, &[b"tmp"]))
     }
 
     /// Ends a run: looks once more at what it changed, so that the next one need not, vouches for it in the marker, and
@@ -516,6 +517,7 @@ impl Replica {
                 tracing::warn!("Cannot clear the trash {trash:?}: {error}"); // It is done when it can be.
             }
             self.partials().expire();
+            self.root.clear_asides();
         }
         self.cursor()
     }

@@ -3,19 +3,22 @@
 //! Every path below is relative to the root and resolved beneath it, without following symbolic links, whatever a peer
 //! or a mail reader put there meanwhile (I9).
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, Timespec,
-    Timestamps, UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
 };
 
+use crate::durable::Disk;
 use crate::error::{Context, Result};
+use crate::rename::{Exchanged, Place, exchange, rename, rename_to_ours};
+use crate::scan::now_ns;
 use crate::stamp::{DirStamp, FileStamp, Origin};
 
 /// A held root directory.
@@ -25,6 +28,9 @@ pub(crate) struct Root {
     path: PathBuf,
     /// Links below the root that are followed, and the directories to which they led when this run began.
     followed: Arc<Vec<Followed>>,
+    disk: Arc<Disk>,
+    /// Directories of ours that are to be removed when they are empty.
+    asides: Arc<Mutex<BTreeSet<Vec<u8>>>>,
 }
 
 /// A link that is followed.
@@ -49,10 +55,14 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .context("open the Maildir", path)?;
+        let held = File::from(fd);
+        let disk = Disk::of(&held).context("look at", path)?;
         Ok(Root {
-            fd,
+            fd: held.into(),
             path: path.to_owned(),
             followed: Arc::default(),
+            disk: Arc::new(disk),
+            asides: Arc::default(),
         })
     }
 
@@ -121,16 +131,25 @@ impl Root {
             fd: self.fd.try_clone()?,
             path: self.path.clone(),
             followed: Arc::clone(&self.followed),
+            disk: Arc::clone(&self.disk),
+            asides: Arc::clone(&self.asides),
         })
     }
 
-    /// The same directory, opened once more: whoever flushes by it hears of every error, whoever else was told.
-    pub(crate) fn reopen(&self) -> io::Result<Root> {
-        Ok(Root {
-            fd: self.open_dir(b"")?,
-            path: self.path.clone(),
-            followed: Arc::clone(&self.followed),
-        })
+    pub(crate) fn asides(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.asides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file system that the root itself lies on; a folder may lie on another.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The number of the file system that a directory lies on.
+    pub(crate) fn device_of(&self, relative: &[u8]) -> io::Result<u64> {
+        let (base, relative) = self.base(relative);
+        let stat = rustix::fs::statat(base, relative, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(stat.st_dev)
     }
 
     fn open_beneath(&self, relative: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -242,12 +261,30 @@ impl Root {
 
     /// Renames without ever overwriting (I5).
     pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        self.rename_with(from, to, RenameFlags::NOREPLACE)
+        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
+        let (from_place, to_place) = (place(&from_dir, from_name), place(&to_dir, to_name));
+        rename(from_place, to_place, || self.leave(from, to))
     }
 
-    /// Exchanges two files in one step.
-    pub(crate) fn exchange(&self, one: &[u8], other: &[u8]) -> io::Result<()> {
-        self.rename_with(one, other, RenameFlags::EXCHANGE)
+    /// The same to a name that nobody else gives.
+    pub(crate) fn rename_to_ours(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        rename_to_ours(place(&from_dir, from), place(&to_dir, to))
+    }
+
+    /// Removes the first name of a file that has got a second one.
+    pub(crate) fn leave(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ino = self.file_stamp(to)?.ino;
+        match self.remove(from, |seen| seen.ino == ino)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
+
+    /// Exchanges a file of ours with another.
+    pub(crate) fn exchange(&self, ours: &[u8], other: &[u8]) -> io::Result<Exchanged> {
+        let ((our_dir, ours), (other_dir, other)) = (self.parent(ours)?, self.parent(other)?);
+        exchange(place(&our_dir, ours), place(&other_dir, other))
     }
 
     /// Renames over what has the name: the marker, and nothing else.
@@ -256,35 +293,17 @@ impl Root {
         Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
     }
 
-    fn rename_with(&self, from: &[u8], to: &[u8], flags: RenameFlags) -> io::Result<()> {
-        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        Ok(rustix::fs::renameat_with(
-            from_dir, from, to_dir, to, flags,
-        )?)
-    }
-
-    /// Renames a file out of the root, into a directory on the same file system.
+    /// Renames out of the root, into a directory of ours on the same file system.
     pub(crate) fn rename_out(&self, from: &[u8], dir: BorrowedFd, to: &[u8]) -> io::Result<()> {
         let (from_dir, from) = self.parent(from)?;
-        Ok(rustix::fs::renameat_with(
-            from_dir,
-            from,
-            dir,
-            to,
-            RenameFlags::NOREPLACE,
-        )?)
+        rename_to_ours(place(&from_dir, from), Place { dir, name: to })
     }
 
     /// The way back of [`Root::rename_out`].
     pub(crate) fn rename_in(&self, dir: BorrowedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
         let (to_dir, to) = self.parent(to)?;
-        Ok(rustix::fs::renameat_with(
-            dir,
-            from,
-            to_dir,
-            to,
-            RenameFlags::NOREPLACE,
-        )?)
+        let from = Place { dir, name: from };
+        rename(from, place(&to_dir, to), || from.unlink())
     }
 
     pub(crate) fn unlink(&self, relative: &[u8]) -> io::Result<()> {
@@ -358,11 +377,19 @@ impl Root {
             fd,
             path: self.full(link),
             followed: Arc::default(),
+            disk: Arc::clone(&self.disk), // Nothing is written there.
+            asides: Arc::default(),
         };
         let below = target.list(b"").unwrap_or_default();
         let is_above = |listed: &Listed| target.holds_mail(&listed.name);
         Some(target.holds_mail(b"") || below.iter().any(is_above))
     }
+}
+
+/// A name in an open directory.
+pub(crate) fn place<'a>(dir: &'a OwnedFd, name: &'a [u8]) -> Place<'a> {
+    let dir = dir.as_fd();
+    Place { dir, name }
 }
 
 /// Who may do what with a directory.
@@ -433,21 +460,16 @@ pub(crate) fn stamp_of(file: &File) -> io::Result<FileStamp> {
 
 /// Gives a file the modification time that travelled with the message.
 pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
-    let last_modification = Timespec {
-        tv_sec: mtime_ns.div_euclid(1_000_000_000),
-        tv_nsec: mtime_ns.rem_euclid(1_000_000_000),
+    let time = |ns: i64| Timespec {
+        tv_sec: ns.div_euclid(1_000_000_000),
+        tv_nsec: ns.rem_euclid(1_000_000_000),
     };
-    let last_access = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_OMIT,
+    // Both, since some FUSE file systems set neither right where one is left out.
+    let times = Timestamps {
+        last_access: time(now_ns()),
+        last_modification: time(mtime_ns),
     };
-    Ok(rustix::fs::futimens(
-        file,
-        &Timestamps {
-            last_access,
-            last_modification,
-        },
-    )?)
+    Ok(rustix::fs::futimens(file, &times)?)
 }
 
 /// The directory of a path in the root, and the name in it.

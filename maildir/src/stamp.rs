@@ -1,6 +1,7 @@
 //! What the file system says of a file or directory: the evidence that it did not change.
 
 use rustix::fs::{Stat, Statx, StatxTimestamp};
+use serde::{Deserialize, Serialize};
 
 /// A directory's identity and times. Equal stamps mean an unchanged listing once the times are older than the clock's
 /// grain (I3).
@@ -14,7 +15,7 @@ pub(crate) struct DirStamp {
 }
 
 /// A file's identity, length and times. Equal stamps mean unchanged bytes, but for damage below the file system.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     pub(crate) ino: u64,
     pub(crate) size: u64,
@@ -99,6 +100,16 @@ impl From<&Stat> for FileStamp {
 }
 
 impl FileStamp {
+    /// What the system says of a file outside of the root.
+    pub(crate) fn outside(path: &std::path::Path) -> std::io::Result<FileStamp> {
+        Ok(FileStamp::from(&rustix::fs::lstat(path)?))
+    }
+
+    /// Whether it may be the same file or a copy of it.
+    pub(crate) fn same_bytes(&self, other: &FileStamp) -> bool {
+        (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+    }
+
     /// Whether it may be the same file after a rename, which moves the ctime only.
     pub(crate) fn same_but_renamed(&self, other: &FileStamp) -> bool {
         (self.ino, self.size, self.mtime_ns) == (other.ino, other.size, other.mtime_ns)

@@ -4,10 +4,11 @@
 //! was, where it lay, who took it away, when and why. The log is durable before the first file leaves the root; if
 //! interrupted in between, a line may name a file that never came.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use protocol::Tag;
@@ -16,9 +17,11 @@ use protocol::message::Reason;
 use rustix::fs::{AtFlags, Mode};
 use serde_json::json;
 
+use crate::aside::set_aside;
 use crate::clock::Clock;
 use crate::error::{Context, Result};
 use crate::index::now_secs;
+use crate::listing::{holds_mail, subdir};
 use crate::private;
 use crate::root::{Root, set_mtime, stamp_in, stamp_of};
 use crate::scan::folder_text;
@@ -34,7 +37,7 @@ pub(crate) struct Label {
     pub(crate) name: Vec<u8>,
     pub(crate) in_new: bool,
     pub(crate) digest: Option<protocol::Digest>,
-    pub(crate) reason: Option<Reason>,
+    pub(crate) reason: Option<&'static str>,
 }
 
 /// The trash of one run; its directory is made when the first file comes.
@@ -102,7 +105,7 @@ impl Trash {
                 "file": file, "folder": folder_text(&label.folder), "name": escape(&label.name),
                 "folder_hex": hex(&label.folder), "name_hex": hex(&label.name), "in_new": label.in_new,
                 "digest": label.digest.map(|digest| hex(digest.as_bytes())),
-                "reason": label.reason.map(reason_text), "client": client, "time": now_secs(),
+                "reason": label.reason, "client": client, "time": now_secs(),
             });
             text.push_str(&format!("{line}\n"));
             names.push(file);
@@ -138,32 +141,40 @@ impl Trash {
             .run
             .as_mut()
             .ok_or_else(|| io::Error::other("the trash was not announced"))?;
-        match root.rename_out(path, run.dir.as_fd(), name.as_bytes()) {
+        let (dir, to) = (run.dir.as_fd(), name.as_bytes());
+        let taken = set_aside(
+            || root.rename_out(path, dir, to),
+            || Ok(stamp_in(dir, to)?.same_but_renamed(stamp)),
+            || root.rename_in(dir, to, path),
+        );
+        match taken {
+            Ok(true) => close(dir, to),
+            Ok(false) => return Ok(Taken::Changed),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 return copy_out(run, root, path, stamp, name);
             }
-            other => other?,
+            Err(error) => return Err(error),
         }
-        let seen = stamp_in(run.dir.as_fd(), name.as_bytes())?;
-        if seen.same_but_renamed(stamp) {
-            close(run.dir.as_fd(), name.as_bytes());
-            return Ok(Taken::Yes);
-        }
-        root.rename_in(run.dir.as_fd(), name.as_bytes(), path)?;
-        Ok(Taken::Changed)
+        Ok(Taken::Yes)
     }
 
-    /// Moves a directory into the trash.
+    /// Moves a folder's directory into the trash, unless mail has come into it.
     ///
     /// # Errors
     /// When it cannot be renamed, as on another file system.
-    pub(crate) fn take_dir(&mut self, root: &Root, path: &[u8], name: &str) -> io::Result<()> {
+    pub(crate) fn take_dir(&mut self, root: &Root, path: &[u8], name: &str) -> io::Result<Taken> {
         let run = self
             .run
             .as_mut()
             .ok_or_else(|| io::Error::other("the trash was not announced"))?;
-        root.rename_out(path, run.dir.as_fd(), name.as_bytes())?;
-        run.dir.sync_all()
+        let (dir, to) = (run.dir.as_fd(), name.as_bytes());
+        let is_bare = set_aside(
+            || root.rename_out(path, dir, to),
+            || Ok(!has_mail(&run.path.join(name))?),
+            || root.rename_in(dir, to, path),
+        )?;
+        run.dir.sync_all()?;
+        Ok(if is_bare { Taken::Yes } else { Taken::Changed })
     }
 
     /// Makes the names of what came durable.
@@ -207,15 +218,33 @@ fn copy_out(
         let _ = fs::remove_file(&target); // Half a copy is of no use; the original stays.
         return Err(error);
     }
-    if !root.file_stamp(path)?.same_but_renamed(stamp) {
-        fs::remove_file(&target)?;
-        return Ok(Taken::Changed);
+    if root.remove(path, |seen| seen.same_but_renamed(stamp))? {
+        return Ok(Taken::Yes);
     }
-    root.unlink(path)?;
-    Ok(Taken::Yes)
+    fs::remove_file(&target)?;
+    Ok(Taken::Changed)
 }
 
-fn reason_text(reason: Reason) -> &'static str {
+/// Whether there is mail in a folder's directory outside of the root.
+pub(crate) fn has_mail(dir: &Path) -> io::Result<bool> {
+    let mut names = Vec::new();
+    for sub in [true, false].map(subdir) {
+        match fs::read_dir(dir.join(OsStr::from_bytes(sub))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            listed => {
+                for entry in listed? {
+                    names.push(entry?.file_name().into_vec());
+                }
+            }
+        }
+    }
+    Ok(holds_mail(&names))
+}
+
+/// What goes because a copy of it on another file system takes its place.
+pub(crate) const MOVED: &str = "moved to another disk";
+
+pub(crate) fn reason_text(reason: Reason) -> &'static str {
     match reason {
         Reason::Deleted => "deleted",
         Reason::Excluded => "excluded",

@@ -296,6 +296,19 @@ impl Op {
         [one, other, source].into_iter().flatten()
     }
 
+    /// Where the message comes to be that it brings or changes.
+    #[must_use]
+    pub fn target(&self) -> Option<&At> {
+        match self {
+            Op::Create { at, .. } => Some(at),
+            Op::Update { to, .. } => Some(to),
+            Op::MakeFolder { .. }
+            | Op::RenameFolder { .. }
+            | Op::RemoveFolder { .. }
+            | Op::Retire { .. } => None,
+        }
+    }
+
     /// The bytes that it brings along, from wherever they come.
     #[must_use]
     pub fn new_body(&self) -> Option<&NewBody> {

@@ -1,7 +1,6 @@
 //! Small file systems of their own, for what a full, a read-only or a rotting disk does. Only root can mount; elsewhere
 //! there is none, and the test that wanted one says so.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,21 +38,79 @@ impl Mount {
         Mount::at(dir, &words, Some(image.to_owned()))
     }
 
+    /// The files of another directory through FUSE, which knows neither `RENAME_NOREPLACE` nor `RENAME_EXCHANGE`.
+    #[must_use]
+    pub fn without_flags(dir: &Path, source: &Path) -> Option<Mount> {
+        fs::create_dir_all(dir).expect("directory is made");
+        fs::create_dir_all(source).expect("source is made");
+        Mount::by(
+            "bindfs",
+            &["-o", "attr_timeout=0", path(source), path(dir)],
+            dir,
+            None,
+        )
+    }
+
+    /// What is written lies in another directory than what was there before.
+    #[must_use]
+    pub fn overlay(dir: &Path, lower: &Path, beside: &Path) -> Option<Mount> {
+        let (upper, work) = (beside.join("upper"), beside.join("work"));
+        for made in [&upper, &work] {
+            fs::create_dir_all(made).expect("directory is made");
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            path(lower),
+            path(&upper),
+            path(&work)
+        );
+        Mount::at(dir, &["-t", "overlay", "-o", &options, "overlay"], None)
+    }
+
+    /// The same, but that a machine which cannot mount it fails under continuous integration.
+    ///
+    /// # Panics
+    /// There.
+    #[must_use]
+    pub fn or_skip(mount: Option<Mount>, what: &str) -> Option<Mount> {
+        let is_due = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(mount.is_some() || !is_due, "{what} cannot be mounted here");
+        if mount.is_none() {
+            println!("skipped: {what} cannot be mounted here");
+        }
+        mount
+    }
+
+    /// A btrfs in a file.
+    #[must_use]
+    pub fn btrfs(dir: &Path, image: &Path) -> Option<Mount> {
+        if !is_root() {
+            return None;
+        }
+        let file = fs::File::create(image).expect("image is made");
+        file.set_len(128 << 20).expect("image has a size");
+        must("mkfs.btrfs", &["-q".as_ref(), image.as_os_str()]);
+        Mount::at(dir, &["-o", "loop", path(image)], Some(image.to_owned()))
+    }
+
     fn at(dir: &Path, words: &[&str], image: Option<PathBuf>) -> Option<Mount> {
         if !is_root() {
             return None;
         }
+        let words: Vec<&str> = words.iter().copied().chain([path(dir)]).collect();
+        Mount::by("mount", &words, dir, image)
+    }
+
+    fn by(program: &str, words: &[&str], dir: &Path, image: Option<PathBuf>) -> Option<Mount> {
         fs::create_dir_all(dir).expect("directory is made");
-        let words: Vec<&OsStr> = words
-            .iter()
-            .map(OsStr::new)
-            .chain([dir.as_os_str()])
-            .collect();
-        let mut command = std::process::Command::new("mount");
-        command.args(&words);
+        let mut command = std::process::Command::new(program);
+        command.args(words);
         let done = run(command, LIMIT);
         if done.code != Some(0) {
-            println!("shows nothing here: cannot mount ({})", done.stderr.trim());
+            println!(
+                "shows nothing here: {program} cannot mount ({})",
+                done.stderr.trim()
+            );
             return None;
         }
         let dir = dir.to_owned();
@@ -104,6 +161,10 @@ impl Drop for Mount {
         command.arg("-l").arg(&self.dir);
         let _ = run(command, LIMIT);
     }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
 }
 
 fn is_root() -> bool {

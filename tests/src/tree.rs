@@ -1,11 +1,14 @@
 //! One Maildir, and what mail readers, delivery agents and users do to it.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, FileTimes};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::process::must;
 
 /// How folders lie on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +120,7 @@ impl Tree {
         let to = self.dir(to);
         fs::create_dir_all(to.parent().expect("folders lie below the root"))
             .expect("parent is made");
-        fs::rename(self.dir(from), to).expect("folder is there to be renamed");
+        rename(&self.dir(from), &to);
     }
 
     /// Whether the folder is there.
@@ -315,10 +318,24 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 pub fn write_with_time(path: &Path, bytes: &[u8]) {
     let mut file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     file.write_all(bytes).expect("bytes are written");
-    file.set_modified(time_of(bytes)).expect("time is set");
+    // Both: bindfs sets neither right where one is left out.
+    let times = FileTimes::new().set_accessed(SystemTime::now());
+    let times = times.set_modified(time_of(bytes));
+    file.set_times(times).expect("time is set");
 }
 
+/// As `mv` does it: also from one disk to another.
 fn rename(from: &Path, to: &Path) {
-    fs::rename(from, to)
-        .unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
+    match fs::rename(from, to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let words = ["--no-target-directory", "--no-clobber", "--"].map(OsStr::new);
+            let words: Vec<&OsStr> = words
+                .into_iter()
+                .chain([from.as_os_str(), to.as_os_str()])
+                .collect();
+            must("mv", &words);
+        }
+        Err(error) => panic!("{} to {}: {error}", from.display(), to.display()),
+    }
 }

@@ -12,12 +12,12 @@ use harness::{Snapshot, World, bulky};
 
 use crate::errors::U1;
 
-fn old() -> Vec<u8> {
+pub(crate) fn old() -> Vec<u8> {
     bulky("the old version", 30_000)
 }
 
 /// A client that was killed after the new version had come into place, and before the old one was in the trash.
-fn killed_in_a_replacement() -> (World, PathBuf) {
+pub(crate) fn killed_in_a_replacement() -> (World, PathBuf) {
     let world = World::unprivileged();
     world.server().store("INBOX", U1, "S", &old());
     world.give_away();

@@ -8,6 +8,7 @@
 )]
 
 mod beside;
+mod bodies;
 mod clocks;
 mod concurrent;
 mod damage;
@@ -16,6 +17,7 @@ mod editors;
 mod errors;
 mod evidence;
 mod faults;
+mod file_systems;
 mod first_sync;
 mod folders;
 mod full_disk;

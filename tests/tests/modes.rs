@@ -1,7 +1,7 @@
 //! Who may read what arrives (C66): messages and folders take after where they lie, and state and trash are private.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use harness::snapshot::everything;
@@ -121,5 +121,38 @@ fn state_and_trash_are_private() {
             Vec::<String>::new()
         );
         assert!(!files(&world.client().state().join("replicas")).is_empty());
+    }
+}
+
+/// Root may give a directory any group.
+#[test]
+fn a_folder_of_a_group_gets_files_of_that_group() {
+    if !rustix::process::geteuid().is_root() {
+        println!("shows nothing here: only root may give a folder away");
+        return;
+    }
+    let world = World::new();
+    world.local().create();
+    world.local().make_folder("Team");
+    let dir = world.local().dir("Team");
+    for path in [
+        dir.clone(),
+        dir.join("cur"),
+        dir.join("new"),
+        dir.join("tmp"),
+    ] {
+        chown(&path, None, Some(4321)).expect("root may");
+        set_mode(&path, 0o2770);
+    }
+    world.server().store("Team", U1, "S", &body("one"));
+    world.server().deliver("Team", U2, &body("two"));
+    let _ = world.client().pull().run().ok();
+    for unique in [U1, U2] {
+        let stat = fs::metadata(world.local().path("Team", unique)).expect("it arrived");
+        assert_eq!(
+            (stat.gid(), stat.mode() & 0o7777),
+            (4321, 0o660),
+            "{unique}"
+        );
     }
 }

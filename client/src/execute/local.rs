@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use maildir::{Incoming, SMALL_BYTES_MAX};
 use protocol::codec::batches;
-use protocol::message::{Fetch, NewBody};
+use protocol::message::Fetch;
 use protocol::{Op, Request};
 
 use super::{BATCH_OPS, Executor, copies, must_follow, wired};
@@ -61,7 +61,8 @@ impl Executor<'_, '_> {
     }
 
     /// Where the body of a local step lies at the other end, and from which byte on it is wanted.
-    fn fetch(&self, at: usize) -> Option<Fetch> {
+    fn fetch(&mut self, at: usize) -> Option<Fetch> {
+        let offset = self.kept_bytes(at);
         let step = &self.plan.steps[Side::Local as usize][at];
         let body = wired(&step.op)?;
         let place = &self.session.set.all[step.index]
@@ -73,7 +74,7 @@ impl Executor<'_, '_> {
         Some(Fetch {
             at: self.session.folders.at(Side::Remote, place, renaming),
             digest: body.digest,
-            offset: self.kept_bytes(body),
+            offset,
         })
     }
 
@@ -82,13 +83,15 @@ impl Executor<'_, '_> {
         wired(&self.plan.steps[Side::Local as usize][at].op).map_or(0, |body| body.size)
     }
 
-    /// How much of a body an earlier run left here.
-    pub(super) fn kept_bytes(&self, body: &NewBody) -> u64 {
-        if body.size > SMALL_BYTES_MAX {
-            self.partials.length(&body.digest).min(body.size)
-        } else {
-            0
-        }
+    /// How much of a step's body an earlier run left here. Of several equal ones the first goes on with it.
+    fn kept_bytes(&mut self, at: usize) -> u64 {
+        let body = wired(&self.plan.steps[Side::Local as usize][at].op);
+        let Some(body) = body.filter(|body| body.size > SMALL_BYTES_MAX) else {
+            return 0;
+        };
+        let length = self.partials.length(&body.digest).min(body.size);
+        let first = self.resumed.entry(body.digest).or_insert(at);
+        if *first == at { length } else { 0 }
     }
 
     /// Puts local steps into the batch as far as their bodies have come, and applies it when it is full or the last.
@@ -191,10 +194,10 @@ impl Executor<'_, '_> {
             return Err(unasked("A body came"));
         };
         if self.incoming.is_none() {
+            let offset = self.kept_bytes(at);
             let Some(body) = wired(&self.plan.steps[Side::Local as usize][at].op) else {
                 return Err(unasked("A body came"));
             };
-            let offset = self.kept_bytes(body);
             self.incoming = Some(Incoming::begin_quick(
                 &self.partials,
                 body.digest,
@@ -212,8 +215,9 @@ impl Executor<'_, '_> {
         }
         if last && let Some(incoming) = self.incoming.take() {
             self.awaited.pop_front();
-            if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
-                self.hand.bring(new.clone(), incoming);
+            let op = &self.plan.steps[Side::Local as usize][at].op;
+            if let (Some(to), Some(new)) = (op.target(), wired(op)) {
+                self.hand.bring(to.clone(), new.clone(), incoming);
             }
             self.arrived[at] = Some(true);
             self.has_come(at);
