@@ -15,6 +15,8 @@ use crate::root::{Listed, join, split_path};
 use crate::stamp::DirStamp;
 use crate::trash::Taken;
 
+/// What a folder consists of.
+pub(crate) const PARTS: [&[u8]; 3] = [b"tmp", b"new", b"cur"];
 /// Files that servers and readers keep in a folder and make anew at need; they go with it.
 const SERVER_FILES: &[&[u8]] = &[
     b"dovecot",
@@ -38,7 +40,7 @@ impl Applier<'_> {
             };
         }
         check(dir)?;
-        let (is_flat, dir) = (is_maildir_plus_plus(dir), dir.as_bytes().to_vec());
+        let dir = dir.as_bytes().to_vec();
         let levels: Vec<&[u8]> = dir
             .split(|&byte| byte == b'/')
             .filter(|level| !level.is_empty())
@@ -47,21 +49,24 @@ impl Applier<'_> {
             self.root.make_dir(&join(b"", &levels[..depth]))?;
             self.dirty_dirs.insert(join(b"", &levels[..depth - 1]));
         }
-        // `cur` last: without it there is no folder, so that a kill leaves none that would never be made whole.
-        for sub in [&b"tmp"[..], b"new", b"cur"] {
-            self.root.make_dir(&join(&dir, &[sub]))?;
+        self.make_parts(&dir)?;
+        self.put_new_folder(dir)
+    }
+
+    /// Makes what a folder consists of, as far as it is not there. A kill in between is put in order by `recover`.
+    pub(crate) fn make_parts(&mut self, dir: &[u8]) -> io::Result<()> {
+        for part in PARTS {
+            self.root.make_dir(&join(dir, &[part]))?;
         }
-        if is_flat {
+        if FolderDir::new(dir).is_ok_and(|dir| is_maildir_plus_plus(&dir)) {
             // Made, never copied: Maildir++ tells a folder from an account by it.
-            match self.root.create_file(&join(&dir, &[b"maildirfolder"])) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error.into());
-                }
+            match self.root.create_file(&join(dir, &[b"maildirfolder"])) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        self.dirty_dirs.insert(dir.clone());
-        self.put_new_folder(dir)
+        self.dirty_dirs.insert(dir.to_vec());
+        Ok(())
     }
 
     fn live_in(&self, dir: &FolderDir) -> Option<&FolderRow> {
@@ -164,7 +169,7 @@ impl Applier<'_> {
         entries.retain(|listed| !staying.contains(&listed.name));
         // `cur` last: as long as it is where it was, the folder is.
         entries.sort_by_key(|listed| listed.name == b"cur");
-        for Listed { name, kind } in &entries {
+        for Listed { name, kind, .. } in &entries {
             let (old, new) = (join(from, &[name]), join(to, &[name]));
             match self.root.rename(&old, &new) {
                 Err(error) if is_fixed(&error) => self.carry_entry(*kind, &old, &new, to)?,

@@ -79,6 +79,8 @@ pub(crate) enum Pending {
         /// It counts for the guard.
         counts: bool,
     },
+    /// A folder shall be made.
+    MakeFolder { dir: Vec<u8> },
     /// A folder shall be renamed or removed, whose messages may be set aside for a moment.
     Folder {
         dir: Vec<u8>,
@@ -91,7 +93,7 @@ impl Pending {
     /// Whether it counts for the guard, if it happened.
     pub(crate) fn counts(&self) -> bool {
         match self {
-            Pending::Create { .. } | Pending::Folder { .. } => false,
+            Pending::Create { .. } | Pending::MakeFolder { .. } | Pending::Folder { .. } => false,
             Pending::Update { replaces, .. } => {
                 replaces.as_ref().is_some_and(|replaces| replaces.counts)
             }
@@ -108,7 +110,7 @@ impl Pending {
             Pending::Update { replaces, .. } => {
                 replaces.as_ref().map(|replaces| replaces.tmp.clone())
             }
-            Pending::Retire { .. } | Pending::Folder { .. } => None,
+            Pending::Retire { .. } | Pending::MakeFolder { .. } | Pending::Folder { .. } => None,
         }
     }
 
@@ -123,6 +125,7 @@ impl Pending {
             }
             Pending::Update { from, to, .. } => vec![from.clone(), to.clone()],
             Pending::Retire { path, .. } => vec![path.clone()],
+            Pending::MakeFolder { .. } => Vec::new(),
             Pending::Folder { dir, .. } => [true, false]
                 .map(|in_new| join(dir, &[subdir(in_new), b"."]))
                 .into(),
@@ -156,7 +159,9 @@ impl Applier<'_> {
                 Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => {
                     self.begun_folder(*number, name)
                 }
-                Op::MakeFolder { .. } => None,
+                Op::MakeFolder { dir } => Some(Pending::MakeFolder {
+                    dir: dir.as_bytes().to_vec(),
+                }),
             };
             pending.extend(begun.map(|begun| (number, begun)));
         }

@@ -14,6 +14,7 @@
 //! - *Retire*: its file is in its place with the ctime that it had: no. What is in the trash is another file: that goes back,
 //!   and no. Otherwise the note says that it went, or it lies in the trash and not in its place: yes. What is in its place
 //!   then came back since: the tombstone makes it so.
+//! - A folder of which a part was made is made whole: the scan would take it for one that a user made so.
 //! - A folder that lies in the trash with mail in it goes back.
 //!
 //! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard. All
@@ -32,6 +33,7 @@ use protocol::codec::decode_state;
 use protocol::message::{Fate, Reason};
 
 use crate::apply::Applier;
+use crate::apply_folder::PARTS;
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
@@ -67,6 +69,7 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
                 Pending::Create { .. } => recover_create(applier, &found, number, pending)?,
                 Pending::Update { .. } => recover_update(applier, &found, number, pending)?,
                 Pending::Retire { .. } => recover_retire(applier, &found, number, pending)?,
+                Pending::MakeFolder { dir } => recover_made(applier, &dir)?,
                 Pending::Folder { .. } => recover_folder(applier, pending)?,
             };
             deleted += u64::from(counts && fate == Fate::Done);
@@ -98,6 +101,19 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
         }
     }
     sweep(applier.root, &applier.records).context("remove what was left in", &path)
+}
+
+/// Makes a folder whole of which there is a part. That it was made is seen by the scan.
+fn recover_made(applier: &mut Applier, dir: &[u8]) -> Result<Fate> {
+    let is_begun = PARTS.iter().any(|part| {
+        let part = applier.root.dir_stamp(&join(dir, &[part]));
+        part.is_ok()
+    });
+    if is_begun {
+        let full = applier.root.full(dir);
+        applier.make_parts(dir).context("make", &full)?;
+    }
+    Ok(Fate::No)
 }
 
 /// Brings back what was set aside for a moment, and remembers which directories may not have been flushed.

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod mail;
 pub mod mount;
 pub mod process;
+mod restore;
 pub mod rng;
 pub mod run;
 pub mod snapshot;

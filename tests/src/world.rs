@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::{LIMIT, Running, must, start, start_on_terminal};
+use crate::restore::keep_identities;
 use crate::run::Run;
 use crate::snapshot::assert_same;
 use crate::terminal::Terminal;
@@ -240,9 +241,12 @@ impl World {
         copy_dir(&self.path(""), &self.dir.path().join(name));
     }
 
-    /// Puts the world back as it was when it was saved.
+    /// Puts the world back as it was when it was saved, also for what remembers its directories.
     pub fn load(&self, name: &str) {
         copy_dir(&self.dir.path().join(name), &self.path(""));
+        let clients = self.clients.iter().map(|client| client.tree().root());
+        let roots: Vec<&Path> = clients.chain([self.server.root()]).collect();
+        keep_identities(&self.path(""), &roots);
     }
 }
 
