@@ -39,7 +39,7 @@ impl Local {
 /// What the writing thread gets.
 enum Work {
     /// Bytes that have come, to be checked and written.
-    Body(At, NewBody, Incoming),
+    Body(Box<(At, NewBody, Incoming)>),
     /// A batch, to which so many of the oldest bodies belong.
     Batch(Job, usize),
 }
@@ -122,7 +122,7 @@ impl Hand {
     /// follows, after those of earlier bodies.
     pub fn bring(&mut self, to: At, new: NewBody, incoming: Incoming) {
         self.group_bytes += new.size.min(QUICK_BYTES_MAX);
-        self.group.push(Work::Body(to, new, incoming));
+        self.group.push(Work::Body(Box::new((to, new, incoming))));
         if self.group_bytes >= GROUP_BYTES {
             self.pass_on();
         }
@@ -172,7 +172,8 @@ fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<J
     let (mut writer, mut waiting) = (None, VecDeque::new());
     for work in work.into_iter().flatten() {
         match work {
-            Work::Body(to, new, incoming) => {
+            Work::Body(body) => {
+                let (to, new, incoming) = *body;
                 let body = incoming.finish();
                 let write = |body| Writer::of(&mut writer, local)?.write(local, &to, &new, body);
                 waiting.push_back(body.and_then(write));

@@ -171,9 +171,10 @@ impl Walk<'_> {
             }
             (b"tmp" | b".notmuch", _) => {}
             (name, FileType::Directory) if is_ours(name) => {
-                if self.root.holds_mail(&path) {
-                    self.seen.misfits.push((path, OURS.into()));
-                }
+                let hides_mail = self.root.holds_mail(&path);
+                self.seen
+                    .misfits
+                    .extend(hides_mail.then(|| (path, OURS.into())));
             }
             (_, FileType::Directory) => {
                 inside.leads_on = true;

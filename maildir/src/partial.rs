@@ -163,7 +163,7 @@ impl Partials {
             .paths()
             .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
             .collect();
-        all.sort_by(|one, other| other.0.cmp(&one.0));
+        all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let is_old = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > KEPT);
         for (number, (at, path)) in all.iter().enumerate() {
             if number >= KEPT_MAX || is_old(at) {

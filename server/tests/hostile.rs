@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// The agent has ended the conversation by itself, and not by a panic.
-    fn is_cut_off(mut self) {
+    fn expect_cut_off(mut self) {
         let mut rest = Ok(Some(Frame::Message(Vec::new())));
         while let Ok(Some(_)) = rest {
             rest = self.reader.next();
@@ -245,11 +245,11 @@ fn denied_bodies_are_passed_over_for_a_while_only() {
     for _ in 0..3 {
         let _ = client.send_body(LARGE); // It may be gone before the last one.
     }
-    client.is_cut_off();
+    client.expect_cut_off();
 }
 
 #[test]
-fn a_body_that_does_not_end_is_cut_off() {
+fn a_body_that_does_not_end_expect_cut_off() {
     let dir = tempfile::tempdir().expect("temp dir");
     store(dir.path(), "1.a.b:2,", b"here");
     let mut client = Client::start(dir.path(), &[]);
@@ -261,7 +261,7 @@ fn a_body_that_does_not_end_is_cut_off() {
             break;
         }
     }
-    client.is_cut_off();
+    client.expect_cut_off();
 }
 
 /// A file that is made as long as the offset says, and read to its end, would take hours.
@@ -281,11 +281,11 @@ fn an_offset_past_what_is_here_is_used_for_nothing() {
     let partial = found(&dir.path().join("state"), "/partial/");
     assert!(partial.is_empty(), "{partial:?}");
     client.apply(vec![create("4.a.b", 10, 11)]);
-    client.is_cut_off();
+    client.expect_cut_off();
 }
 
 #[test]
-fn who_wants_everything_read_again_and_again_is_cut_off() {
+fn who_wants_everything_read_again_and_again_expect_cut_off() {
     let dir = tempfile::tempdir().expect("temp dir");
     store(dir.path(), "1.a.b:2,", &vec![b'x'; LARGE]);
     let lines = 200;
@@ -303,7 +303,7 @@ fn who_wants_everything_read_again_and_again_is_cut_off() {
     client.say(&Request::Prefixes(vec![prefix.clone(), longer]));
     assert_eq!(client.hear(), Response::Prefixes(vec![Some(digest), None]));
     client.say(&Request::Prefixes(vec![prefix; lines]));
-    client.is_cut_off();
+    client.expect_cut_off();
     let mut client = Client::start(dir.path(), &["--read-only"]);
     let fetch = Fetch {
         at,
@@ -311,14 +311,14 @@ fn who_wants_everything_read_again_and_again_is_cut_off() {
         offset: 0,
     };
     client.say(&Request::Fetch(vec![fetch; lines]));
-    client.is_cut_off();
+    client.expect_cut_off();
     let mut client = Client::start(dir.path(), &["--read-only"]);
     for _ in 0..2 {
         let folders = vec![1; 60_000];
         let written = client.writer.message(&Request::Manifests { folders });
         let _ = written.and_then(|()| client.writer.flush());
     }
-    client.is_cut_off();
+    client.expect_cut_off();
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn what_breaks_the_protocol_ends_the_conversation_and_panics_nowhere() {
         wrong(&mut client);
         let _ = client.writer.get_ref().flush();
         eprintln!("number {number}");
-        client.is_cut_off();
+        client.expect_cut_off();
         assert_eq!(
             std::fs::read_dir(dir.path().join("root/cur"))
                 .expect("cur")
