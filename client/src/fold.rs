@@ -273,6 +273,7 @@ impl WorkSet {
             }
             Some(index) => {
                 self.lose(index, side);
+                self.all[index].is_undeleted[side as usize] = change.lost;
                 self.loose[side as usize].push(seen);
             }
             None => self.loose[side as usize].push(seen),

@@ -310,7 +310,7 @@ fn hash_and_put(
             return Ok(());
         };
         match hashed {
-            Ok(hashed) => put(scanner, folder.id, file, hashed),
+            Ok(hashed) => put(scanner, folder, file, hashed),
             Err(error) => {
                 if let Some(row) = file.row.filter(|row| !row.gone) {
                     // Whatever it looks like: it is looked at again as long as it cannot be read.
@@ -338,7 +338,7 @@ fn hash_and_put(
 /// Writes the row of a file that was hashed, as a change if it is one.
 fn put(
     scanner: &Scanner,
-    folder: u32,
+    folder: &FolderRow,
     File { copy, found, row }: File,
     hashed: Hashed,
 ) -> Result<()> {
@@ -380,15 +380,18 @@ fn put(
         Some(before) if !is_change => before.seq,
         Some(_) | None => scanner.index.next_number()?,
     };
-    let born = before.map_or(seq, |before| before.born);
+    // Other bytes that were put there from outside are no edit, but another message that took the place of one that was lost.
+    let is_other = folder.put_back
+        && !entry.damaged
+        && before.is_some_and(|before| before.entry.digest != entry.digest);
     let row = FileRow {
         seq,
-        born,
-        folder,
+        born: before.filter(|_| !is_other).map_or(seq, |before| before.born),
+        folder: folder.id,
         unique,
         copy,
         gone: false,
-        lost: false,
+        lost: is_other || before.is_some_and(|before| before.lost),
         entry,
         stamp: settled(scanner, seen),
         due: false,

@@ -45,7 +45,8 @@ pub struct Change {
     pub copy: u16,
     /// Whether the message is gone; then `entry` is what it last was.
     pub gone: bool,
-    /// Whether nobody deleted it: it went when a directory was put there from outside, as from a backup. It shall come back.
+    /// Whether nobody deleted what went: it went when a directory was put there from outside, as from a backup, and shall come
+    /// back. Where `gone` is not set, that is the message that was in this place before `born`.
     pub lost: bool,
     /// The message.
     pub entry: Entry,

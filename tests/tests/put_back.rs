@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use harness::snapshot::{assert_nothing_written, everything};
-use harness::world::{link_dir, remove_dir};
-use harness::{Layout, Tree, World, body};
+use harness::world::{copy_dir, link_dir, remove_dir};
+use harness::{Layout, Snapshot, Tree, World, body};
 
 use crate::first_sync::{MARKER, count, fill, name};
 
@@ -58,6 +58,35 @@ fn a_snapshot_of_hard_links_that_is_put_back_deletes_nothing() {
         assert_eq!(count(world.server()), 35);
         let _ = world.client().sync().run().ok().idle();
         remove_dir(&snapshot);
+    }
+}
+
+/// A backup brings back what a message was before it was edited, or another one had its name: no edit of today's, which stays.
+#[test]
+fn what_a_backup_has_under_the_name_of_another_message_replaces_nothing() {
+    for at_server in [false, true] {
+        let world = synced();
+        let (tree, _) = sides(&world, at_server);
+        let backup = world.path("backup");
+        copy_dir(&tree.dir("INBOX").join("cur"), &backup);
+        let (old, new) = (body("a draft"), body("a draft, ended"));
+        tree.store("INBOX", &name(60), "S", &old);
+        let _ = world.client().sync().run().ok();
+        copy_dir(&tree.dir("INBOX").join("cur"), &backup);
+        tree.edit("INBOX", &name(60), &new);
+        let _ = world.client().sync().run().ok();
+        copy_dir(&backup, &tree.dir("INBOX").join("cur"));
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        for tree in [world.server(), world.local()] {
+            let snapshot = Snapshot::of(tree);
+            let counts = snapshot.counts();
+            for bytes in [&old, &new] {
+                let kept = counts.get(harness::digest_hex(bytes).as_str());
+                assert_eq!(kept.copied(), Some(1), "at_server {at_server}: {counts:?}");
+            }
+        }
+        let _ = world.client().sync().run().ok().idle();
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct FileRow {
     pub(crate) unique: Unique,
     pub(crate) copy: u16,
     pub(crate) gone: bool,
-    /// It is gone, and nobody deleted it: see [`FolderRow::put_back`].
+    /// It is gone, or another one took its place, and nobody deleted it: see [`FolderRow::put_back`].
     pub(crate) lost: bool,
     pub(crate) entry: Entry,
     pub(crate) stamp: FileStamp,
