@@ -386,7 +386,9 @@ fn put(
         && before.is_some_and(|before| before.entry.digest != entry.digest);
     let row = FileRow {
         seq,
-        born: before.filter(|_| !is_other).map_or(seq, |before| before.born),
+        born: before
+            .filter(|_| !is_other)
+            .map_or(seq, |before| before.born),
         folder: folder.id,
         unique,
         copy,

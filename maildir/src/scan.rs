@@ -31,6 +31,7 @@ use protocol::message::Problem;
 use crate::discover::{Discovery, Found, discover};
 use crate::error::{Error, Result};
 use crate::folder_scan;
+use crate::held::Held;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::listing::{self, Listing, Wanted};
 use crate::replica::check_nothing_below;
@@ -453,10 +454,10 @@ impl<'a> Scanner<'a> {
 
     /// Looks at drafts, which are edited in place, at what is due, and in turn at some others of all files.
     fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, held) = (Instant::now(), Held::new(self.root));
         let mut changed = Vec::new();
         self.index.each_file("draft ORDER BY seq", [], |row| {
-            self.look_at(row, &mut changed);
+            self.look_at(&held, row, &mut changed);
             Ok(())
         })?;
         let mut due = Vec::new();
@@ -466,7 +467,8 @@ impl<'a> Scanner<'a> {
                 Ok(())
             })?;
         let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
-        self.look_at_some(spot_from, &mut changed)?;
+        self.look_at_some(&held, spot_from, &mut changed)?;
+        drop(held);
         suspects.extend(changed.iter().map(|row| row.folder));
         for row in changed {
             self.index.begin()?;
@@ -479,7 +481,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes on where the last run stopped, to the end, and then on from the beginning up to there.
-    fn look_at_some(&self, spot_from: &mut u64, changed: &mut Vec<FileRow>) -> Result<()> {
+    fn look_at_some(
+        &self,
+        held: &Held,
+        spot_from: &mut u64,
+        changed: &mut Vec<FileRow>,
+    ) -> Result<()> {
         let deadline = Instant::now() + SPOT_CHECK_MAX;
         let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, None);
         let mut is_time = true;
@@ -491,7 +498,7 @@ impl<'a> Scanner<'a> {
                 is_time = is_time && !(is_step && Instant::now() >= deadline);
                 if is_time {
                     (left, last) = (left - 1, Some(row.seq));
-                    self.look_at(row, changed);
+                    self.look_at(held, row, changed);
                 }
                 Ok(())
             })?;
@@ -501,9 +508,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Stats a file, if its folder can be looked at; keeps its row where it is another one than that says, and not due.
-    fn look_at(&self, row: FileRow, changed: &mut Vec<FileRow>) {
+    fn look_at(&self, held: &Held, row: FileRow, changed: &mut Vec<FileRow>) {
         let path = self.live_path(&row).filter(|_| !row.due);
-        if path.is_some_and(|path| self.root.file_stamp(&path).ok() != Some(row.stamp)) {
+        if path.is_some_and(|path| held.file_stamp(&path).ok() != Some(row.stamp)) {
             changed.push(row);
         }
     }

@@ -38,11 +38,13 @@ impl Mount {
         Mount::at(dir, &words, Some(image.to_owned()))
     }
 
-    /// The files of another directory through FUSE, which knows neither `RENAME_NOREPLACE` nor `RENAME_EXCHANGE`.
+    /// What a directory holds through FUSE, which knows neither `RENAME_NOREPLACE` nor `RENAME_EXCHANGE`; the files go to
+    /// `source`, which is made, because older versions of FUSE mount on empty directories only.
     #[must_use]
     pub fn without_flags(dir: &Path, source: &Path) -> Option<Mount> {
         fs::create_dir_all(dir).expect("directory is made");
-        fs::create_dir_all(source).expect("source is made");
+        fs::rename(dir, source).expect("directory is moved");
+        fs::create_dir(dir).expect("directory is made");
         Mount::by(
             "bindfs",
             &["-o", "attr_timeout=0", path(source), path(dir)],
