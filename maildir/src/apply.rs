@@ -381,11 +381,12 @@ impl Applier<'_> {
         if let Some(place) = place {
             let tombstone = FileRow {
                 gone: true,
+                lost: false,
                 seq: self.index.next_number()?,
                 ..row.clone()
             };
             self.index.put_file(&tombstone)?;
-            row.born = self.index.number()? + 1;
+            (row.born, row.lost) = (self.index.number()? + 1, false);
             (row.folder, row.unique, row.copy) = place;
         }
         row.seq = self.index.next_number()?;
@@ -452,7 +453,7 @@ impl Applier<'_> {
         self.note(number, Note::Renamed);
         self.dirty_dirs
             .insert(join(&folder.dir, &[subdir(row.entry.in_new)]));
-        (row.gone, row.seq) = (true, self.index.next_number()?);
+        (row.gone, row.lost, row.seq) = (true, false, self.index.next_number()?);
         self.index.put_file(&row)?;
         Ok(row.seq)
     }

@@ -361,7 +361,7 @@ fn recover_retire(
     }
     let row = applier.index.file_at(folder, &unique, copy)?;
     if let Some(mut row) = row.filter(|row| !row.gone) {
-        (row.gone, row.seq) = (true, applier.index.next_number()?);
+        (row.gone, row.lost, row.seq) = (true, false, applier.index.next_number()?);
         applier.index.put_file(&row)?;
     }
     Ok(Fate::Done)

@@ -587,7 +587,7 @@ impl<'a> Scanner<'a> {
                 }
                 if has_moved {
                     row.seq = self.index.next_number()?;
-                    row.gone = true;
+                    (row.gone, row.lost) = (true, false);
                     self.index.begin()?;
                     self.index.put_file(&row)?;
                 } else {

@@ -244,8 +244,10 @@ impl Index {
 
     /// Writes a row under its number, in the place of whatever stood at its place.
     pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
+        // Whoever has not heard yet that a message was lost here must not take what fills its place for its successor.
         let sql = "INSERT OR REPLACE INTO files VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+                   (?1, ?2, ?3, ?4, ?5, ?6, \
+                   ?7 OR (NOT ?6 AND EXISTS (SELECT 1 FROM files WHERE folder = ?3 AND uniq = ?4 AND copy = ?5 AND lost)), ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
         let entry = &row.entry;
         self.execute(
             sql,
