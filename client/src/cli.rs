@@ -167,7 +167,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N|P%")]
     pub max_delete: Option<MaxDelete>,
     /// Do the deletions that the guard held back under this name
-    #[arg(long, value_name = "PLAN")]
+    #[arg(long, value_name = "PLAN", conflicts_with = "adopt")]
     pub confirm: Option<String>,
     /// Treat it as a first sync: pair what is equal, join the rest, delete nothing
     #[arg(long)]

@@ -85,7 +85,7 @@ impl Refusal {
                 .filter_map(|side| self.side_line(side)),
         );
         lines.push(format!(
-            "  to make exactly these, run the same command with --confirm {}",
+            "  to make exactly these, run the same command for this account with --confirm {}",
             self.plan
         ));
         lines.push("  to bring the messages back instead, run it with --adopt".to_owned());
@@ -206,7 +206,7 @@ mod tests {
                 "  1 to be deleted or replaced (1) here: 1 in INBOX",
                 "  69 to be deleted there, with 3 in the last 24 hours that is over 50 and over 5 % of 200 messages: \
                  60 in INBOX, 1 in Lists/0, 1 in Lists/1, 1 in Lists/2, 6 in 6 more",
-                "  to make exactly these, run the same command with --confirm abc",
+                "  to make exactly these, run the same command for this account with --confirm abc",
                 "  to bring the messages back instead, run it with --adopt",
             ]
         );

@@ -39,9 +39,8 @@ pub(crate) struct Discovery {
     pub(crate) errors: Vec<(Vec<u8>, io::Error)>,
 }
 
-const LINK: &str = "Symbolic links are not followed without follow_links, nor into this Maildir";
-const LINKED: &str =
-    "Its cur or new is a symbolic link, and those are not followed without follow_links";
+const LINK: &str = "Symbolic links are not followed without follow_links (the agent's option --follow-links), nor into this Maildir";
+const LINKED: &str = "Its cur or new is a symbolic link, and those are not followed without follow_links (the agent's option --follow-links)";
 const OURS: &str = "Names that begin with .maildir-sync are no folder's; rename it";
 const DEEP: &str = "It is over 64 levels deep";
 

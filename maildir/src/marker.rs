@@ -127,9 +127,14 @@ impl Marker {
 /// The nearest directory from `path` upwards that bears a marker.
 pub(crate) fn above(path: &Path) -> Option<&Path> {
     let is_marked = |dir: &&Path| {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, dir.join(MARKER_NAME), flags, Mode::empty());
-        is_marker(opened.map(File::from).map_err(io::Error::from))
+        let (path, flags) = (
+            dir.join(MARKER_NAME),
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        );
+        let opened = rustix::fs::openat(CWD, &path, flags, Mode::empty());
+        // In a directory that may not be searched, nobody knows whether there is one: whoever opens what is below says so.
+        let is_there = || rustix::fs::lstat(&path).is_ok();
+        is_marker(opened.map(File::from).map_err(io::Error::from)) && is_there()
     };
     path.ancestors().find(is_marked)
 }

@@ -207,7 +207,23 @@ fn accounts_are_named_and_met_with_suggestions() {
         "[account.home]\nremote = \"{root}\"\nlocal = \"~/Maildir\"\n[account.work]\nremote = \"h:\"\nlocal = \"~/W\"\n"
     );
     world.client().configure(&config);
-    let table: [(&[&str], &[&str]); 3] = [
+    let both = ["sync", "home", "--adopt", "--confirm", "abc"];
+    let _ = wrong(
+        &world,
+        world.client().bare(&both),
+        2,
+        &["--adopt", "--confirm"],
+    );
+    let table: [(&[&str], &[&str]); 5] = [
+        // What answers for one account must not be taken for an answer for all.
+        (
+            &["sync", "--adopt"],
+            &["--adopt", "one account", "home, work"],
+        ),
+        (
+            &["sync", "--confirm", "abc"],
+            &["--confirm", "one account", "home, work"],
+        ),
         (&["sync", "wrk"], &["\"wrk\"", "did you mean \"work\""]),
         (&["push", "zebra"], &["\"zebra\"", "home, work"]),
         (&["status", "hom"], &["\"hom\"", "did you mean \"home\""]),

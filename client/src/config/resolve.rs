@@ -104,6 +104,16 @@ fn configured(
     if let Some(name) = name.filter(|&name| !accounts.names().any(|known| known == name)) {
         return Err(unknown_account(name, &accounts));
     }
+    if name.is_none()
+        && accounts.names().nth(1).is_some()
+        && let Some(option) = for_one_account(args)
+    {
+        let names: Vec<&str> = accounts.names().collect();
+        return Err(ConfigError::Target(format!(
+            "{option} is for one account; name it: {}",
+            names.join(", ")
+        )));
+    }
     let wanted = |account: &str| name.is_none_or(|name| name == account);
     let chosen = accounts
         .accounts
@@ -112,6 +122,15 @@ fn configured(
     Ok(chosen
         .map(|(name, keys)| from_file(&path, &accounts, name, keys, args, dirs))
         .collect())
+}
+
+/// An option that answers what was said of one account, if there is any.
+fn for_one_account(args: &SyncArgs) -> Option<&'static str> {
+    match (&args.run.confirm, args.run.adopt) {
+        (Some(_), _) => Some("--confirm"),
+        (None, true) => Some("--adopt"),
+        (None, false) => None,
+    }
 }
 
 /// The command line that names the pair that was synced last.
