@@ -61,8 +61,12 @@ pub fn reconcile(record: &Record, letters: &Letters) -> Merged {
     }
 }
 
-/// One side deleted it: the other one's change of place or bytes beats that, nothing else does.
+/// One side deleted it: the other one's change of place or bytes beats that, nothing else does. Damage is never taken,
+/// wherever it lies.
 fn survivor(base: &Base, seen: &Seen) -> Merged {
+    if seen.entry.damaged && seen.entry.digest != base.digest {
+        return Merged::Gone;
+    }
     let moved = base
         .place
         .as_ref()

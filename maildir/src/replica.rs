@@ -260,7 +260,8 @@ impl Replica {
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
-        let scan = Scanner::new(&self.root, &self.index, checksum)?.run(&mut spot)?;
+        let adopt = self.options.adopt;
+        let scan = Scanner::new(&self.root, &self.index, checksum, adopt)?.run(&mut spot)?;
         if !self.options.dry_run
             && let Err(error) = private::write(&spot_path, spot.to_string().as_bytes())
         {

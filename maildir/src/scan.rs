@@ -73,6 +73,8 @@ pub(crate) struct Scanner<'a> {
     pub(crate) index: &'a Index,
     /// Read and hash everything, whatever the stamps say.
     pub(crate) checksum: bool,
+    /// Take the tree as it is, also without the INBOX that it had.
+    adopt: bool,
     pub(crate) grain_ns: i64,
     /// Unique names of what is there but could not be looked at or hashed, and where.
     pub(crate) unhashed: HashMap<Unique, String>,
@@ -94,11 +96,17 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(crate) fn new(root: &'a Root, index: &'a Index, checksum: bool) -> Result<Scanner<'a>> {
+    pub(crate) fn new(
+        root: &'a Root,
+        index: &'a Index,
+        checksum: bool,
+        adopt: bool,
+    ) -> Result<Scanner<'a>> {
         Ok(Scanner {
             root,
             index,
             checksum,
+            adopt,
             grain_ns: grain_ns(root),
             unhashed: HashMap::new(),
             missing: BTreeMap::new(),
@@ -293,7 +301,9 @@ impl<'a> Scanner<'a> {
             .cloned()
             .collect();
         let is_inbox = |row: &FolderRow| Some(&row.dir) == inbox.as_ref();
-        if vanished.iter().any(|row| is_inbox(row) && row.messages > 0) {
+        let is_lost = vanished.iter().any(|row| is_inbox(row) && row.messages > 0);
+        // It may have been laid out anew, from a directory into the root or back, or be called in other letters.
+        if is_lost && !self.adopt && find_inbox(found.iter().copied()).is_none() {
             return Err(Error::Unsafe(format!(
                 "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
                 self.root.path()

@@ -4,11 +4,10 @@
 //! was, where it lay, who took it away, when and why. The log is durable before the first file leaves the root; if
 //! interrupted in between, a line may name a file that never came.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use protocol::Tag;
@@ -16,6 +15,7 @@ use protocol::bytes::{escape, hex};
 use protocol::message::Reason;
 use rustix::fs::{AtFlags, Mode};
 use serde_json::json;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::aside::set_aside;
 use crate::clock::Clock;
@@ -227,15 +227,16 @@ fn copy_out(
 
 /// Whether there is mail in a folder's directory outside of the root.
 pub(crate) fn has_mail(dir: &Path) -> io::Result<bool> {
+    let holds = |entry: &DirEntry| {
+        let name = entry.file_name().as_bytes();
+        entry.depth() != 1 || [true, false].map(subdir).contains(&name)
+    };
+    let entries = WalkDir::new(dir).max_depth(2).into_iter();
     let mut names = Vec::new();
-    for sub in [true, false].map(subdir) {
-        match fs::read_dir(dir.join(OsStr::from_bytes(sub))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            listed => {
-                for entry in listed? {
-                    names.push(entry?.file_name().into_vec());
-                }
-            }
+    for entry in entries.filter_entry(holds) {
+        let entry = entry?;
+        if entry.depth() == 2 {
+            names.push(entry.file_name().as_bytes().to_vec());
         }
     }
     Ok(holds_mail(&names))

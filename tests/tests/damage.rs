@@ -215,6 +215,35 @@ fn a_damaged_file_never_replaces_a_deletion() {
     assert!(!world.local().has("INBOX", U1), "the damaged file was sent");
 }
 
+/// Also where the damaged one was moved, alone or with its folder: nobody takes it for the message.
+#[test]
+fn a_damaged_file_that_was_moved_never_replaces_a_deletion() {
+    for kind in [0, 20] {
+        let bytes = vec![0; kind];
+        for with_folder in [false, true] {
+            let world = World::new();
+            let good = body("good");
+            world.server().store("Work", U1, "S", &good);
+            world.server().store("Work", U2, "S", &body("another"));
+            let _ = world.client().sync().run().ok();
+            write_with_time(&world.local().path("Work", U1), &bytes);
+            match with_folder {
+                true => world.local().rename_folder("Work", "Renamed"),
+                false => world.local().rename("Work", U1, "INBOX", U1),
+            }
+            world.server().delete("Work", U1);
+            for _ in 0..2 {
+                let _ = world.client().sync().run();
+            }
+            world.assert_same();
+            let snapshot = Snapshot::of(world.server());
+            let counts = snapshot.counts();
+            let sent = counts.get(harness::digest_hex(&bytes).as_str());
+            assert_eq!(sent, None, "{kind} NULs, with its folder: {with_folder}");
+        }
+    }
+}
+
 /// C47: a damaged file is known by its unique name wherever it is moved.
 #[test]
 fn a_damaged_message_that_was_moved_is_healed_where_it_is() {

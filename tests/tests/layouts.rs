@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
+use harness::snapshot::everything;
 use harness::{Layout, Tree, World, body};
 
 use crate::errors::{U1, U2};
@@ -119,6 +121,72 @@ fn inbox_in_other_letters_is_not_doubled() {
         .server()
         .assert_holds("INBOX/Sub", U2, &body("new below"));
     let _ = world.client().sync().run().ok().idle();
+}
+
+/// INBOX stays INBOX where somebody writes it in other letters, or lays it out anew, on either side.
+#[test]
+fn inbox_that_is_renamed_to_inbox_in_other_letters_stays_inbox() {
+    for (at_server, old, new) in [
+        (true, "INBOX", "Inbox"),
+        (true, "Inbox", "INBOX"),
+        (false, "INBOX", "Inbox"),
+        (false, "Inbox", "INBOX"),
+        (true, "INBOX", "."),
+        (false, "INBOX", "."),
+    ] {
+        let world = nested();
+        world.server().store(old, U1, "S", &body("inbox"));
+        world.server().store("Work", U1, "S", &body("work"));
+        let _ = world.client().sync().run().ok();
+        let tree = match at_server {
+            true => world.server(),
+            false => world.local(),
+        };
+        let root = tree.root();
+        if new == "." {
+            for part in ["cur", "new", "tmp"] {
+                fs::rename(root.join(old).join(part), root.join(part)).expect("it is moved");
+            }
+            fs::remove_dir(root.join(old)).expect("it is empty");
+        } else {
+            fs::rename(root.join(old), root.join(new)).expect("it is renamed");
+        }
+        let _ = world.client().sync().run().ok();
+        fs::write(root.join(new).join("new").join(U2), body("new mail")).expect("it is delivered");
+        let _ = world.client().sync().run().ok();
+        for tree in [world.server(), world.local()] {
+            let all = everything(tree.root());
+            let in_part = |path: &&PathBuf| {
+                let part = path.parent().and_then(Path::file_name);
+                part.is_some_and(|part| part == "cur" || part == "new")
+            };
+            let folders = all.keys().filter(|path| path.ends_with("cur")).count();
+            let messages = all.keys().filter(in_part).count();
+            assert_eq!((messages, folders), (3, 2), "{old} to {new}: {all:?}");
+        }
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// The way out that the refusal names is one.
+#[test]
+fn a_tree_that_lost_its_inbox_is_adopted_on_request() {
+    for at_server in [true, false] {
+        let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+        world.server().store("INBOX", U1, "S", &body("inbox"));
+        world.server().store("Work", U1, "S", &body("work"));
+        let _ = world.client().sync().run().ok();
+        let tree = match at_server {
+            true => world.server(),
+            false => world.local(),
+        };
+        fs::remove_dir_all(tree.dir("INBOX")).expect("it goes");
+        let _ = world.client().sync().run().exits(4).says("--adopt");
+        let _ = world.client().sync().arg("--adopt").run().ok();
+        world.assert_same();
+        world.server().assert_holds("INBOX", U1, &body("inbox"));
+        let _ = world.client().sync().run().ok().idle();
+    }
 }
 
 /// C68: a pattern that is the very name of a folder means that folder, and no other.

@@ -94,7 +94,8 @@ impl Folders {
     }
 }
 
-/// What both sides agreed on has the name that the server's directory has, or ours if that has none.
+/// What both sides agreed on has the name that the server's directory has, or ours if that has none. INBOX stays INBOX where
+/// one side has laid it out anew or written it otherwise.
 fn name_bases(all: &mut BTreeMap<Fid, Folder>, mapping: &Mapping) {
     let mut taken = HashSet::new();
     for folder in all.values_mut() {
@@ -102,11 +103,12 @@ fn name_bases(all: &mut BTreeMap<Fid, Folder>, mapping: &Mapping) {
             continue;
         };
         let [here, there] = &base.dirs;
-        let names = [
+        let mut names = [
             mapping.name(Side::Remote, there),
             mapping.name(Side::Local, here),
             mapping.only(Side::Remote, there.as_bytes()),
         ];
+        names.sort_by_key(|name| !name.is_inbox());
         let mut free = names.into_iter().filter(|name| !taken.contains(name));
         base.name = free
             .next()
