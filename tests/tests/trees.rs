@@ -240,14 +240,12 @@ impl Players {
             7 => fs::remove_file(&path).expect("it is deleted"),
             8 => {
                 let dir = [folder, b"x"].concat();
-                if !folder.is_empty()
+                let is_free = !folder.is_empty()
                     && !folder.eq_ignore_ascii_case(b"INBOX")
-                    && !at(root, &dir).exists()
-                {
-                    if let Err(error) = fs::rename(at(root, folder), at(root, &dir)) {
-                        // Nobody renames what a disk is mounted on.
-                        assert_eq!(error.kind(), ErrorKind::ResourceBusy, "it is renamed");
-                    }
+                    && !at(root, &dir).exists();
+                if is_free && let Err(error) = fs::rename(at(root, folder), at(root, &dir)) {
+                    // Nobody renames what a disk is mounted on.
+                    assert_eq!(error.kind(), ErrorKind::ResourceBusy, "it is renamed");
                 }
             }
             _ => {
