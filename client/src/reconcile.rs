@@ -14,7 +14,7 @@
 //!
 //! What is not agreed has no base: places are the server's, flags are joined, and seen anywhere is seen (row 13).
 
-use protocol::{Digest, Flags};
+use protocol::{Digest, Entry, Flags};
 
 use crate::letters::Letters;
 use crate::record::{Base, Record, Seen, Side, State};
@@ -37,6 +37,8 @@ pub enum Conflict {
     Moved,
     /// Deleted on one side, moved or edited on the other; it survived.
     Survived,
+    /// The same, and it became shorter: nobody has the bytes any more that would tell an edit from damage.
+    Shortened,
     /// Edited on both sides; both versions are kept.
     Edited,
     /// Two messages wanted one name; one of them got a fresh one.
@@ -72,7 +74,11 @@ fn survivor(base: &Base, seen: &Seen) -> Merged {
         .as_ref()
         .is_some_and(|place| *place != seen.place);
     if seen.touched || moved || good_digest(base, seen) != base.digest {
-        return Merged::Keep(seen.state(), Some(Conflict::Survived));
+        let conflict = match is_shorter(&seen.entry, base) {
+            true => Conflict::Shortened,
+            false => Conflict::Survived,
+        };
+        return Merged::Keep(seen.state(), Some(conflict));
     }
     Merged::Gone
 }
@@ -140,6 +146,15 @@ fn good_digest(base: &Base, seen: &Seen) -> Digest {
     } else {
         seen.entry.digest
     }
+}
+
+/// Whether a message may be a proper beginning of what it was. A draft may be cut short by its writer.
+#[must_use]
+pub fn is_shorter(entry: &Entry, base: &Base) -> bool {
+    entry.digest != base.digest
+        && entry.size < base.size
+        && !entry.damaged
+        && !entry.flags().contains(b'D')
 }
 
 #[cfg(test)]

@@ -62,4 +62,4 @@ pub use places::Places;
 pub use replica::{Options, Replica, random};
 pub use scan::Scan;
 pub use timed::{Heard, Pulse, Timed};
-pub use trash::LOG_NAME;
+pub use trash::{LOG_NAME, Trashed};

@@ -3,7 +3,7 @@
 //! Knows nothing of peers, connections or merging. Calls block; the caller chooses the thread. The root is locked while it
 //! is scanned and while a batch is applied, never in between (I8).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use crate::private;
 use crate::recover::recover;
 use crate::root::Root;
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
-use crate::trash::{Trash, expire};
+use crate::trash::{Trash, Trashed, expire};
 
 mod place;
 pub(crate) use place::check_nothing_below;
@@ -409,6 +409,12 @@ impl Replica {
         Ok(Bodies {
             root: self.root.try_clone().context("open", self.root.path())?,
         })
+    }
+
+    /// Looks in the trash for bodies that nobody has any more.
+    #[must_use]
+    pub fn trashed(&self, wanted: &HashSet<Digest>) -> Trashed {
+        Trashed::find(&self.trash_dir(), wanted)
     }
 
     /// A way to bring bodies into `tmp` before their batch is carried out.

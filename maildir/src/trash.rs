@@ -4,22 +4,25 @@
 //! was, where it lay, who took it away, when and why. The log is durable before the first file leaves the root; if
 //! interrupted in between, a line may name a file that never came.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use protocol::Tag;
-use protocol::bytes::{escape, hex};
+use protocol::bytes::{escape, hex, unhex};
 use protocol::message::Reason;
+use protocol::{Digest, Tag};
 use rustix::fs::{AtFlags, Mode};
+use serde::Deserialize;
 use serde_json::json;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::aside::set_aside;
 use crate::clock::Clock;
 use crate::error::{Context, Result};
+use crate::hash::hash_prefix;
 use crate::index::now_secs;
 use crate::listing::{holds_mail, subdir};
 use crate::private;
@@ -36,7 +39,7 @@ pub(crate) struct Label {
     pub(crate) folder: Vec<u8>,
     pub(crate) name: Vec<u8>,
     pub(crate) in_new: bool,
-    pub(crate) digest: Option<protocol::Digest>,
+    pub(crate) digest: Option<Digest>,
     pub(crate) reason: Option<&'static str>,
 }
 
@@ -252,6 +255,66 @@ pub(crate) fn reason_text(reason: Reason) -> &'static str {
         Reason::Replaced => "replaced",
         Reason::Damaged => "damaged",
     }
+}
+
+/// Bodies that lie in the trash, by their digests.
+#[derive(Default)]
+pub struct Trashed {
+    paths: HashMap<Digest, PathBuf>,
+    /// How many bytes were read to find them.
+    pub read: u64,
+}
+
+impl Trashed {
+    /// Looks for bodies in what is kept of earlier runs.
+    pub(crate) fn find(dir: &Path, wanted: &HashSet<Digest>) -> Trashed {
+        let mut found = Trashed::default();
+        if wanted.is_empty() {
+            return found;
+        }
+        for run in fs::read_dir(dir).into_iter().flatten().flatten() {
+            // What cannot be read is as if it were not there: then nobody knows.
+            let Ok(log) = File::open(run.path().join(LOG_NAME)) else {
+                continue;
+            };
+            for line in BufReader::new(log).lines().map_while(io::Result::ok) {
+                found.read += line.len() as u64;
+                let text = serde_json::from_str::<Logged>(&line).ok();
+                if let Some(Logged { file, digest }) = text
+                    && let Some(digest) = digest.and_then(|digest| unhex(digest.as_bytes()))
+                    && wanted.contains(&Digest::new(digest))
+                    && !file.contains('/')
+                {
+                    let path = run.path().join(file);
+                    found.paths.insert(Digest::new(digest), path);
+                }
+            }
+        }
+        found
+    }
+
+    /// How long a body is.
+    #[must_use]
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        let path = self.paths.get(digest)?;
+        fs::symlink_metadata(path).ok().map(|meta| meta.len())
+    }
+
+    /// The digest of a body's first bytes, if it still is what it was.
+    #[must_use]
+    pub fn prefix(&self, digest: &Digest, length: u64) -> Option<Digest> {
+        let (path, size) = (self.paths.get(digest)?, self.size(digest)?);
+        let hash = |length| hash_prefix(&mut File::open(path).ok()?, length).ok()?;
+        let is_whole = length <= size && hash(size) == Some(*digest);
+        is_whole.then(|| hash(length)).flatten()
+    }
+}
+
+/// What of a line of the log is read again.
+#[derive(Deserialize)]
+struct Logged {
+    file: String,
+    digest: Option<String>,
 }
 
 /// Removes the runs whose time is over: since they began the clock has run forward for longer than so many days.

@@ -362,13 +362,25 @@ impl Agent {
         let bodies = self.replica.bodies()?;
         let mut digests = Vec::with_capacity(lines.len());
         let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
-        for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
+        let located = self.replica.locate(&places)?;
+        let lost = lines.iter().zip(&located);
+        let lost = lost.filter(|(_, located)| located.is_none());
+        let trashed = self
+            .replica
+            .trashed(&lost.map(|(line, _)| line.digest).collect());
+        self.count_read(trashed.read)?;
+        for (line, located) in lines.iter().zip(located) {
+            let Prefix { digest, length, .. } = line;
+            let Some(located) = located else {
+                self.count_read(trashed.size(digest).map_or(0, |size| size * 2))?;
+                digests.push(trashed.prefix(digest, *length));
+                continue;
+            };
             // No message begins with more than it has.
-            let located = located.filter(|located| line.length <= located.size());
-            self.count_read(located.as_ref().map_or(0, |_| line.length))?;
-            digests.push(
-                located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten()),
-            );
+            let is_long = *length <= located.size();
+            self.count_read(if is_long { *length } else { 0 })?;
+            let prefix = is_long.then(|| bodies.prefix(&located, *length).ok().flatten());
+            digests.push(prefix.flatten());
         }
         Ok(self.output.say(&Response::Prefixes(digests))?)
     }

@@ -307,3 +307,102 @@ fn a_shorter_message_that_was_moved_is_an_edit() {
         let _ = world.client().sync().run().ok().idle();
     }
 }
+
+/// What becomes of a file before it is synced with a side that lost the message.
+type Deed = fn(&Tree, &[u8]);
+
+/// Cut short, and left where it was or moved by itself or with its folder.
+const CUTS: [Deed; 3] = [
+    |tree, good| write_with_time(&tree.path("Work", U1), &good[..1_000]),
+    |tree, good| {
+        write_with_time(&tree.path("Work", U1), &good[..1_000]);
+        tree.rename("Work", U1, "INBOX", U1);
+    },
+    |tree, good| {
+        write_with_time(&tree.path("Work", U1), &good[..1_000]);
+        tree.rename_folder("Work", "Renamed");
+    },
+];
+
+/// What is cut short is known for that as long as the trash has what it was: where another client deleted it at the server,
+/// and where a run with another server deleted it here.
+#[test]
+fn what_was_cut_short_never_replaces_what_a_run_deleted() {
+    for at_server in [false, true] {
+        for cut in CUTS {
+            let world = World::with_clients(2);
+            let good = bulky("good", 3_000);
+            world.server().store("Work", U1, "S", &good);
+            world.server().store("Work", U2, "S", &body("another"));
+            // The middle one has two others: it is the server of both clients, or the client of two servers.
+            let (middle, one, two) = match at_server {
+                false => (world.server(), world.nth(0).clone(), world.nth(1).clone()),
+                true => {
+                    let agent = harness::world::agent_command(&world.path("c1/agent"));
+                    world.nth(1).tree().create();
+                    let other = world.nth(1).tree().root().to_owned();
+                    let two = world.client().reaching(other, Some(agent));
+                    (world.local(), world.client().clone(), two)
+                }
+            };
+            let (cut_one, deleting) = match at_server {
+                false => (one.tree(), world.nth(1).tree()),
+                true => (world.server(), world.nth(1).tree()),
+            };
+            for client in [&one, &two] {
+                let _ = client.sync().run().ok();
+            }
+            deleting.delete("Work", U1);
+            let _ = two.sync().run().ok();
+            assert!(!middle.has("Work", U1), "the deletion did not come");
+            cut(cut_one, &good);
+            let run = one.sync().run().ok();
+            assert!(run.stderr.contains("is damaged"), "{}", run.stderr);
+            for tree in [middle, cut_one] {
+                let left = Snapshot::of(tree);
+                assert_eq!(left.messages.len(), 1, "{:?}", left.messages);
+            }
+            let _ = one.sync().run().ok().idle();
+        }
+    }
+}
+
+/// Nobody can tell a cut from an edit once the good bytes are gone from everywhere: it is kept, and said.
+#[test]
+fn what_became_shorter_is_kept_where_nobody_has_what_it_was() {
+    for at_server in [false, true] {
+        let world = World::new();
+        let good = bulky("good", 3_000);
+        world.server().store("INBOX", U1, "S", &good);
+        let _ = world.client().sync().run().ok();
+        let (tree, other) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        let bytes = damage(tree, "cut off", U1, &good);
+        other.delete("INBOX", U1);
+        let run = world.client().sync().run().ok();
+        assert!(run.stderr.contains("became shorter"), "{}", run.stderr);
+        for tree in [tree, other] {
+            tree.assert_holds("INBOX", U1, &bytes);
+        }
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// What a run deleted and somebody edited to fewer bytes, not a beginning of what it was, is an edit.
+#[test]
+fn an_edit_that_is_shorter_beats_the_deletion_by_a_run() {
+    let world = World::with_clients(2);
+    world
+        .server()
+        .store("INBOX", U1, "S", &bulky("long", 3_000));
+    for client in world.clients() {
+        let _ = client.sync().run().ok();
+    }
+    world.nth(1).tree().delete("INBOX", U1);
+    let _ = world.nth(1).sync().run().ok();
+    world.local().edit("INBOX", U1, &body("short"));
+    let _ = world.client().sync().run().ok();
+    world.server().assert_holds("INBOX", U1, &body("short"));
+}

@@ -45,6 +45,9 @@ fn what(conflict: Conflict) -> &'static str {
         Conflict::Survived => {
             "was deleted on one side and moved or edited on the other; it was kept"
         }
+        Conflict::Shortened => {
+            "was deleted on one side and became shorter on the other, by an edit or by damage; it was kept"
+        }
         Conflict::Edited => "was edited on both sides; both versions were kept",
         Conflict::Damaged => {
             "is damaged on one side; that was not sent, and the good version comes back where there is one"

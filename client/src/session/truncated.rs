@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use protocol::message::Prefix;
-use protocol::{Digest, Entry, Request, Response, Unique};
+use protocol::{Digest, Request, Response, Unique};
 
 use super::Session;
 use crate::failure::Failure;
 use crate::link::unexpected;
-use crate::record::{Base, Side};
+use crate::reconcile::is_shorter;
+use crate::record::Side;
 
 /// A message that may be the beginning of another.
 struct Suspect {
@@ -37,14 +38,10 @@ impl Session<'_> {
                 let Some((of, record)) = of.map(|of| (of, &self.set.all[of].record)) else {
                     continue;
                 };
-                let (Some(base), Some(good)) = (&record.base, record.seen(side.other())) else {
-                    continue;
-                };
+                let Some(base) = &record.base else { continue };
                 // A copy may be longer than its original, and begin like it.
-                if record.copied().is_none()
-                    && good.entry.digest == base.digest
-                    && is_shorter(&seen.entry, base)
-                {
+                if record.copied().is_none() && is_shorter(&seen.entry, base) {
+                    let good = record.seen(side.other()).unwrap_or(seen);
                     lines.push(Prefix {
                         at: self.at(side.other(), &good.place),
                         digest: base.digest,
@@ -97,7 +94,7 @@ impl Session<'_> {
         gone
     }
 
-    /// Asks whoever holds the good version what its first bytes digest to.
+    /// Asks whoever holds the good version, or has it in the trash, what its first bytes digest to.
     fn prefixes(
         &mut self,
         suspects: &[Suspect],
@@ -105,6 +102,10 @@ impl Session<'_> {
     ) -> Result<Vec<Option<Digest>>, Failure> {
         let (mut remote, mut answers) = (Vec::new(), Vec::new());
         let bodies = self.local.lock().bodies()?;
+        let theirs = suspects.iter().zip(&lines);
+        let theirs = theirs.filter(|(suspect, _)| suspect.side == Side::Remote);
+        let wanted = theirs.map(|(_, line)| line.digest).collect();
+        let trashed = self.local.lock().trashed(&wanted);
         for (suspect, line) in suspects.iter().zip(lines) {
             answers.push(match suspect.side {
                 Side::Local => {
@@ -118,7 +119,10 @@ impl Session<'_> {
                         .locate(&[(&line.at, &line.digest)])?
                         .pop()
                         .flatten();
-                    located.and_then(|located| bodies.prefix(&located, line.length).ok().flatten())
+                    match located {
+                        Some(located) => bodies.prefix(&located, line.length).ok().flatten(),
+                        None => trashed.prefix(&line.digest, line.length),
+                    }
                 }
             });
         }
@@ -138,12 +142,4 @@ impl Session<'_> {
         }
         Ok(answers)
     }
-}
-
-/// Whether a message may be a proper beginning of what it was. A draft may be cut short by its writer.
-fn is_shorter(entry: &Entry, base: &Base) -> bool {
-    entry.digest != base.digest
-        && entry.size < base.size
-        && !entry.damaged
-        && !entry.flags().contains(b'D')
 }
