@@ -506,6 +506,11 @@ pub fn copy_dir(from: &Path, to: &Path) {
     copy_as("-a", from, to);
 }
 
+/// The same, with what symbolic links lead to in their place.
+pub fn copy_dir_through_links(from: &Path, to: &Path) {
+    copy_as("-aL", from, to);
+}
+
 /// Makes `to` a snapshot of `from` by hard links, whatever was there.
 pub fn link_dir(from: &Path, to: &Path) {
     copy_as("-al", from, to);

@@ -53,6 +53,36 @@ fn bodies_of_other_bytes_are_told_by_name_and_nothing_of_them_is_delivered() {
     }
 }
 
+/// C87: at the size at which it was seen: counted by folder, and nothing of them is delivered.
+#[test]
+fn hundreds_of_bodies_of_other_bytes_are_counted_by_folder() {
+    for (command, lie) in [("pull", "other-bodies"), ("push", "other-uploads")] {
+        let world = World::new();
+        world.local().create();
+        let (from, to) = match command {
+            "pull" => (world.server(), world.local()),
+            _ => (world.local(), world.server()),
+        };
+        fill(from, "INBOX", 0..600);
+        fill(from, "Lists", 600..800);
+        let run = world.client().pair(command).through(&lying(&world, lie));
+        let run = run.run().exits(3);
+        let side = if command == "pull" { "here" } else { "there" };
+        let counts = [("INBOX", 600), ("Lists", 200)];
+        let counts = counts.map(|(folder, count)| {
+            format!("warning: \"{folder}\" {side}: {count} skipped, -v lists them")
+        });
+        let lines: Vec<&str> = run.stderr.lines().filter(|line| !line.is_empty()).collect();
+        let are_counts = lines
+            .iter()
+            .zip(&counts)
+            .all(|(line, count)| line.ends_with(count));
+        assert!(are_counts && lines.len() == 2, "{lie}: {}", run.stderr);
+        assert_eq!(run.figure(&["skipped"]), 800, "{lie}");
+        assert_eq!(Snapshot::of(to).messages.len(), 0, "{lie}");
+    }
+}
+
 /// A first sync and a later one with an agent that tells what cannot be; whatever is made of it, nothing is lost.
 #[test]
 fn nonsense_in_a_list_stops_a_run_at_most_and_loses_nothing() {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use harness::mount::Mount;
 use harness::rng::seed_or;
+use harness::world::{Invocation, agent_command};
 use harness::{Rng, World, body};
 
 /// The folders of a tree by their directories; empty for the root itself.
@@ -120,7 +121,7 @@ fn paths(root: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     while let Some(dir) = waiting.pop() {
         for entry in fs::read_dir(&dir).expect("it can be listed") {
             let path = entry.expect("it can be listed").path();
-            let stat = fs::symlink_metadata(&path).expect("it is there");
+            let stat = fs::metadata(&path).expect("it is there");
             let below = path.strip_prefix(root).expect("lies below").as_os_str();
             let part = dir.file_name().unwrap_or_default();
             if stat.is_dir() {
@@ -257,7 +258,7 @@ impl Players {
 }
 
 /// A hundred steps on both sides, with a run after every twenty.
-fn play(world: &World, what: &str, seed: u64) {
+fn play(world: &World, sync: &dyn Fn() -> Invocation, what: &str, seed: u64) {
     let mut players = Players {
         rng: Rng::new(seed_or(seed)),
         count: 0,
@@ -268,7 +269,7 @@ fn play(world: &World, what: &str, seed: u64) {
             players.step(world.local().root());
         }
         for _ in 0..3 {
-            let run = world.client().sync().arg("--max-delete=100%").run();
+            let run = sync().arg("--max-delete=100%").run();
             assert!(run.code == Some(0), "{what}, round {round}: {run:?}");
             if run.done() == 0 {
                 break;
@@ -287,12 +288,81 @@ fn carry(from: &Path, to: &Path) {
     }
 }
 
-fn matrix(dirs: Dirs, seed: u64) {
-    matrix_with(dirs, seed, |_| Some(()));
+/// How a kind of tree is made, and how its client is called.
+trait Kind {
+    /// What has to stay for as long as the tree is played with.
+    type Held;
+
+    /// Fills a root that is not there; none where this machine cannot do it.
+    fn make(&self, world: &World, root: &Path) -> Option<Self::Held>;
+
+    fn call(&self, world: &World, command: &str) -> Invocation {
+        world.client().pair(command)
+    }
+
+    /// What is true of the root that was made, whatever happened in it.
+    fn assert_kept(&self, _: &World, _: &Path) {}
 }
 
-/// `prepare` is given the root that is about to be filled, and says whether this machine can do it.
-fn matrix_with<T>(dirs: Dirs, seed: u64, prepare: impl Fn(&Path) -> Option<T>) {
+impl Kind for Dirs {
+    type Held = ();
+
+    fn make(&self, _: &World, root: &Path) -> Option<()> {
+        fill(root, self);
+        Some(())
+    }
+}
+
+/// One of Dovecot's folders on a disk of its own.
+struct Mounted;
+
+impl Kind for Mounted {
+    type Held = Mount;
+
+    fn make(&self, _: &World, root: &Path) -> Option<Mount> {
+        let mount = Mount::in_memory(&root.join(".Lists.debian"), 4 << 10);
+        let mount = Mount::or_skip(mount, "tmpfs")?;
+        fill(root, DOVECOT);
+        Some(mount)
+    }
+}
+
+/// One of Dovecot's folders, and one below it, behind a link.
+struct Linked;
+
+impl Kind for Linked {
+    type Held = ();
+
+    fn make(&self, world: &World, root: &Path) -> Option<()> {
+        fill(root, DOVECOT);
+        let outside = world.path("outside");
+        fill_from(50, &outside, &[b"", b".Below"]);
+        symlink(&outside, root.join(".Linked")).expect("a link is made");
+        Some(())
+    }
+
+    fn call(&self, world: &World, command: &str) -> Invocation {
+        let (server, local) = (world.server().root(), world.local().root());
+        let agent = agent_command(&world.server_state());
+        world.client().configure(&format!(
+            "[account.home]\nremote = \"{}\"\nlocal = \"{}\"\nserver_command = \"{agent} --follow-links\"\nfollow_links = true\n",
+            server.display(),
+            local.display(),
+        ));
+        let client = world.client().reaching(world.client().remote(), None);
+        client.bare(&[command, "home", "--json"])
+    }
+
+    fn assert_kept(&self, world: &World, root: &Path) {
+        let entries = fs::read_dir(root).expect("it can be listed").flatten();
+        let links: Vec<PathBuf> = entries
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .collect();
+        assert_eq!(links, [world.path("outside")], "the link is still one");
+    }
+}
+
+fn matrix(kind: &impl Kind, seed: u64) {
     for command in ["pull", "push", "adopt"] {
         let world = World::new();
         let (from, to) = match command {
@@ -300,90 +370,93 @@ fn matrix_with<T>(dirs: Dirs, seed: u64, prepare: impl Fn(&Path) -> Option<T>) {
             _ => (world.server().root(), world.local().root()),
         };
         let _ = fs::remove_dir_all(to);
-        let Some(_prepared) = prepare(from) else {
+        let Some(_held) = kind.make(&world, from) else {
             return;
         };
-        fill(from, dirs);
         match command {
             "push" => fs::create_dir_all(to).expect("an empty root"),
-            "adopt" => harness::world::copy_dir(from, to),
+            "adopt" => harness::world::copy_dir_through_links(from, to),
             _ => {}
         }
+        let sync = || kind.call(&world, "sync");
         let run = match command {
-            "adopt" => world.client().sync(),
-            command => world.client().pair(command),
+            "adopt" => sync(),
+            command => kind.call(&world, command),
         };
         let run = run.run().ok();
         assert_equal(&world, command);
         if command == "adopt" {
             assert_eq!(run.done(), 0, "{}", run.stdout);
         }
-        let _ = world.client().sync().run().ok().idle();
-        play(&world, command, seed);
+        let _ = sync().run().ok().idle();
+        play(&world, &sync, command, seed);
+        kind.assert_kept(&world, from);
     }
 }
 
 #[test]
 fn a_tree_made_by_dovecot() {
-    matrix(DOVECOT, 1301);
+    matrix(&DOVECOT, 1301);
 }
 
 #[test]
 fn a_nested_tree_with_inbox() {
-    matrix(NESTED, 1302);
+    matrix(&NESTED, 1302);
 }
 
 #[test]
 fn a_nested_tree_without_inbox() {
-    matrix(WITHOUT_INBOX, 1303);
+    matrix(&WITHOUT_INBOX, 1303);
 }
 
 #[test]
 fn a_nested_tree_with_inbox_in_other_letters() {
-    matrix(OTHER_LETTERS, 1304);
+    matrix(&OTHER_LETTERS, 1304);
 }
 
 #[test]
 fn a_tree_of_mixed_styles() {
-    matrix(MIXED, 1305);
+    matrix(&MIXED, 1305);
 }
 
 #[test]
 fn a_tree_of_names_with_dots() {
-    matrix(DOTS, 1306);
+    matrix(&DOTS, 1306);
 }
 
 #[test]
 fn a_tree_of_names_with_empty_parts() {
-    matrix(EMPTY_PARTS, 1307);
+    matrix(&EMPTY_PARTS, 1307);
 }
 
 #[test]
 fn a_tree_of_names_with_newlines() {
-    matrix(NEWLINES, 1308);
+    matrix(&NEWLINES, 1308);
 }
 
 #[test]
 fn a_tree_of_latin_1_names() {
-    matrix(LATIN_1, 1309);
+    matrix(&LATIN_1, 1309);
 }
 
 #[test]
 fn a_tree_of_two_encodings() {
-    matrix(TWO_ENCODINGS, 1310);
+    matrix(&TWO_ENCODINGS, 1310);
 }
 
 #[test]
 fn a_tree_of_bare_ampersands() {
-    matrix(BARE, 1311);
+    matrix(&BARE, 1311);
 }
 
 #[test]
 fn a_tree_with_a_foreign_mount() {
-    matrix_with(DOVECOT, 1314, |root| {
-        let mount = Mount::in_memory(&root.join(".Lists.debian"), 4 << 10);
-        Mount::or_skip(mount, "tmpfs")
-    });
+    matrix(&Mounted, 1314);
+}
+
+#[test]
+fn a_tree_with_a_link_that_is_followed() {
+    matrix(&Linked, 1315);
 }
 
 /// C61, C63: a link among the folders is told once and holds nothing else up.
