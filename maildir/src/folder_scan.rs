@@ -65,6 +65,7 @@ pub(crate) fn compare(
     let age_ns = listing.begun_ns - stamps.newest_ns();
     row.dirty = !is_settled
         || !is_named
+        || !listing.unknown.is_empty()
         || age_ns < scanner.grain_ns
         || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.found));
     scanner

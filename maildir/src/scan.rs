@@ -27,6 +27,7 @@ use protocol::Unique;
 use protocol::bytes::escape;
 use protocol::folder::find_inbox;
 use protocol::message::Problem;
+use protocol::name::split;
 
 use crate::discover::{Discovery, Found, discover};
 use crate::error::{Error, Result};
@@ -278,7 +279,8 @@ impl<'a> Scanner<'a> {
     /// Tells known, renamed, new and vanished folders apart.
     fn match_folders(&mut self, discovery: &Discovery) -> Result<()> {
         let found: BTreeSet<&[u8]> = discovery.folders.iter().map(|one| &one.dir[..]).collect();
-        let inbox = self.inbox();
+        let inbox = self.inbox(|_| true);
+        let filled = self.inbox(|row| row.messages > 0 || found.contains(&row.dir[..]));
         let mut seen = HashSet::new();
         // A folder that moved may have left its place to the next, so what is live is asked again.
         loop {
@@ -300,14 +302,9 @@ impl<'a> Scanner<'a> {
             .filter(|row| !found.contains(&row.dir[..]))
             .cloned()
             .collect();
-        let is_inbox = |row: &FolderRow| Some(&row.dir) == inbox.as_ref();
-        let is_lost = vanished.iter().any(|row| is_inbox(row) && row.messages > 0);
-        // It may have been laid out anew, from a directory into the root or back, or be called in other letters.
-        if is_lost && !self.adopt && find_inbox(found.iter().copied()).is_none() {
-            return Err(Error::Unsafe(format!(
-                "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
-                self.root.path()
-            )));
+        let lost = |row: &&FolderRow| Some(&row.dir) == filled.as_ref();
+        if let Some(row) = vanished.iter().find(lost) {
+            self.find_inbox_again(row.id, &found)?;
         }
         let mut gone = BTreeSet::new();
         for row in vanished {
@@ -349,10 +346,39 @@ impl<'a> Scanner<'a> {
         true
     }
 
-    /// The directory that was INBOX when the tree was last looked at.
-    fn inbox(&self) -> Option<Vec<u8>> {
-        let live = self.folders.iter().filter(|row| !row.gone);
+    /// The directory, of those that count, that was INBOX when the tree was last looked at.
+    fn inbox(&self, counts: impl Fn(&FolderRow) -> bool) -> Option<Vec<u8>> {
+        let live = self.folders.iter().filter(|row| !row.gone && counts(row));
         find_inbox(live.map(|row| &row.dir[..])).map(<[u8]>::to_vec)
+    }
+
+    /// INBOX that is found no more may have been laid out anew, from a directory into the root or back: then most of its
+    /// messages stand in what is INBOX now, whether or not that was there before, and its row says that it holds none, for
+    /// the next run. Otherwise the tree may be unmounted or emptied.
+    fn find_inbox_again(&mut self, id: u32, found: &BTreeSet<&[u8]>) -> Result<()> {
+        let mut there = HashSet::new();
+        if let Some(dir) = find_inbox(found.iter().copied()) {
+            for part in [true, false].map(listing::subdir) {
+                let listed = self.root.list(&join(dir, &[part])).unwrap_or_default();
+                let names = listed.iter().map(|one| split(&one.name));
+                there.extend(names.flatten().map(|(unique, _)| unique));
+            }
+        }
+        let mut rows = self.index.files_of(id)?;
+        rows.retain(|row| !row.gone);
+        let stand = rows.iter().filter(|row| there.contains(&row.unique));
+        if stand.count() * 2 < rows.len().max(1) && !self.adopt {
+            return Err(Error::Unsafe(format!(
+                "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
+                self.root.path()
+            )));
+        }
+        self.index.begin()?;
+        for row in self.folders.iter_mut().filter(|row| row.id == id) {
+            (row.messages, row.dirty) = (0, true);
+            self.index.put_folder(row)?;
+        }
+        Ok(())
     }
 
     /// Remembers in which directories nothing leads to further folders, so that they need not be listed again. A few of

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use harness::snapshot::everything;
+use harness::snapshot::{assert_nothing_written, everything};
 use harness::{Layout, Tree, World, body};
 
-use crate::errors::{U1, U2};
+use crate::errors::{U1, U2, U3};
 
 fn nested() -> World {
     let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
@@ -164,6 +164,91 @@ fn inbox_that_is_renamed_to_inbox_in_other_letters_stays_inbox() {
             let messages = all.keys().filter(in_part).count();
             assert_eq!((messages, folders), (3, 2), "{old} to {new}: {all:?}");
         }
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// A lost INBOX is refused, however often it is run: no other folder of that name, old or just made, stands for it, but one
+/// in which its messages are.
+#[test]
+fn another_folder_that_is_called_inbox_stands_for_a_lost_one_only_with_its_messages() {
+    let parts = ["cur", "new", "tmp"];
+    for (at_server, beside, is_moved) in [
+        (true, Some("INBOX"), false),
+        (false, Some("INBOX"), false),
+        (true, None, false),
+        (false, None, false),
+        (true, Some("INBOX"), true),
+        (false, Some("INBOX"), true),
+    ] {
+        let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+        fs::remove_dir_all(world.server().dir("INBOX")).expect("INBOX goes");
+        world.server().put(".", "cur", b"1.M.mx:2,S", &body("one"));
+        world.server().put(".", "cur", b"2.M.mx:2,S", &body("two"));
+        world.server().store("Work", U1, "S", &body("work"));
+        if let Some(beside) = beside {
+            world.server().store(beside, U2, "S", &body("old"));
+        }
+        let _ = world.client().sync().run().ok();
+        let (tree, other) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        tree.make_folder("INBOX");
+        for part in parts {
+            let lost = tree.root().join(part);
+            for file in harness::tree::files(&lost).into_iter().filter(|_| is_moved) {
+                let name = harness::tree::name_bytes(&file).to_vec();
+                let name = String::from_utf8(name).expect("a plain name");
+                let to = tree.dir("INBOX").join(part).join(name);
+                fs::rename(&file, to).expect("it is moved");
+            }
+            fs::remove_dir_all(lost).expect("it goes");
+        }
+        let before = everything(other.root());
+        for _ in 0..2 {
+            let run = world.client().sync().run();
+            if is_moved {
+                let run = run.ok();
+                assert_eq!((run.here("deleted"), run.there("deleted")), (0, 0));
+            } else {
+                let _ = run.exits(4).says("has lost its INBOX");
+                assert_nothing_written(&before, other.root());
+            }
+        }
+    }
+}
+
+/// What was taken for INBOX laid out anew is taken for it again, while something that it lacks may still be elsewhere.
+#[test]
+fn inbox_that_was_laid_out_anew_is_no_lost_one_in_the_next_run() {
+    for at_server in [true, false] {
+        let world = World::with_layouts(Layout::Nested, &[Layout::Nested]);
+        for (unique, label) in [(U1, "one"), (U2, "two"), (U3, "three")] {
+            world.server().store("INBOX", unique, "S", &body(label));
+        }
+        world.server().store("Work", "4.M.mx", "S", &body("work"));
+        let _ = world.client().sync().run().ok();
+        let (tree, other) = match at_server {
+            true => (world.server(), world.local()),
+            false => (world.local(), world.server()),
+        };
+        tree.delete("INBOX", U1);
+        let unknown = tree.dir("Work").join("cur").join(U1);
+        fs::create_dir(&unknown).expect("nobody knows whether it is the message");
+        for part in ["cur", "new", "tmp"] {
+            let from = tree.dir("INBOX").join(part);
+            fs::rename(from, tree.root().join(part)).expect("it is moved");
+        }
+        fs::remove_dir(tree.dir("INBOX")).expect("it is empty");
+        for _ in 0..3 {
+            let run = world.client().sync().run();
+            assert!(matches!(run.code, Some(0 | 3)), "{run:?}");
+            assert!(harness::snapshot::holds_bytes(other.root(), &body("one")));
+        }
+        fs::remove_dir(&unknown).expect("it was not");
+        let run = world.client().sync().run().ok();
+        assert_eq!(run.here("deleted") + run.there("deleted"), 1);
         let _ = world.client().sync().run().ok().idle();
     }
 }
