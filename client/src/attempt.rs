@@ -42,7 +42,7 @@ pub struct Attempt {
     pub last_sync: Option<u64>,
     /// What waits, and why; of the last attempt that compared both sides.
     pub waiting: Vec<Waiting>,
-    /// The plan that can be confirmed.
+    /// The plan that can be confirmed; of the last attempt that asked the guard.
     pub plan: Option<String>,
     /// How the two places could be typed.
     pub pair: String,
@@ -55,6 +55,13 @@ impl Attempt {
     #[must_use]
     pub fn failed(&self) -> bool {
         self.failing_since.is_some()
+    }
+
+    /// Whether it was the guard that stopped it, and not an earlier one.
+    #[must_use]
+    pub fn names_plan(&self) -> bool {
+        let said = self.error.as_ref().zip(self.plan.as_ref());
+        said.is_some_and(|(error, plan)| error.contains(plan))
     }
 }
 
@@ -86,6 +93,7 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
     let failed = !matches!(summary.exit, ExitCode::InSync | ExitCode::Skipped);
     let since = before.as_ref().and_then(|before| before.failing_since);
     let last = before.as_ref().and_then(|before| before.last_sync);
+    let planned = before.as_ref().and_then(|before| before.plan.clone());
     let waiting = before.map_or_else(Vec::new, |before| before.waiting);
     let refused = summary.refusal.as_ref().map(|refusal| refusal.sentence());
     let attempt = Attempt {
@@ -100,7 +108,11 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
             last
         },
         waiting: summary.waiting.clone().unwrap_or(waiting),
-        plan: summary.refusal.as_ref().map(|refusal| refusal.plan.clone()),
+        plan: match &summary.refusal {
+            Some(refusal) => Some(refusal.plan.clone()),
+            // Nobody asked the guard, so its last word stands.
+            None => planned.filter(|_| summary.waiting.is_none()),
+        },
         pair: pair(account),
         options: options(account),
     };

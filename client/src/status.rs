@@ -114,11 +114,10 @@ impl Status {
     }
 
     /// Whether nothing is wrong: it has synced to the end, the last attempt did not fail, the tree is the one that was
-    /// synced, nothing was left alone.
+    /// synced. What stands skipped or waits is said, and nothing new.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        let is_well = self.error.is_none() && self.failed().is_none();
-        is_well && self.last_sync().is_some() && self.skipped.is_empty()
+        self.error.is_none() && self.failed().is_none() && self.last_sync().is_some()
     }
 
     /// For scripts.
@@ -159,18 +158,26 @@ impl Status {
             "{}: {health}; {synced}, {} changed here since, {} pending",
             self.account, self.changed_here, self.pending
         );
+        let said = self.failed().and_then(|attempt| attempt.error.as_ref());
         if let Some(attempt) = self.failed() {
-            let since = attempt.failing_since.unwrap_or(attempt.at);
             text += &format!(
-                "\n  failing for {}: {} ended with {} {} ago: {}",
-                ago(since),
+                "\n  the last attempt ({}), {} ago, {} (exit {}): {}",
                 attempt.command,
-                attempt.exit,
                 ago(attempt.at),
-                attempt.error.as_deref().unwrap_or("no more is known"),
+                ended(attempt),
+                attempt.exit,
+                said.map_or("no more is known", String::as_str),
             );
+            if let Some(since) = attempt.failing_since.filter(|since| *since < attempt.at) {
+                text += &format!("\n  it has been failing for {}", ago(since));
+            }
+            if let Some(plan) = attempt.plan.as_ref().filter(|_| !attempt.names_plan()) {
+                text += &format!(
+                    "\n  what the guard holds back is confirmed by --confirm {plan}, and brought back by --adopt"
+                );
+            }
         }
-        if let Some(error) = &self.error {
+        if let Some(error) = self.error.as_ref().filter(|error| said != Some(*error)) {
             text += &format!("\n  {error}");
         }
         for waiting in self.waiting() {
@@ -183,6 +190,17 @@ impl Status {
             text += &format!("\n  skipped: {}", skipped.text());
         }
         text
+    }
+}
+
+/// How an attempt that failed ended, in words.
+fn ended(attempt: &Attempt) -> &'static str {
+    match attempt.exit {
+        2 => "could not begin",
+        4 if attempt.names_plan() => "was refused by the guard",
+        4 => "was refused for the mail's safety",
+        75 => "was given up for now",
+        _ => "failed",
     }
 }
 

@@ -54,8 +54,9 @@ fn the_words_of_a_hostile_agent_print_no_line_of_ours() {
             .arg("-v")
             .run();
         let run = run.exits(code).says("No\\x0a");
+        let status = world.client().pair("status").found_beside();
         let told = [
-            world.client().pair("status").found_beside().run().exits(1),
+            status.run().exits(i32::from(code != 3)),
             typed(&world, "status", &[]),
         ];
         for run in [&run, &told[0], &told[1]] {
@@ -358,7 +359,7 @@ fn a_skipped_message_is_told_by_what_people_know_it_by() {
     mode(0o555).expect("it is closed");
     let run = world.client().sync().run().exits(3);
     let _ = world.client().sync().run().ok();
-    let status = world.client().pair("status").found_beside().run().exits(1);
+    let status = world.client().pair("status").found_beside().run().ok();
     assert!(status.stdout.contains(U1), "{}", status.stdout);
     mode(0o755).expect("it is opened");
     let line = format!("Skipped Work, 2025-10-01 08:00, Jürgen, \"minutes\" ({U1}) there: ");
@@ -400,7 +401,7 @@ fn deletions_that_wait_for_what_cannot_be_read_are_said_in_every_summary() {
     let second = world.client().sync().run().ok();
     waits(second.json.as_ref());
     assert_eq!(second.pending(), 3, "{}", second.stdout);
-    let status = world.client().pair("status").found_beside().run().exits(1);
+    let status = world.client().pair("status").found_beside().run().ok();
     waits(status.json.as_ref());
     mode(0o700).expect("it is opened");
     let run = world.client().sync().run().ok();

@@ -47,11 +47,22 @@ fn assert_failed(world: &World, exit: u64, sentence: &str) {
         .to_owned();
     assert!(said.contains(sentence), "{said}");
     let text = status_text(world).exits(1).stdout;
+    let how = match (exit, value(&run, "/plan").is_null()) {
+        (4, false) => "was refused by the guard",
+        (4, true) => "was refused for the mail's safety",
+        (2, _) => "could not begin",
+        _ => "failed",
+    };
+    let count = text.matches(sentence).count();
+    assert_eq!(count, 1, "said once: {text}");
     assert!(
         text.contains("not healthy") && text.contains(sentence),
         "{text}"
     );
-    assert!(text.contains(&format!("ended with {exit}")), "{text}");
+    assert!(
+        text.contains(&format!(" ago, {how} (exit {exit}): ")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -91,6 +102,15 @@ fn a_refused_guard_is_not_healthy_until_it_is_answered() {
         text.contains("55 deletions wait: the guard asks first"),
         "{text}"
     );
+    let wrong = ["--confirm", "0123456789ab"];
+    let _ = world.client().sync().args(&wrong).run().exits(2);
+    let run = status(&world).exits(1);
+    assert_eq!(value(&run, "/plan"), &plan.as_str(), "it still stands");
+    let text = status_text(&world).exits(1).stdout;
+    assert!(
+        text.contains("could not begin (exit 2)") && text.contains(&format!("--confirm {plan}")),
+        "{text}"
+    );
     let _ = world.client().sync().args(&["--confirm", &plan]).run().ok();
     let run = status(&world).ok();
     assert_eq!(
@@ -120,7 +140,7 @@ fn a_missing_root_a_refused_connection_and_a_wrong_account_are_not_healthy() {
     let moved = world.path("elsewhere");
     std::fs::rename(world.server().root(), &moved).expect("is moved");
     let _ = world.client().sync().run().exits(4);
-    assert_failed(&world, 4, "Maildir");
+    assert_failed(&world, 4, "is missing although it was synced before");
     let again = status(&world);
     assert_eq!(
         value(&again, "/failing_since"),
@@ -128,6 +148,11 @@ fn a_missing_root_a_refused_connection_and_a_wrong_account_are_not_healthy() {
         "it has been failing since the first of them"
     );
     std::fs::rename(&moved, world.server().root()).expect("is moved back");
+    let moved = world.path("elsewhere, too");
+    std::fs::rename(world.local().root(), &moved).expect("is moved");
+    let _ = world.client().sync().run().exits(4);
+    assert_failed(&world, 4, "is missing although it was synced before");
+    std::fs::rename(&moved, world.local().root()).expect("is moved back");
     let _ = world.client().sync().run().ok();
     let _ = status(&world).ok();
     let inside = world.server().root().join("inside");
@@ -249,7 +274,10 @@ fn what_was_skipped_stands_in_status_with_its_reason() {
         .expect("a reason")
         .to_owned();
     let _ = world.client().sync().run().ok();
-    let text = status_text(&world).exits(1).stdout;
+    let run = status(&world).ok();
+    assert_eq!(value(&run, "/healthy"), true, "{}", run.stdout);
+    assert_eq!(value(&run, "/skipped/0/why"), &why.as_str());
+    let text = status_text(&world).ok().stdout;
     assert!(text.contains(&why) && text.contains("9.link"), "{text}");
-    assert!(!text.contains("failing"), "3 is no failure: {text}");
+    assert!(!text.contains("attempt"), "3 is no failure: {text}");
 }
