@@ -32,6 +32,8 @@ pub struct Folders {
     texts: HashSet<Box<[u8]>>,
     /// The folders that have no place on the side where they are missing, and why.
     placeless: BTreeMap<Fid, String>,
+    /// The folders that both sides had renamed when the run began, see `Folders::renamed_twice`.
+    pub twice: Vec<[FolderName; 3]>,
 }
 
 impl Folder {

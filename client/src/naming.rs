@@ -85,6 +85,7 @@ impl Folders {
         self.drop_outdated();
         self.give_names();
         self.agree();
+        self.twice = self.renamed_twice(filter);
         let followed = self.followed(filter).all;
         let is_parting =
             |id: &Fid| !followed.contains(id) && !matches!(self.course(*id, filter), Course::Wait);
@@ -254,6 +255,22 @@ impl Folders {
     fn is_renamed_twice(&self, id: Fid) -> bool {
         self.get(id)
             .is_some_and(|folder| folder.is_renamed(Side::Local) && folder.is_renamed(Side::Remote))
+    }
+
+    /// The folders of a run that have another name on either side than both agreed on: that one, ours, and the server's,
+    /// which stays.
+    #[must_use]
+    pub fn renamed_twice(&self, filter: &Filter) -> Vec<[FolderName; 3]> {
+        let twice = self.iter().filter(|(id, folder)| {
+            let is_chosen = self.scope_of(filter, folder.name()) == Scope::Included;
+            is_chosen && folder.differs() && self.is_renamed_twice(*id)
+        });
+        let names = twice.filter_map(|(_, folder)| {
+            let base = folder.base.as_ref()?.name.clone();
+            let [here, there] = Side::BOTH.map(|side| folder.on(side));
+            Some([base, here?.name.clone(), there?.name.clone()])
+        });
+        names.collect()
     }
 }
 

@@ -101,6 +101,7 @@ fn sync(
     }
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
+    let conflicts = std::mem::take(&mut plan.conflicts);
     let (done, result) = carry_out(&mut session, plan, progress, &options.stop);
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
     [summary.here, summary.there] = done.tallies;
@@ -116,7 +117,7 @@ fn sync(
     let left = Left::after(limits, waits, otherwise);
     summary.waiting = Some(left.waiting(&session));
     add_unseen(&session, &skipped, summary);
-    result?;
+    result.and_then(|()| people::remember(&session, &conflicts))?;
     if let Some((side, why)) = done.full {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(format!(
@@ -176,7 +177,7 @@ fn make_plan(
         },
     )?;
     let plan = guarded.plan;
-    summary.conflicts = describe(session, &plan.conflicts, verbose);
+    summary.conflicts = describe(session, &plan.conflicts, verbose)?;
     if let Some(mut refusal) = guarded.refusal {
         people::name_held(session, &mut refusal, verbose);
         summary.refusal = Some(refusal);

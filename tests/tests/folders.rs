@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use harness::snapshot::holds_bytes;
 use harness::tree::name_bytes;
-use harness::{Layout, Snapshot, Tree, World, body, bulky};
+use harness::{Layout, Run, Snapshot, Tree, World, body, bulky};
 
 use crate::errors::{U1, U2};
 
@@ -109,6 +109,64 @@ fn folders_without_a_place_are_left_alone() {
         world.server().has("with.dot", U1),
         "what is left alone is not deleted"
     );
+}
+
+/// A conflict that stands because its folder has no place on the other side is told once, and waits for the right reason.
+#[test]
+fn a_conflict_in_a_folder_without_a_place_is_told_once() {
+    let world = World::with_layouts(Layout::MaildirPlusPlus, &[Layout::Nested]);
+    world.local().create();
+    world.local().make_folder("Here");
+    for unique in [U1, U2] {
+        world.server().store("A", unique, "S", &body(unique));
+    }
+    let _ = world.client().sync().run().ok();
+    world.local().rename_folder("A", "A.v2");
+    world.server().delete("A", U1);
+    let first = world.client().sync().run().exits(3);
+    assert_eq!(first.conflicts(), 1, "{}", first.stdout);
+    let reasons = |run: &Run| {
+        let json = run.json.as_ref().expect("JSON was printed");
+        json["waiting"].to_string()
+    };
+    let why = "their folder has no place there";
+    assert!(reasons(&first).contains(why) && !reasons(&first).contains("chosen"));
+    for _ in 0..2 {
+        let run = world.client().sync().run().ok().idle();
+        assert_eq!((run.conflicts(), reasons(&run)), (0, reasons(&first)));
+        assert!(run.stderr.is_empty(), "{}", run.stderr);
+    }
+    world.server().deliver("INBOX", "9.M.mx", &body("nine"));
+    world.local().rename("A.v2", U2, "A.v2", "8.M.mx");
+    world.server().delete("A", U2);
+    let run = world.client().sync().run().ok();
+    assert_eq!(run.conflicts(), 1, "another one is new: {}", run.stdout);
+}
+
+/// Both sides rename a folder: the server's name stays, and that is told once, whichever command comes next.
+#[test]
+fn a_folder_that_both_sides_rename_is_one_conflict() {
+    for command in ["sync", "pull", "push"] {
+        let world = World::new();
+        for unique in [U1, U2] {
+            world.server().store("Old", unique, "S", &body(unique));
+        }
+        let _ = world.client().sync().run().ok();
+        world.local().rename_folder("Old", "Mine");
+        world.server().rename_folder("Old", "Theirs");
+        let run = world.client().pair(command).run().ok();
+        assert_eq!(run.conflicts(), 1, "{command}: {}", run.stdout);
+        let said = "Theirs: the folder Old was renamed on both sides, to Mine here";
+        assert!(run.stderr.contains(said), "{command}: {}", run.stderr);
+        for _ in 0..2 {
+            let run = world.client().pair(command).run().ok().idle();
+            assert_eq!(run.conflicts(), 0, "{command} again: {}", run.stdout);
+        }
+        let run = world.client().sync().run().ok();
+        assert_eq!(run.conflicts(), 0, "{}", run.stdout);
+        world.assert_same();
+        assert!(world.local().has_folder("Theirs") && !world.local().has_folder("Mine"));
+    }
 }
 
 /// Both layouts and both encodings against each other: the same folders, changed on either side.

@@ -690,6 +690,7 @@ rows! {
         base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu")], there: &[RenameFolder("Old", "Else")],
         after: &[("Else", U1, "cur", "S", "a"), ("Else", U2, "cur", "", "b"), ("Else", U3, "new", "", "c")],
         mirrored: Some(&[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c")]),
+        reported: true,
     }
     row_17_a_renamed_folder_whose_name_is_made_again_empty {
         base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Folder("Old")], folders: &["Neu", "Old"],

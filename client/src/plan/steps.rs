@@ -247,8 +247,10 @@ impl Planner<'_> {
         copies: &BTreeMap<Digest, Place>,
         is_first: bool,
     ) -> Result<Result<Step, Why>, ArchiveError> {
-        if self.folders.scope(self.filter, state.place.folder) != Scope::Included {
-            return Ok(Err(Why::NotChosen));
+        match self.folders.scope(self.filter, state.place.folder) {
+            Scope::Included => {}
+            Scope::Placeless => return Ok(Err(Why::NoPlace(side))),
+            Scope::Excluded | Scope::NotSelected => return Ok(Err(Why::NotChosen)),
         }
         let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
             return Ok(Err(Why::NoGoodCopy));

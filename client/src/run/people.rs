@@ -1,10 +1,14 @@
 //! What people are told of the messages that a run deals with.
 
+use std::collections::BTreeSet;
+
 use protocol::Op;
 use protocol::message::At;
 
 use super::left::Left;
+use crate::failure::Failure;
 use crate::heading::named;
+use crate::mapping::FolderName;
 use crate::plan::{Kind, Limits, Plan};
 use crate::reconcile::Conflict;
 use crate::record::Side;
@@ -13,30 +17,69 @@ use crate::report::{LINES_MAX, PlannedAction, Summary, Tally, Told};
 use crate::session::Session;
 use crate::waiting::Why;
 
-/// Says where both sides had changed the same thing, one sentence each.
+/// What of the archive holds the conflicts that stand and were told.
+const TOLD: &str = "told";
+
+/// Says where both sides had changed the same thing, one sentence each. What stands since an earlier run is told again by a
+/// dry run only.
 pub(super) fn describe(
     session: &Session,
     conflicts: &[(usize, Conflict)],
     verbose: bool,
-) -> Vec<Told> {
+) -> Result<Vec<Told>, Failure> {
+    let mut known: BTreeSet<String> = session.archive.get(TOLD)?.unwrap_or_default();
+    if session.account.dry_run {
+        known.clear();
+    }
     let shown = if verbose { usize::MAX } else { LINES_MAX };
-    let sentences = conflicts.iter().enumerate();
-    let sentences = sentences.map(|(number, (index, conflict))| {
+    let folders = renamed(&session.folders.twice);
+    let is_new = |(index, conflict): &&(usize, Conflict)| {
+        known.is_empty() || !known.contains(&told(session, *index, *conflict, false).text)
+    };
+    let messages = conflicts.iter().filter(is_new).enumerate();
+    let messages = messages
+        .map(|(number, (index, conflict))| told(session, *index, *conflict, number < shown));
+    let folders = folders.filter(|told| !known.contains(&told.text));
+    Ok(folders.chain(messages).collect())
+}
+
+/// Remembers the conflicts that stand after a run, so that they are told once.
+pub(super) fn remember(session: &Session, conflicts: &[(usize, Conflict)]) -> Result<(), Failure> {
+    let standing = conflicts.iter().filter(|(index, _)| {
         let record = &session.set.all[*index].record;
-        let seen = record.remote.as_ref().or(record.local.as_ref());
-        let (folder, name) = seen.map_or_else(Default::default, |seen| {
-            let folder = session.folders.name(seen.place.folder).to_string();
-            (folder, seen.place.unique.to_string())
-        });
-        let heading = (number < shown).then(|| session.heading(*index)).flatten();
-        let text = format!(
-            "{} {}",
-            named(&folder, &name, heading.as_ref()),
-            what(*conflict)
-        );
-        Told { folder, text }
+        !record.is_empty() && !record.is_agreed()
     });
-    sentences.collect()
+    let twice = session.folders.renamed_twice(&session.account.filter);
+    let standing = standing.map(|(index, conflict)| told(session, *index, *conflict, false));
+    let standing = standing.chain(renamed(&twice));
+    let standing: BTreeSet<String> = standing.map(|told| told.text).collect();
+    let known: Option<BTreeSet<String>> = session.archive.get(TOLD)?;
+    if known.unwrap_or_default() != standing {
+        session.archive.set(TOLD, &standing)?;
+    }
+    Ok(())
+}
+
+fn renamed(twice: &[[FolderName; 3]]) -> impl Iterator<Item = Told> {
+    twice.iter().map(|[base, here, there]| Told {
+        folder: there.to_string(),
+        text: format!(
+            "{there}: the folder {base} was renamed on both sides, to {here} here; the server's name was kept"
+        ),
+    })
+}
+
+fn told(session: &Session, index: usize, conflict: Conflict, is_shown: bool) -> Told {
+    let record = &session.set.all[index].record;
+    let seen = record.remote.as_ref().or(record.local.as_ref());
+    let (folder, name) = seen.map_or_else(Default::default, |seen| {
+        let folder = session.folders.name(seen.place.folder).to_string();
+        (folder, seen.place.unique.to_string())
+    });
+    let heading = is_shown.then(|| session.heading(index)).flatten();
+    let named = named(&folder, &name, heading.as_ref());
+    let text = format!("{named} {}", what(conflict));
+    Told { folder, text }
 }
 
 fn what(conflict: Conflict) -> &'static str {
