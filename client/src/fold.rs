@@ -469,8 +469,8 @@ impl WorkSet {
         count
     }
 
-    /// Marks what only one side has left, and has in a folder that it renamed: a change of place beats deletion. Noted in
-    /// the record, because the folder's new name may be agreed on before the message is.
+    /// Marks what only one side has left, and has in a folder that it renamed and the other one removed: a change of place
+    /// beats deletion. Noted in the record, because the folder's new name may be agreed on before the message is.
     pub fn touch_renamed(&mut self, is_renamed: &dyn Fn(Side, Fid) -> bool) {
         for work in &mut self.all {
             let is_left = work.record.base.is_some() && work.record.is_single();

@@ -692,6 +692,14 @@ rows! {
         mirrored: Some(&[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c")]),
         reported: true,
     }
+    row_17_a_folder_is_renamed_while_some_of_its_messages_are_deleted {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu")], there: &[Delete("Old", U1), Flag("Old", U2, "F")],
+        folders: &["Neu"], after: &[("Neu", U2, "cur", "F", "b"), ("Neu", U3, "new", "", "c")],
+    }
+    row_17_a_folder_is_renamed_while_all_of_its_messages_are_deleted {
+        base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu")],
+        there: &[Delete("Old", U1), Delete("Old", U2), Delete("Old", U3)], folders: &["Neu"],
+    }
     row_17_a_renamed_folder_whose_name_is_made_again_empty {
         base: OLD_FOLDER, here: &[RenameFolder("Old", "Neu"), Folder("Old")], folders: &["Neu", "Old"],
         after: &[("Neu", U1, "cur", "S", "a"), ("Neu", U2, "cur", "", "b"), ("Neu", U3, "new", "", "c")],

@@ -62,7 +62,7 @@ impl Session<'_> {
         self.set.touch_renamed(&|side, folder| {
             folders
                 .get(folder)
-                .is_some_and(|folder| folder.is_renamed(side))
+                .is_some_and(|folder| folder.is_renamed(side) && folder.on(side.other()).is_none())
         });
         self.note_brought_back();
         self.drop_excluded();
