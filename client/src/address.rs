@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use protocol::bytes::escape;
+use protocol::bytes::{escape, is_variable};
 
 /// Where a Maildir is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -247,12 +247,6 @@ fn remote_path(path: &[u8]) -> Result<PathBuf, &'static str> {
         ),
         _ => Ok(path_of(path)),
     }
-}
-
-/// Whether a part of a path is what a shell would replace: `$NAME` or `${NAME}`.
-pub(crate) fn is_variable(part: &[u8]) -> bool {
-    let name = part.strip_prefix(b"$").and_then(<[u8]>::first);
-    name.is_some_and(|&start| start.is_ascii_alphabetic() || b"_{".contains(&start))
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {

@@ -18,7 +18,7 @@ use crate::address::{Address, AddressError};
 use crate::filter::{Filter, FilterError};
 use crate::mapping::Setting;
 
-pub use resolve::resolve;
+pub use resolve::{Resolved, resolve};
 
 /// How long deleted and replaced messages are kept, in days, where nothing else is said.
 pub const TRASH_DAYS: u32 = 30;

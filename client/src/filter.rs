@@ -88,21 +88,21 @@ impl Filter {
         }
     }
 
-    /// The patterns that match none of the folders: mostly slips.
+    /// The patterns that match none of the folders, mostly slips: those of the configuration, and those that were typed.
     #[must_use]
-    pub fn unmatched(&self, folders: &[&[u8]]) -> Vec<String> {
+    pub fn unmatched(&self, folders: &[&[u8]]) -> [Vec<String>; 2] {
         let is_folder = |name: &[u8]| folders.contains(&name);
-        let is_unmatched = |rule: &Rule| {
+        let is_unmatched = |rule: &&Rule| {
             !folders
                 .iter()
                 .any(|folder| rule.matches(folder, &is_folder))
         };
-        let rules = self.configured.iter().map(|rule| (rule, true));
-        let rules = rules.chain(self.typed.iter().map(|rule| (rule, false)));
-        let unmatched = rules.filter(|(rule, _)| is_unmatched(rule));
-        unmatched
-            .map(|(rule, is_configured)| rule.as_written(is_configured))
-            .collect()
+        [(&self.configured, true), (&self.typed, false)].map(|(rules, is_configured)| {
+            let unmatched = rules.iter().filter(is_unmatched);
+            unmatched
+                .map(|rule| rule.as_written(is_configured))
+                .collect()
+        })
     }
 
     /// Whether every folder is included.
@@ -292,7 +292,10 @@ mod tests {
         let unmatched = filter.expect("valid patterns").unmatched(&folders);
         assert_eq!(
             unmatched,
-            [r#"exclude = "Gone""#, "--exclude Lst", "--exclude [x]"]
+            [
+                vec![r#"exclude = "Gone""#],
+                vec!["--exclude Lst", "--exclude [x]"]
+            ]
         );
     }
 

@@ -192,6 +192,16 @@ impl Folders {
         }
     }
 
+    /// The patterns that match no folder of either side: those of the configuration, and those that were typed.
+    #[must_use]
+    pub fn unmatched(&self, filter: &Filter) -> [Vec<String>; 2] {
+        let sides = self
+            .iter()
+            .flat_map(|(_, folder)| Side::BOTH.map(|side| folder.on(side)));
+        let names: Vec<&[u8]> = sides.flatten().map(|held| held.name.text()).collect();
+        filter.unmatched(&names)
+    }
+
     /// What the patterns say of a name, wherever it is.
     pub(crate) fn scope_of(&self, filter: &Filter, name: &FolderName) -> Scope {
         filter.scope(name.text(), &|text| self.texts.contains(text))

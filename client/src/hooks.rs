@@ -36,6 +36,16 @@ pub struct Hook<'a> {
 /// What a hook finds in its environment.
 type Environment = Vec<(&'static str, String)>;
 
+/// The names of that, in the order of [`environment`].
+pub const VARIABLES: [&str; 6] = [
+    "MAILDIR_SYNC_ACCOUNT",
+    RUN,
+    "MAILDIR_SYNC_NEW",
+    "MAILDIR_SYNC_CHANGED",
+    "MAILDIR_SYNC_DELETED",
+    "MAILDIR_SYNC_EXIT",
+];
+
 impl<'a> Hook<'a> {
     /// Has nothing to tell yet.
     #[must_use]
@@ -110,14 +120,15 @@ impl<'a> Hook<'a> {
 }
 
 fn environment(account: &Account, run: Tag, news: &News, summary: &Summary) -> Environment {
-    vec![
-        ("MAILDIR_SYNC_ACCOUNT", account.name.clone()),
-        (RUN, protocol::bytes::hex(&run.0)),
-        ("MAILDIR_SYNC_NEW", news.new.to_string()),
-        ("MAILDIR_SYNC_CHANGED", news.changed.to_string()),
-        ("MAILDIR_SYNC_DELETED", news.deleted.to_string()),
-        ("MAILDIR_SYNC_EXIT", summary.exit.number().to_string()),
-    ]
+    let values = [
+        account.name.clone(),
+        protocol::bytes::hex(&run.0),
+        news.new.to_string(),
+        news.changed.to_string(),
+        news.deleted.to_string(),
+        summary.exit.number().to_string(),
+    ];
+    VARIABLES.into_iter().zip(values).collect()
 }
 
 /// Why waiting for a hook ends.

@@ -3,14 +3,15 @@
 use std::io;
 
 use client::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
-use client::config::{Account, ConfigError, Dirs, resolve};
+use client::config::{Dirs, Resolved, resolve};
 use client::exit_code::ExitCode;
 use client::plan::Direction;
 use client::progress::Progress;
-use client::report::{self, Reporter};
+use client::report::{self, Reporter, Summary};
 use client::run::run;
 use client::status::Status;
 use client::stop::Stop;
+use serde_json::json;
 
 fn main() -> ExitCode {
     let cli = match Cli::from_words(std::env::args_os()) {
@@ -64,26 +65,20 @@ fn trace(verbose: u8) {
         .init();
 }
 
-/// The accounts to deal with, and how it ends because of those that are wrong.
-fn accounts(args: &SyncArgs, command: &str, reporter: &Reporter) -> (Vec<Account>, ExitCode) {
+/// The accounts to deal with, each with what is wrong with it; none where they cannot be known.
+fn accounts(args: &SyncArgs, command: &str, reporter: &Reporter) -> Option<Vec<Resolved>> {
     let resolved = Dirs::from_env().and_then(|dirs| resolve(args, command, &dirs));
-    let mut worst = ExitCode::InSync;
-    let mut wrong = |error: ConfigError| {
-        reporter.error(None, &error.to_string());
-        worst = ExitCode::Usage;
-    };
-    let resolved = resolved
-        .unwrap_or_else(|error| vec![Err(error)])
-        .into_iter();
-    let accounts = resolved.filter_map(|account| account.map_err(&mut wrong).ok());
-    (accounts.collect(), worst)
+    let said = resolved.inspect_err(|error| reporter.error(None, &error.to_string()));
+    said.ok()
 }
 
 /// One account after the other; one that fails does not stop the next.
 fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
     trace(args.output.verbose);
     let reporter = Reporter::new(&args.output, Progress::hidden());
-    let (accounts, mut worst) = accounts(args, direction.name(), &reporter);
+    let Some(accounts) = accounts(args, direction.name(), &reporter) else {
+        return ExitCode::Usage;
+    };
     let stop = match Stop::on_signals() {
         Ok(stop) => stop,
         Err(error) => {
@@ -91,23 +86,29 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
             return ExitCode::Error;
         }
     };
-    for account in &accounts {
+    let mut worst = ExitCode::InSync;
+    for (name, account) in accounts {
         if stop.is_requested() {
             break;
         }
-        let progress = if args.output.quiet {
+        let progress = if args.output.quiet || account.is_err() {
             Progress::hidden()
         } else {
-            Progress::new(args.progress.progress, &account.name)
+            Progress::new(args.progress.progress, &name)
         };
         let reporter = Reporter::new(&args.output, progress.clone());
-        let summary = run(
-            account,
-            direction,
-            &progress,
-            args.output.verbose > 0,
-            &stop,
-        );
+        let verbose = args.output.verbose > 0;
+        let summary = match account {
+            Ok(account) => run(&account, direction, &progress, verbose, &stop),
+            Err(error) => Summary {
+                account: name,
+                direction: direction.name(),
+                dry_run: args.run.dry_run,
+                exit: ExitCode::Usage,
+                error: Some(error.to_string()),
+                ..Summary::default()
+            },
+        };
         worst = worst.worst(summary.exit);
         worst = worst.worst(written(reporter.summary(&summary)));
     }
@@ -117,19 +118,34 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
 fn status(args: &StatusArgs) -> ExitCode {
     trace(args.output.verbose);
     let reporter = Reporter::new(&args.output, Progress::hidden());
-    let (accounts, mut worst) = accounts(&args.to_sync(), "status", &reporter);
-    for account in &accounts {
-        let status = Status::of(account);
-        worst = worst.worst(written(if reporter.wants_json() {
-            reporter.json(&status.json())
-        } else {
-            reporter.answer(&status.text())
-        }));
-        worst = worst.worst(if status.is_healthy() {
-            ExitCode::InSync
-        } else {
-            ExitCode::Error
-        });
+    let Some(accounts) = accounts(&args.to_sync(), "status", &reporter) else {
+        return ExitCode::Usage;
+    };
+    let mut worst = ExitCode::InSync;
+    for (name, account) in accounts {
+        let (result, exit) = match account {
+            Ok(account) => {
+                let status = Status::of(&account);
+                let result = if reporter.wants_json() {
+                    reporter.json(&status.json())
+                } else {
+                    reporter.answer(&status.text())
+                };
+                let exit = if status.is_healthy() {
+                    ExitCode::InSync
+                } else {
+                    ExitCode::Error
+                };
+                (result, exit)
+            }
+            Err(error) => {
+                let (error, exit) = (error.to_string(), ExitCode::Usage);
+                reporter.error(Some(&name), &error);
+                let value = json!({ "account": name, "exit": exit.number(), "error": error, "healthy": false });
+                (reporter.json(&value), exit)
+            }
+        };
+        worst = worst.worst(exit).worst(written(result));
     }
     worst
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use protocol::Request;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::attempt;
 use crate::config::{Account, MaxDelete};
@@ -83,7 +85,7 @@ fn sync(
     progress.begin(Phase::Scanning, 0, 0);
     let opened = Session::open(account, direction, options, progress);
     let mut session = opened.map_err(|failure| failure.after(|| "nothing had come".to_owned()))?;
-    summary.notes.extend(unmatched(account, &session));
+    summary.notes.extend(unmatched(&session)?);
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let limits = Limits {
         direction,
@@ -137,18 +139,33 @@ fn add_unseen(session: &Session, skipped: &[Skipped], summary: &mut Summary) {
     summary.waiting.get_or_insert_default().extend(unseen);
 }
 
-/// Says which typed patterns match no folder of either side.
-fn unmatched(account: &Account, session: &Session) -> Option<String> {
-    let folders = session.folders.iter().map(|(_, folder)| folder);
-    let sides = folders.flat_map(|folder| [&folder.local, &folder.remote]);
-    let names: Vec<&[u8]> = sides.flatten().map(|held| held.name.text()).collect();
-    let patterns = account.filter.unmatched(&names);
-    (!patterns.is_empty()).then(|| {
+/// Says which patterns match no folder of either side: those that were typed, and what is new among the configured ones.
+fn unmatched(session: &Session) -> Result<Option<String>, Failure> {
+    let [configured, typed] = session.folders.unmatched(&session.account.filter);
+    let known = told_before(session, "unmatched", &configured.iter().cloned().collect())?;
+    let news = configured
+        .iter()
+        .filter(|pattern| !known.contains(*pattern));
+    let news = news.chain(&typed);
+    let patterns: Vec<&str> = news.map(String::as_str).collect();
+    Ok((!patterns.is_empty()).then(|| {
         format!(
             "No folder matches {}; folders are named like INBOX or Lists/debian",
             patterns.join(", ")
         )
-    })
+    }))
+}
+
+/// Remembers a list that is told only while it changes, and says what it was before.
+fn told_before<T>(session: &Session, key: &str, now: &BTreeSet<T>) -> Result<BTreeSet<T>, Failure>
+where
+    T: Ord + Serialize + DeserializeOwned,
+{
+    let before = session.archive.get(key)?.unwrap_or_default();
+    if before != *now {
+        session.archive.set(key, now)?;
+    }
+    Ok(before)
 }
 
 /// Decides what is to be done, and says what the guard holds back.
@@ -216,18 +233,15 @@ fn carry_out(
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.
 fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Result<(), Failure> {
     let skipped: BTreeSet<Skipped> = skipped.into_iter().collect();
-    let known: BTreeSet<Skipped> = session.archive.get("skipped")?.unwrap_or_default();
-    if skipped != known {
-        session.archive.set("skipped", &skipped)?;
-        // Whether deletions wait for it changes from run to run, and is no news of the thing itself.
-        let is_news = !skipped
-            .iter()
-            .map(Skipped::told)
-            .eq(known.iter().map(Skipped::told));
-        if !skipped.is_empty() && is_news {
-            summary.exit = summary.exit.worst(ExitCode::Skipped);
-            summary.skipped = skipped.into_iter().collect();
-        }
+    let known = told_before(&session, "skipped", &skipped)?;
+    // Whether deletions wait for it changes from run to run, and is no news of the thing itself.
+    let is_news = !skipped
+        .iter()
+        .map(Skipped::told)
+        .eq(known.iter().map(Skipped::told));
+    if !skipped.is_empty() && is_news {
+        summary.exit = summary.exit.worst(ExitCode::Skipped);
+        summary.skipped = skipped.into_iter().collect();
     }
     let (sent, received) = session.link.close();
     (summary.bytes_sent, summary.bytes_received) = (sent, received);

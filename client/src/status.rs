@@ -32,6 +32,8 @@ pub struct Status {
     pub pending: u64,
     /// What was left alone then.
     pub skipped: Vec<Skipped>,
+    /// Patterns of the configuration that match no folder.
+    pub unmatched: Vec<String>,
     /// What is wrong now, one sentence.
     pub error: Option<String>,
     /// What a hook still has to be told, and why, one sentence.
@@ -48,6 +50,7 @@ impl Status {
             changed_here: 0,
             pending: 0,
             skipped: Vec::new(),
+            unmatched: Vec::new(),
             error: None,
             hook: hooks::waiting(account),
         };
@@ -75,6 +78,7 @@ impl Status {
         };
         let archive = Archive::open(&account.state_dir, pair.local, pair.remote, true)?;
         let folders = Folders::load(&archive, account.setting())?;
+        [self.unmatched, _] = folders.unmatched(&account.filter);
         let unlike = folders.iter().filter(|(id, folder)| {
             let scope = folders.scope(&account.filter, *id);
             folder.differs() && !matches!(scope, Scope::Excluded | Scope::Placeless)
@@ -137,7 +141,7 @@ impl Status {
             "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
             "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
             "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
-            "hook": self.hook,
+            "hook": self.hook, "unmatched": self.unmatched,
         })
     }
 
@@ -185,6 +189,9 @@ impl Status {
         }
         if let Some(hook) = &self.hook {
             text += &format!("\n  {hook}");
+        }
+        for pattern in &self.unmatched {
+            text += &format!("\n  no folder matches {pattern}");
         }
         for skipped in &self.skipped {
             text += &format!("\n  skipped: {}", skipped.text());

@@ -1,4 +1,4 @@
-//! Byte strings on the wire and in printed text.
+//! Byte strings on the wire, in printed text and in paths that were typed.
 //!
 //! Names of mail files are bytes, never `String`; serde's derive would send them one by one, so the newtypes of this
 //! crate are sent as byte strings by the macro below and validated as they arrive.
@@ -53,6 +53,13 @@ pub fn escaped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stri
         text.push('…');
     }
     Ok(escape(text.as_bytes()))
+}
+
+/// Whether a part of a path is what a shell would replace: `$NAME` or `${NAME}`.
+#[must_use]
+pub fn is_variable(part: &[u8]) -> bool {
+    let name = part.strip_prefix(b"$").and_then(<[u8]>::first);
+    name.is_some_and(|&start| start.is_ascii_alphabetic() || b"_{".contains(&start))
 }
 
 /// Writes bytes as lower-case hexadecimal.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use etcetera::BaseStrategy;
-use protocol::bytes::escape;
+use protocol::bytes::{escape, is_variable};
 use protocol::handshake::{HELLO_PREFIX, parse_hello};
 use protocol::message::{Hello, Rights};
 
@@ -16,13 +17,13 @@ use protocol::message::{Hello, Rights};
 #[command(name = "maildir-sync-server", version)]
 pub(crate) struct Arguments {
     /// The Maildir to serve, whatever the client asks for.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = place())]
     root: Option<PathBuf>,
     /// Where the index lies [default: $XDG_STATE_HOME/maildir-sync].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = place())]
     state_dir: Option<PathBuf>,
     /// Where deleted and replaced messages go [default: in the state directory].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = place())]
     trash: Option<PathBuf>,
     /// How many days the trash keeps them.
     #[arg(long, value_name = "N", default_value_t = 30)]
@@ -69,12 +70,12 @@ impl Arguments {
             .or_else(|| original.split_ascii_whitespace().next_back());
         match word.filter(|word| word.starts_with(HELLO_PREFIX)) {
             Some(word) => Ok(parse_hello(word)?),
-            None => anyhow::bail!("{}", self.introduction()?),
+            None => anyhow::bail!("{}", self.introduction()),
         }
     }
 
     /// What this agent serves and with which rights, in one sentence.
-    fn introduction(&self) -> anyhow::Result<String> {
+    fn introduction(&self) -> String {
         let rights = match self.rights() {
             Rights::All => "with all rights",
             Rights::NoDelete => "with all rights but to delete",
@@ -82,9 +83,8 @@ impl Arguments {
             Rights::ReadOnly => "read-only",
         };
         let remedy = "run maildir-sync on the other machine";
-        Ok(match &self.root {
+        match &self.root {
             Some(root) => {
-                let root = resolve(root.as_os_str().as_bytes())?;
                 let root = escape(root.as_os_str().as_bytes());
                 format!(
                     "This serves \"{root}\" to maildir-sync and nothing else, {rights}; {remedy}"
@@ -93,7 +93,7 @@ impl Arguments {
             None => format!(
                 "This serves to maildir-sync, and nothing else, whichever Maildir it names, {rights}; {remedy}"
             ),
-        })
+        }
     }
 
     fn rights(&self) -> Rights {
@@ -120,11 +120,7 @@ impl Arguments {
             }
         };
         Ok(Service {
-            root: self
-                .root
-                .as_deref()
-                .map(|root| resolve(root.as_os_str().as_bytes()))
-                .transpose()?,
+            root: self.root.clone(),
             state_dir,
             trash_dir: self.trash.clone(),
             trash_days: self.trash_days,
@@ -132,6 +128,21 @@ impl Arguments {
             rights: self.rights(),
         })
     }
+}
+
+/// A directory of the command line. What only a shell would make something of is refused, for where it comes through in quotes
+/// no shell has read it, and nobody means a directory of that name.
+fn place() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let bytes = path.as_os_str().as_bytes();
+        let is_of_another = bytes.starts_with(b"~") && !path.starts_with("~");
+        if is_of_another || bytes.split(|&byte| byte == b'/').any(is_variable) {
+            return Err(anyhow::anyhow!(
+                "no shell reads it here; write the path out, or begin it with ~/ for this login's home"
+            ));
+        }
+        resolve(bytes)
+    })
 }
 
 /// The path that a client or an authorized_keys line means: `~/` and relative paths are in the home directory.
@@ -144,4 +155,49 @@ pub(crate) fn resolve(path: &[u8]) -> anyhow::Result<PathBuf> {
         Err(_) if path.is_absolute() => path.to_owned(),
         Err(_) => home()?.join(path),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(option: &str, path: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["maildir-sync-server", option, path])
+    }
+
+    #[test]
+    fn a_home_that_no_shell_has_read_is_understood() {
+        let home = etcetera::home_dir().expect("a home");
+        for (path, meant) in [
+            ("~", home.clone()),
+            ("~/Maildir", home.join("Maildir")),
+            ("Maildir", home.join("Maildir")),
+            ("/srv/$1/~x", "/srv/$1/~x".into()),
+        ] {
+            let root = parsed("--root", path).expect(path).root;
+            let state = parsed("--state-dir", path).expect(path).state_dir;
+            let trash = parsed("--trash", path).expect(path).trash;
+            assert_eq!([root, state, trash], [(); 3].map(|()| Some(meant.clone())));
+        }
+    }
+
+    #[test]
+    fn what_only_a_shell_would_understand_is_refused_with_the_argument_and_the_remedy() {
+        for option in ["--root", "--state-dir", "--trash"] {
+            for path in [
+                "~me",
+                "~me/Maildir",
+                "$HOME/Maildir",
+                "${HOME}",
+                "/home/$USER/x",
+            ] {
+                let error = parsed(option, path).expect_err(path);
+                assert_eq!(error.exit_code(), 2, "{path}");
+                let text = error.to_string();
+                for word in [option, path, "~/"] {
+                    assert!(text.contains(word), "{text}");
+                }
+            }
+        }
+    }
 }

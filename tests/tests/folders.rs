@@ -567,6 +567,41 @@ fn a_pattern_that_matches_no_folder_is_named() {
     assert_eq!(run.stderr, "");
 }
 
+/// What stands in the config would else be said every five minutes.
+#[test]
+fn a_configured_pattern_that_matches_no_folder_is_said_while_it_is_news_and_stands_in_status() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let agent = harness::world::agent_command(&world.server_state());
+    let configure = |patterns: &str| {
+        world.client().configure(&format!(
+            "[account.home]\nremote = {:?}\nlocal = {:?}\nserver_command = {agent:?}\n{patterns}\n",
+            world.server().root(),
+            world.local().root(),
+        ));
+    };
+    let run = |words: &[&str]| world.client().bare(words).run().ok();
+    configure("exclude = ['Lst', 'Junk']");
+    let _ = run(&["sync"]).says("No folder matches exclude = \"Lst\", exclude = \"Junk\"");
+    assert_eq!(run(&["sync"]).stderr, "");
+    let typed = run(&["sync", "--exclude", "Tyop"]);
+    let _ = typed.says("No folder matches --exclude Tyop;");
+    let status = run(&["status"]);
+    assert!(
+        status
+            .stdout
+            .contains("no folder matches exclude = \"Lst\""),
+        "{}",
+        status.stdout
+    );
+    configure("exclude = ['Lst', 'Junk', 'Spam']");
+    let _ = run(&["sync"]).says("No folder matches exclude = \"Spam\";");
+    world.server().store("Junk", U1, "S", &body("junk"));
+    assert_eq!(run(&["sync"]).stderr, "");
+    world.server().remove_folder("Junk");
+    let _ = run(&["sync"]).says("No folder matches exclude = \"Junk\";");
+}
+
 /// The last matching option wins, on names in UTF-8 with `/`.
 #[test]
 fn the_last_match_of_folder_and_exclude_wins() {

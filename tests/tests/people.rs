@@ -141,6 +141,48 @@ fn several_accounts_run_one_after_the_other_whatever_becomes_of_each() {
     );
 }
 
+/// What is wrong with one account is told like any other failure of it.
+#[test]
+fn a_wrong_account_is_named_with_file_and_key_and_the_others_run() {
+    let world = waiting();
+    let agent = agent_command(&world.server_state());
+    for (wrong, key) in [
+        ("local = \"~me/x\"", "line 3: local: "),
+        ("local = \"\"", "line 3: local: "),
+        (
+            "local = \"x\"\nmax_delete = \"lots\"",
+            "line 4: max_delete: ",
+        ),
+        ("local = \"x\"\nlayout = \"mbox\"", "line 4: layout: "),
+        ("local = \"x\"\nfolder = [\"[\"]", "line 4: folder: "),
+    ] {
+        world.client().configure(&format!(
+            "[account.broken]\nremote = \"h:\"\n{wrong}\n\n\
+             [account.home]\nremote = {:?}\nlocal = {:?}\nserver_command = {agent:?}\n",
+            world.server().root(),
+            world.local().root(),
+        ));
+        let state = world.client().state().display().to_string();
+        for command in ["sync", "status"] {
+            let words = [command, "--json", "--state-dir", &state];
+            let run = world.client().bare(&words).run();
+            assert_eq!(run.code, Some(2), "{run:?}");
+            let objects = run.stdout.lines().map(serde_json::from_str);
+            let objects: Vec<serde_json::Value> = objects.map(|one| one.expect("JSON")).collect();
+            let names: Vec<_> = objects.iter().map(|one| one["account"].as_str()).collect();
+            assert_eq!(names, [Some("broken"), Some("home")]);
+            assert_eq!(objects[0]["exit"], 2);
+            let error = objects[0]["error"].as_str().unwrap_or_default();
+            assert!(
+                error.contains("config.toml") && error.contains(key),
+                "{error}"
+            );
+            let _ = run.says("broken: ").says(key).says_one_sentence();
+        }
+        world.assert_same();
+    }
+}
+
 #[test]
 fn status_is_offline_and_says_whether_all_is_well() {
     let world = waiting();

@@ -148,6 +148,27 @@ fn the_readme_s_commands_work_in_an_account_without_any_directory() {
 }
 
 #[test]
+fn every_option_of_the_agent_stands_in_the_example_of_authorized_keys() {
+    let mut help = Command::new(agent_program());
+    help.arg("--help");
+    let help = String::from_utf8(run(help, LIMIT).stdout).expect("help is text");
+    let words = help
+        .lines()
+        .map(|line| line.trim_start().replace("-h, ", ""));
+    let options: Vec<String> = words
+        .filter(|line| line.starts_with("--"))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|option| !["--help", "--version"].contains(&option.as_str()))
+        .collect();
+    assert!(options.len() >= 8, "{help}");
+    let example = fs::read_to_string(root().join("contrib/authorized_keys")).expect("an example");
+    let words: Vec<&str> = example.split_whitespace().collect();
+    for option in options {
+        assert!(words.contains(&option.as_str()), "{option}");
+    }
+}
+
+#[test]
 fn the_commands_of_contrib_work_in_an_account_without_any_directory() {
     let account = Account::new();
     for line in commands("contrib/README.md") {

@@ -1,6 +1,7 @@
 //! Over a real sshd on loopback: a key of its own with a forced command and `restrict`, and what goes wrong there.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use harness::faults::Held;
@@ -200,6 +201,19 @@ fn a_key_that_is_not_accepted_is_said() {
     let _ = run.says("mailhost").says("denied").says("check the key");
     sshd.allow(&Login::agent(&world, ""));
     let _ = client.sync().run().ok();
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_named_with_the_remedy() {
+    let (world, sshd, client) = over_ssh("");
+    let key = sshd.key();
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("mode");
+    mode(0o644);
+    let run = client.sync().run().exits(1).says_one_sentence();
+    let _ = run.says(&format!("chmod 600 {}", key.display()));
+    mode(0o600);
+    let _ = client.sync().run().ok();
+    world.assert_same();
 }
 
 #[test]

@@ -348,8 +348,10 @@ fn without_an_account_an_example_is_shown() {
 #[test]
 fn the_agents_wrong_options_are_named() {
     let world = fresh();
-    let table: [(&[&str], &[&str]); 4] = [
+    let table: [(&[&str], &[&str]); 6] = [
         (&["--rot", "x"], &["'--rot'", "'--root'"]),
+        (&["--root", "~me/Maildir"], &["--root", "~me/Maildir", "~/"]),
+        (&["--trash", "$X/y"], &["--trash", "$X/y", "write the path"]),
         (&["--trash-days", "x"], &["'x'", "--trash-days"]),
         (
             &["--read-only", "--append-only"],

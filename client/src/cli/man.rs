@@ -45,10 +45,90 @@ const CONFIG: &str = r#"[account.home]
 remote     = "me@mail.example.org:Maildir"
 local      = "~/Maildir"
 exclude    = ["Junk", "Archive/20*"]
-max_delete = "5%"
-trash_days = 30
-persist    = "10m"
 hooks.post = "notmuch new --quiet""#;
+
+/// Every key of an account.
+const KEYS: [(&str, &str); 18] = [
+    ("remote", "Where the remote Maildir is; see ADDRESSES."),
+    (
+        "local",
+        "The Maildir on this machine; a relative path starts at home.",
+    ),
+    (
+        "folder",
+        "A list of patterns: deal only with these folders, as --folder.",
+    ),
+    (
+        "exclude",
+        "A list of patterns: forget these folders, as --exclude; cuts from folder.",
+    ),
+    (
+        "max_delete",
+        "How much may be deleted unasked: a number, or a share like \"5%\".",
+    ),
+    (
+        "no_delete",
+        "true: carry out no deletion; it stays pending.",
+    ),
+    (
+        "trash_days",
+        "How many days deleted and replaced messages are kept here (30).",
+    ),
+    (
+        "persist",
+        "How long the ssh connection stays open after a run, like \"10m\" (not at all).",
+    ),
+    (
+        "timeout",
+        "How long a server is waited for that says nothing (\"60s\").",
+    ),
+    (
+        "hooks.post",
+        "A command for sh -c after a run that changed something here; the changed paths are on its stdin, each ended by NUL.",
+    ),
+    (
+        "hooks.timeout",
+        "How long that may take before it is killed (\"60s\").",
+    ),
+    (
+        "server_command",
+        "The command that starts the agent on the server.",
+    ),
+    ("identity", "The private key to log in with, as -i."),
+    ("ssh_config", "The ssh config to use, as -F."),
+    (
+        "layout",
+        "How new folders lie here: \"maildir++\" or \"nested\" (what is there, else as on the server).",
+    ),
+    (
+        "folder_names",
+        "How names of new folders are written here: \"utf-8\" or \"utf-7\" (likewise).",
+    ),
+    (
+        "follow_links",
+        "true: follow symbolic links to folders here.",
+    ),
+    (
+        "checksum",
+        "true: read every message at every run, as --checksum.",
+    ),
+];
+
+/// What a hook finds in its environment.
+const ENVIRONMENT: [(&str, &str); 6] = [
+    ("MAILDIR_SYNC_ACCOUNT", "The name of the account."),
+    (
+        "MAILDIR_SYNC_RUN",
+        "The run's tag, with which the name of its directory in the trash ends.",
+    ),
+    ("MAILDIR_SYNC_NEW", "How many messages are new here."),
+    (
+        "MAILDIR_SYNC_CHANGED",
+        "How many were flagged, moved, copied or replaced here.",
+    ),
+    ("MAILDIR_SYNC_DELETED", "How many were deleted here."),
+    ("MAILDIR_SYNC_EXIT", "The exit status of the run."),
+];
 
 /// Writes the page in roff, for `man -l -`.
 ///
@@ -84,6 +164,8 @@ pub fn man(to: &mut dyn Write) -> std::io::Result<()> {
     let mut roff = Roff::new();
     verbatim(roff.control("SH", ["ADDRESSES"]), ADDRESS_HELP);
     verbatim(roff.control("SH", ["CONFIGURATION"]), CONFIG);
+    list(&mut roff, &KEYS);
+    list(roff.control("SH", ["ENVIRONMENT OF HOOKS"]), &ENVIRONMENT);
     list(roff.control("SH", ["FILES"]), &FILES);
     list(roff.control("SH", ["EXIT STATUS"]), &EXIT_STATUS);
     roff.to_writer(to)
@@ -126,7 +208,11 @@ fn verbatim(roff: &mut Roff, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::config::file::{Hooks, Keys};
+    use crate::hooks::VARIABLES;
 
     #[test]
     fn the_page_has_every_section_and_option() {
@@ -162,5 +248,26 @@ mod tests {
                 "{option}"
             );
         }
+    }
+
+    /// What serde says that a table takes.
+    fn accepted<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+        let error = toml::from_str::<T>("'' = 1").expect_err("no key is empty");
+        let quoted = error.message().split('`').skip(1).step_by(2);
+        quoted
+            .filter(|key| !key.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn every_key_and_every_variable_of_a_hook_is_explained() {
+        let hooks = accepted::<Hooks>();
+        let hooks = hooks.iter().map(|key| format!("hooks.{key}"));
+        let keys = accepted::<Keys>().into_iter();
+        let accepted: BTreeSet<String> = keys.filter(|key| key != "hooks").chain(hooks).collect();
+        let explained = KEYS.iter().map(|(key, _)| (*key).to_owned());
+        assert_eq!(explained.collect::<BTreeSet<_>>(), accepted);
+        assert_eq!(ENVIRONMENT.map(|(name, _)| name), VARIABLES);
     }
 }

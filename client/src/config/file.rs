@@ -1,13 +1,13 @@
 //! The configuration file as it stands: TOML, keys and values as typed, and errors that name line and remedy.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use protocol::bytes::escape;
 
@@ -24,10 +24,10 @@ pub struct Keys {
     pub local: Option<Spanned<String>>,
     /// Patterns of folders to deal with.
     #[serde(default)]
-    pub folder: Vec<String>,
+    pub folder: Vec<Spanned<String>>,
     /// Patterns of folders to forget.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub exclude: Vec<Spanned<String>>,
     /// How much may be deleted.
     pub max_delete: Option<MaxDelete>,
     /// Carry out no deletion.
@@ -47,9 +47,9 @@ pub struct Keys {
     /// The command that starts the agent.
     pub server_command: Option<String>,
     /// The private key to log in with.
-    pub identity: Option<String>,
+    pub identity: Option<Spanned<String>>,
     /// The ssh config to use.
-    pub ssh_config: Option<String>,
+    pub ssh_config: Option<Spanned<String>>,
     /// How folders lie in the local root.
     pub layout: Option<Layout>,
     /// How folder names are written in the local root.
@@ -75,16 +75,45 @@ pub struct Hooks {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default)]
-    account: BTreeMap<Spanned<String>, Keys>,
+    #[serde(default, rename = "account")]
+    _account: BTreeMap<String, IgnoredAny>,
 }
 
-/// The accounts of a file, in its order, and where a byte of it stands.
+/// The accounts of a file, in its order.
 #[derive(Debug)]
 pub struct Accounts {
-    /// Names and keys.
-    pub accounts: Vec<(Spanned<String>, Keys)>,
+    /// Names and keys; or what is wrong with those of one account, which is no reason to leave the others.
+    pub accounts: Vec<(Spanned<String>, Result<Keys, ConfigError>)>,
+    /// The file itself.
+    pub text: Text,
+}
+
+/// A file, to say where in it something stands.
+#[derive(Debug)]
+pub struct Text {
+    path: PathBuf,
     text: String,
+}
+
+impl Text {
+    /// An error about a name or a value of the file.
+    #[must_use]
+    pub fn wrong(&self, what: &Spanned<String>, why: String) -> ConfigError {
+        self.wrong_at(what.span().start, why)
+    }
+
+    fn wrong_at(&self, at: usize, why: String) -> ConfigError {
+        ConfigError::File {
+            path: self.path.clone(),
+            line: line_of(self.text.as_bytes(), at),
+            why,
+        }
+    }
+
+    fn explain(&self, error: &toml::de::Error) -> ConfigError {
+        let start = error.span().map_or(0, |span| span.start);
+        self.wrong_at(start, explain(error.message(), key_at(&self.text, start)))
+    }
 }
 
 impl Accounts {
@@ -101,38 +130,26 @@ impl Accounts {
     }
 
     fn parse(path: &Path, bytes: Vec<u8>) -> Result<Accounts, ConfigError> {
-        let wrong = |line, why| ConfigError::File {
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::File {
             path: path.to_owned(),
-            line,
-            why,
-        };
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            wrong(
-                line_of(error.as_bytes(), valid),
-                "It is not UTF-8".to_owned(),
-            )
+            line: line_of(error.as_bytes(), error.utf8_error().valid_up_to()),
+            why: "It is not UTF-8".to_owned(),
         })?;
-        let file: File = toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            wrong(
-                line_of(text.as_bytes(), start),
-                explain(error.message(), key_at(&text, start)),
-            )
-        })?;
-        let mut accounts: Vec<_> = file.account.into_iter().collect();
+        let path = path.to_owned();
+        let text = Text { path, text };
+        let explained = |error: toml::de::Error| text.explain(&error);
+        toml::from_str::<File>(&text.text).map_err(explained)?;
+        let mut file = DeTable::parse(&text.text).map_err(explained)?.into_inner();
+        let mut accounts = Vec::new();
+        if let Some(DeValue::Table(table)) = file.remove("account").map(Spanned::into_inner) {
+            for (name, value) in table {
+                let name = Spanned::new(name.span(), name.into_inner().into_owned());
+                let keys = Keys::deserialize(ValueDeserializer::from(value));
+                accounts.push((name, keys.map_err(explained)));
+            }
+        }
         accounts.sort_by_key(|(name, _)| name.span().start);
         Ok(Accounts { accounts, text })
-    }
-
-    /// An error about what stands at a place of the file.
-    #[must_use]
-    pub fn error_at(&self, path: &Path, span: &Range<usize>, why: String) -> ConfigError {
-        ConfigError::File {
-            path: path.to_owned(),
-            line: line_of(self.text.as_bytes(), span.start),
-            why,
-        }
     }
 
     /// The names of the accounts.
@@ -176,7 +193,11 @@ fn explain(message: &str, key: Option<&str>) -> String {
         Some(meant) => format!("did you mean \"{meant}\"?"),
         None => format!("known here: {}", known.join(", ")),
     };
-    format!("Unknown {kind} \"{}\", {hint}", escape(word.as_bytes()))
+    let said = format!("nknown {kind} \"{}\", {hint}", escape(word.as_bytes()));
+    match key.filter(|_| kind == "value") {
+        Some(key) => format!("{}: u{said}", escape(key.as_bytes())),
+        None => format!("U{said}"),
+    }
 }
 
 /// Types of ours in words of people's.
@@ -266,6 +287,15 @@ mod tests {
         Accounts::parse(Path::new("/c"), text.as_bytes().to_vec())
     }
 
+    /// What is wrong with a file, or with the first account in which something is.
+    fn wrong(text: &str) -> ConfigError {
+        let keys = |accounts: Accounts| accounts.accounts.into_iter().map(|(_, keys)| keys);
+        match parsed(text).map(|accounts| keys(accounts).find_map(Result::err)) {
+            Ok(error) => error.expect(text),
+            Err(error) => error,
+        }
+    }
+
     #[test]
     fn every_key_is_read_and_the_order_is_the_file_s() {
         let text = r#"
@@ -291,7 +321,7 @@ mod tests {
         "#;
         let accounts = parsed(text).expect("valid");
         assert_eq!(accounts.names().collect::<Vec<_>>(), ["work", "home"]);
-        let home = &accounts.accounts[1].1;
+        let home = accounts.accounts[1].1.as_ref().expect("valid");
         assert_eq!(
             home.remote.as_ref().map(|remote| remote.get_ref().as_str()),
             Some("me@mail.example.org:Maildir")
@@ -338,12 +368,12 @@ mod tests {
             (
                 "[account.x]\n\nlayout = 'maildir+'\n",
                 3,
-                "Unknown value \"maildir+\", did you mean \"maildir++\"?",
+                "layout: unknown value \"maildir+\", did you mean \"maildir++\"?",
             ),
             (
                 "[account.x]\nlayout = 'mbox'\n",
                 2,
-                "Unknown value \"mbox\", known here: maildir++, nested",
+                "layout: unknown value \"mbox\", known here: maildir++, nested",
             ),
             ("[account.x]\nmax_delete = '5 percent'\n", 2, MAX_DELETE),
             (
@@ -395,10 +425,7 @@ mod tests {
             ),
         ];
         for (text, line, why) in table {
-            assert_eq!(
-                parsed(text).expect_err(text).to_string(),
-                format!("/c, line {line}: {why}")
-            );
+            assert_eq!(wrong(text).to_string(), format!("/c, line {line}: {why}"));
         }
         let error = Accounts::parse(Path::new("/c"), b"\n\n\xff".to_vec()).expect_err("not UTF-8");
         assert_eq!(error.to_string(), "/c, line 3: It is not UTF-8");

@@ -4,27 +4,30 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use protocol::bytes::escape;
+use protocol::bytes::{escape, is_variable};
+use toml::Spanned;
 
-use super::file::{Accounts, Keys};
+use super::file::{Accounts, Keys, Text};
 use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
-use crate::address::{Address, is_variable};
+use crate::address::Address;
 use crate::attempt::{last_synced, quote};
 use crate::cli::SyncArgs;
 use crate::filter::{Filter, Verdict};
+
+/// An account's name, and what it comes to.
+pub type Resolved = (String, Result<Account, ConfigError>);
 
 /// Puts together the accounts that a command deals with, in the order of the file. One that is wrong does not keep the
 /// others from being dealt with.
 ///
 /// # Errors
 /// When the file or the command line is wrong as a whole, or names nothing to do.
-pub fn resolve(
-    args: &SyncArgs,
-    command: &str,
-    dirs: &Dirs,
-) -> Result<Vec<Result<Account, ConfigError>>, ConfigError> {
+pub fn resolve(args: &SyncArgs, command: &str, dirs: &Dirs) -> Result<Vec<Resolved>, ConfigError> {
     match (&args.target.account_or_remote, &args.target.local) {
-        (Some(remote), Some(local)) => Ok(vec![typed(args, dirs, remote, local)]),
+        (Some(remote), Some(local)) => {
+            let account = typed(args, dirs, remote, local)?;
+            Ok(vec![(account.name.clone(), Ok(account))])
+        }
         (Some(remote), None) if Address::looks_like_one(remote) => {
             let remote = Address::parse(remote)?;
             Err(ConfigError::Target(format!(
@@ -80,7 +83,7 @@ fn configured(
     command: &str,
     dirs: &Dirs,
     name: Option<&OsStr>,
-) -> Result<Vec<Result<Account, ConfigError>>, ConfigError> {
+) -> Result<Vec<Resolved>, ConfigError> {
     let path = match &args.places.config {
         Some(path) => absolute(path, &dirs.current, dirs)?,
         None => dirs.config.join("config.toml"),
@@ -114,14 +117,18 @@ fn configured(
             names.join(", ")
         )));
     }
-    let wanted = |account: &str| name.is_none_or(|name| name == account);
+    let Accounts {
+        accounts,
+        text: file,
+    } = accounts;
     let chosen = accounts
-        .accounts
-        .iter()
-        .filter(|(account, _)| wanted(account.get_ref()));
-    Ok(chosen
-        .map(|(name, keys)| from_file(&path, &accounts, name, keys, args, dirs))
-        .collect())
+        .into_iter()
+        .filter(|(account, _)| name.is_none_or(|name| name == account.get_ref().as_str()));
+    let resolved = chosen.map(|(name, keys)| {
+        let account = keys.and_then(|keys| from_file(&file, &name, keys, args, dirs));
+        (name.into_inner(), account)
+    });
+    Ok(resolved.collect())
 }
 
 /// An option that answers what was said of one account, if there is any.
@@ -182,52 +189,64 @@ fn unknown_account(name: &OsStr, accounts: &Accounts) -> ConfigError {
 
 /// One account of the file, under the options that were typed.
 fn from_file(
-    path: &Path,
-    accounts: &Accounts,
-    name: &toml::Spanned<String>,
-    keys: &Keys,
+    file: &Text,
+    name: &Spanned<String>,
+    keys: Keys,
     args: &SyncArgs,
     dirs: &Dirs,
 ) -> Result<Account, ConfigError> {
     let shown = escape(name.get_ref().as_bytes());
-    let missing = |what: &str| {
-        accounts.error_at(
-            path,
-            &name.span(),
-            format!("Account \"{shown}\" has no {what}"),
-        )
-    };
+    let missing = |what: &str| file.wrong(name, format!("Account \"{shown}\" has no {what}"));
     if name.get_ref().is_empty()
         || name.get_ref().starts_with('-')
         || Address::looks_like_one(OsStr::new(name.get_ref()))
     {
         let why = format!("\"{shown}\" is no name for an account: it could not be typed as one");
-        return Err(accounts.error_at(path, &name.span(), why));
+        return Err(file.wrong(name, why));
     }
     let remote = keys.remote.as_ref().ok_or_else(|| missing("remote"))?;
     let local = keys.local.as_ref().ok_or_else(|| missing("local"))?;
     let address = Address::parse(OsStr::new(remote.get_ref()));
-    let address =
-        address.map_err(|error| accounts.error_at(path, &remote.span(), error.to_string()))?;
+    let address = address.map_err(|error| file.wrong(remote, format!("remote: {error}")))?;
     if let Ok(Address::Ssh { .. }) = Address::parse(OsStr::new(local.get_ref())) {
         let why = format!(
             "local: the Maildir on this machine is a path; write \"./{0}\" if \"{0}\" is one",
             escape(local.get_ref().as_bytes())
         );
-        return Err(accounts.error_at(path, &local.span(), why));
+        return Err(file.wrong(local, why));
     }
-    if let Err(error) = Filter::new(&configured_patterns(keys), &[]) {
-        return Err(accounts.error_at(path, &name.span(), format!("Account \"{shown}\": {error}")));
+    check_values(file, &keys, &address, dirs)?;
+    let local = PathBuf::from(local.get_ref());
+    let name = name.get_ref().clone();
+    build(name, address, &local, keys, args, (&dirs.home, dirs))
+}
+
+/// Says of a path or a pattern that is none under which key it stands; [`build`] knows nothing of files.
+fn check_values(
+    file: &Text,
+    keys: &Keys,
+    remote: &Address,
+    dirs: &Dirs,
+) -> Result<(), ConfigError> {
+    let is_local = matches!(remote, Address::Local(_));
+    let paths = [
+        ("remote", keys.remote.as_ref().filter(|_| is_local)),
+        ("local", keys.local.as_ref()),
+        ("identity", keys.identity.as_ref()),
+        ("ssh_config", keys.ssh_config.as_ref()),
+    ];
+    for (key, path) in paths {
+        let Some(path) = path else { continue };
+        absolute(Path::new(path.get_ref()), &dirs.home, dirs)
+            .map_err(|error| file.wrong(path, format!("{key}: {error}")))?;
     }
-    let local = Path::new(local.get_ref());
-    build(
-        name.get_ref().clone(),
-        address,
-        local,
-        keys.clone(),
-        args,
-        (&dirs.home, dirs),
-    )
+    for (key, patterns) in [("folder", &keys.folder), ("exclude", &keys.exclude)] {
+        for pattern in patterns {
+            Filter::new(&[(Verdict::Select, pattern.get_ref().clone())], &[])
+                .map_err(|error| file.wrong(pattern, format!("{key}: {error}")))?;
+        }
+    }
+    Ok(())
 }
 
 /// Settles everything; `base` is what paths of `keys` and of both sides are relative to, while those of options are
@@ -252,9 +271,9 @@ fn build(
         ssh @ Address::Ssh { .. } => ssh,
     };
     check_pair(&name, &remote, &local, args)?;
-    let chosen = |typed: Option<PathBuf>, key: Option<String>| match (typed, key) {
+    let chosen = |typed: Option<PathBuf>, key: Option<Spanned<String>>| match (typed, key) {
         (Some(path), _) => absolute(&path, &dirs.current, dirs).map(Some),
-        (None, Some(path)) => absolute(Path::new(&path), base, dirs).map(Some),
+        (None, Some(path)) => absolute(Path::new(path.get_ref()), base, dirs).map(Some),
         (None, None) => Ok(None),
     };
     Ok(Account {
@@ -312,12 +331,12 @@ fn configured_patterns(keys: &Keys) -> Vec<(Verdict, String)> {
     let select = keys
         .folder
         .iter()
-        .map(|pattern| (Verdict::Select, pattern.clone()));
+        .map(|pattern| (Verdict::Select, pattern.get_ref().clone()));
     select
         .chain(
             keys.exclude
                 .iter()
-                .map(|pattern| (Verdict::Exclude, pattern.clone())),
+                .map(|pattern| (Verdict::Exclude, pattern.get_ref().clone())),
         )
         .collect()
 }
@@ -329,8 +348,9 @@ fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> Result<PathBuf, ConfigErro
     let first = parts.next().map(|part| part.as_os_str().as_bytes());
     let path = match first {
         Some(b"~" | b"$HOME" | b"${HOME}") => dirs.home.join(parts.as_path()),
+        None => return Err(unusable(path, "it is empty; write ~ if your home is meant")),
         Some([b'~', ..]) => {
-            return Err(for_a_shell(
+            return Err(unusable(
                 path,
                 "the home of another user must be written in full",
             ));
@@ -341,14 +361,14 @@ fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> Result<PathBuf, ConfigErro
         {
             let why =
                 "no shell reads it here, so variables but a leading $HOME must be written out";
-            return Err(for_a_shell(path, why));
+            return Err(unusable(path, why));
         }
         _ => base.join(path),
     };
     Ok(path.components().collect())
 }
 
-fn for_a_shell(path: &Path, why: &str) -> ConfigError {
+fn unusable(path: &Path, why: &str) -> ConfigError {
     let path = escape(path.as_os_str().as_bytes());
     ConfigError::Target(format!("Cannot use the path \"{path}\": {why}"))
 }

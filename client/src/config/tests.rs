@@ -41,7 +41,8 @@ fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
         Command::Status(args) => args.to_sync(),
         Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
     };
-    resolve(&args, "sync", &home.dirs)?.into_iter().collect()
+    let resolved = resolve(&args, "sync", &home.dirs)?;
+    resolved.into_iter().map(|(_, account)| account).collect()
 }
 
 const TWO: &str = r#"
@@ -207,7 +208,7 @@ fn files_that_make_no_pair_are_errors_with_their_line() {
         (
             "[account.x]\nlocal='a'\nremote = '-x:y'\n",
             3,
-            "Invalid address \"-x:y\": a host cannot start with \"-\"",
+            "remote: Invalid address \"-x:y\": a host cannot start with \"-\"",
         ),
         (
             "[account.x]\nremote = 'a:'\nlocal = 'host:b'\n",
@@ -216,8 +217,29 @@ fn files_that_make_no_pair_are_errors_with_their_line() {
         ),
         (
             "\n[account.x]\nremote = 'a:'\nlocal = 'b'\nexclude = ['a[']\n",
+            5,
+            "exclude: Invalid folder pattern \"a[\": unclosed character class; missing ']'",
+        ),
+        (
+            "[account.x]\nremote = 'a:'\nlocal = ''\n",
+            3,
+            "local: Cannot use the path \"\": it is empty; write ~ if your home is meant",
+        ),
+        (
+            "[account.x]\nremote = ''\nlocal = 'b'\n",
             2,
-            "Account \"x\": Invalid folder pattern \"a[\": unclosed character class; missing ']'",
+            "remote: Invalid address \"\": it is empty",
+        ),
+        (
+            "[account.x]\nremote = 'a:'\nlocal = 'b'\nidentity = '~me/k'\n",
+            4,
+            "identity: Cannot use the path \"~me/k\": the home of another user must be written in full",
+        ),
+        (
+            "[account.x]\nremote = './$X/y'\nlocal = 'b'\n",
+            2,
+            "remote: Cannot use the path \"./$X/y\": no shell reads it here, so variables but a leading $HOME must be \
+             written out",
         ),
     ];
     for (text, line, why) in table {
@@ -277,12 +299,21 @@ fn what_a_shell_would_expand_is_understood_or_refused() {
 
 #[test]
 fn one_wrong_account_does_not_keep_the_others_from_running() {
-    let text = format!("{TWO}\n[account.bad]\nremote = 'a:'\nlocal = '~me/x'\n");
-    let home = home(Some(&text));
-    let args = SyncArgs::default();
-    let accounts = resolve(&args, "sync", &home.dirs).expect("the file is one");
-    let fine: Vec<bool> = accounts.iter().map(Result::is_ok).collect();
-    assert_eq!(fine, [true, true, false]);
+    for wrong in [
+        "local = '~me/x'",
+        "local = 'b'\nmax_delete = 'lots'",
+        "remot = 'b'",
+    ] {
+        let text = format!("[account.bad]\nremote = 'a:'\n{wrong}\n{TWO}");
+        let home = home(Some(&text));
+        let args = SyncArgs::default();
+        let accounts = resolve(&args, "sync", &home.dirs).expect("the file is one");
+        let fine = accounts
+            .iter()
+            .map(|(name, account)| (name.as_str(), account.is_ok()));
+        let fine: Vec<_> = fine.collect();
+        assert_eq!(fine, [("bad", false), ("work", true), ("home", true)]);
+    }
 }
 
 #[test]

@@ -269,10 +269,13 @@ fn explain(login: &Login, said: &[u8]) -> ConnectError {
         "Too many authentication failures",
         "No supported authentication methods",
     ]) {
-        ConnectError::Denied {
-            host,
-            said: last,
-            check: check(login),
+        match open_key(said) {
+            Some(key) => ConnectError::OpenKey { host, key },
+            None => ConnectError::Denied {
+                host,
+                said: last,
+                check: check(login),
+            },
         }
     } else if has(&UNREACHABLE) {
         ConnectError::Unreachable { host, said: last }
@@ -287,6 +290,17 @@ fn explain(login: &Login, said: &[u8]) -> ConnectError {
             said: crate::transport::one_line(said),
         }
     }
+}
+
+/// The private key that ssh did not use because others may read it: "Permissions 0644 for '/k' are too open."
+fn open_key(said: &[u8]) -> Option<String> {
+    let mut lines = said
+        .split(|byte| b"\r\n".contains(byte))
+        .map(|line| escape(line.trim_ascii()));
+    lines.find_map(|line| {
+        let (_, rest) = line.strip_prefix("Permissions ")?.split_once(" for '")?;
+        Some(rest.strip_suffix("' are too open.")?.to_owned())
+    })
 }
 
 /// What ssh says when trying again later may help.
@@ -378,6 +392,15 @@ mod tests {
                     "mail.example.org refused the login: me@mail.example.org: Permission denied (publickey); check the \
                      key with `{check}`"
                 ),
+                ExitCode::Error,
+            ),
+            (
+                "@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @\r\nPermissions 0644 for '/a k' are too open.\r\n\
+                 This private key will be ignored.\r\nLoad key \"/a k\": bad permissions\r\n\
+                 me@mail.example.org: Permission denied (publickey).\r\n",
+                "mail.example.org refused the login: others may read the key file \"/a k\", so ssh did not use it; run \
+                 `chmod 600 '/a k'`"
+                    .to_owned(),
                 ExitCode::Error,
             ),
             (

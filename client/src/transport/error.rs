@@ -1,7 +1,10 @@
 //! Why there is no agent to talk to, in one sentence each: the thing and the remedy.
 
+use std::ffi::OsStr;
+
 use protocol::bytes::escape;
 
+use crate::attempt::quote;
 use crate::exit_code::ExitCode;
 
 /// How much of what came instead of an agent is quoted.
@@ -27,6 +30,18 @@ pub enum ConnectError {
         said: String,
         /// The command that shows whether it works.
         check: String,
+    },
+    /// The login was refused, and ssh had not used a key that others may read.
+    #[error(
+        "{host} refused the login: others may read the key file \"{}\", so ssh did not use it; run `chmod 600 {}`",
+        escape(.key.as_bytes()),
+        quote(OsStr::new(.key))
+    )]
+    OpenKey {
+        /// The host as it was named.
+        host: String,
+        /// The key file, as ssh named it.
+        key: String,
     },
     /// The host's key is not known, or is another one.
     #[error("{}", host_key_text(.host, *.changed, .check))]
@@ -146,6 +161,7 @@ impl ConnectError {
             | ConnectError::Lost { .. } => ExitCode::Temporary,
             ConnectError::Options(_) => ExitCode::Usage,
             ConnectError::Denied { .. }
+            | ConnectError::OpenKey { .. }
             | ConnectError::HostKey { .. }
             | ConnectError::Ssh { .. }
             | ConnectError::Start { .. }
