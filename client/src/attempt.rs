@@ -65,7 +65,9 @@ impl Attempt {
     }
 }
 
-fn path(account: &Account) -> PathBuf {
+/// The file of what is remembered of an account.
+#[must_use]
+pub fn path(account: &Account) -> PathBuf {
     let mut path = known::path(account).into_os_string();
     path.push(SUFFIX);
     path.into()

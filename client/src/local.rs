@@ -200,7 +200,7 @@ impl Writer {
         Ok(match writer {
             Some(writer) => writer,
             none => {
-                let replica = local.lock();
+                let mut replica = local.lock();
                 let inbox = replica.inbox().map_err(as_io)?;
                 let places = replica.places().map_err(as_io)?;
                 none.insert(Writer { inbox, places })

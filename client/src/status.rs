@@ -1,6 +1,7 @@
 //! `status`: how the last attempt at an account ended, what is pending and why, and whether it is healthy. Offline.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use maildir::{Options, Replica};
 use protocol::{Cursor, ReplicaId};
@@ -36,6 +37,8 @@ pub struct Status {
     pub unmatched: Vec<String>,
     /// What is wrong now, one sentence.
     pub error: Option<String>,
+    /// Whether what is remembered of it could be read.
+    pub is_known: bool,
     /// What a hook still has to be told, and why, one sentence.
     pub hook: Option<String>,
 }
@@ -52,6 +55,7 @@ impl Status {
             skipped: Vec::new(),
             unmatched: Vec::new(),
             error: None,
+            is_known: true,
             hook: hooks::waiting(account),
         };
         if let Err(failure) = status.look(account) {
@@ -61,6 +65,16 @@ impl Status {
     }
 
     fn look(&mut self, account: &Account) -> Result<(), Failure> {
+        // What cannot be read is not taken for what is not there.
+        for path in [known::path(account), attempt::path(account)] {
+            if let Err(source) = std::fs::read(&path)
+                && source.kind() != ErrorKind::NotFound
+            {
+                self.is_known = false;
+                let what = "read";
+                return Err(maildir::Error::Io { what, path, source }.into());
+            }
+        }
         let state_dir = &account.state_dir;
         if rustix::fs::access(state_dir, Access::WRITE_OK) == Err(Errno::ROFS) {
             // Then what is remembered may be older than the last attempt.
@@ -156,6 +170,7 @@ impl Status {
         };
         let synced = match self.last_sync() {
             Some(at) => format!("last synced {} ago", ago(at)),
+            None if !self.is_known => "nobody knows when it last synced".to_owned(),
             None => "never synced to the end".to_owned(),
         };
         let mut text = format!(

@@ -312,6 +312,7 @@ impl Peer {
                 command,
                 code,
                 said: self.stderr.said(),
+                hint: "; check server_command, or the key's forced command",
             },
             Ending::Cut if noise.is_empty() => ConnectError::Lost {
                 machine,
@@ -337,6 +338,7 @@ impl Peer {
                 command: self.command,
                 code,
                 said,
+                hint: "",
             },
             Ending::Code(_) | Ending::Cut => ConnectError::Lost {
                 machine: self.machine,

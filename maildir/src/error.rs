@@ -77,6 +77,17 @@ fn cure(error: &std::io::Error) -> &'static str {
 }
 
 impl Error {
+    /// What the system says where a disk or quota is full; else the error itself.
+    pub(crate) fn full(self) -> Result<String> {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+                Ok(source.to_string())
+            }
+            other => Err(other),
+        }
+    }
+
     /// What a client should make of it.
     #[must_use]
     pub fn kind(&self) -> RefusalKind {

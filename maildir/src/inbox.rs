@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn what_a_dead_run_left_goes_and_what_nobody_uses_goes_at_once() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let one = open(dir.path(), "one");
+        let mut one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
         let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
         drop(written.expect("it is written"));
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn a_large_body_stays_where_it_was_collected_until_its_batch_begins() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let one = open(dir.path(), "one");
+        let mut one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
         let (partials, digest) = (one.partials(), Digest::of(BYTES));
         let partial = || {
@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn few_files_stay_open_for_flushing() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let one = open(dir.path(), "one");
+        let mut one = open(dir.path(), "one");
         let mut inbox = one.inbox().expect("tmp opens");
         let mut write = || {
             let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));

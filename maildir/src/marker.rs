@@ -106,7 +106,8 @@ impl Marker {
 
     /// Puts the whole marker in the place of the one that is there, durably and in one step; the root must be locked.
     ///
-    /// If interrupted, the old one is there, or the new one, and what lies beside it goes with the next one that is written.
+    /// If it fails, the old one is there, and nothing beside it. If interrupted, the old one is there, or the new one, and what
+    /// lies beside it goes with the next one that is written.
     pub(crate) fn save(&self, root: &Root) -> Result<()> {
         let path = path_in(root);
         sweep(root).context("clear what lies beside", &path)?;
@@ -115,9 +116,11 @@ impl Marker {
             text.push_str(&format!("{tag}\n"));
         }
         let beside = format!("{BESIDE}{}", hex(&random::<8>()?));
-        let written = write_beside(root, beside.as_bytes(), text.as_bytes());
-        written.context("write", &path)?;
-        let placed = root.replace(beside.as_bytes(), MARKER_NAME.as_bytes());
+        let placed = write_beside(root, beside.as_bytes(), text.as_bytes())
+            .and_then(|()| root.replace(beside.as_bytes(), MARKER_NAME.as_bytes()));
+        if placed.is_err() {
+            let _ = root.unlink(beside.as_bytes()); // What stays is swept by the next one.
+        }
         placed
             .and_then(|()| root.sync_dir(b""))
             .context("write", &path)

@@ -296,12 +296,13 @@ impl Replica {
     fn append_tag(&mut self) -> Result<()> {
         let tag = Tag(random()?);
         // Other runs have written since; and what lost its marker meanwhile gets none from us.
-        match Marker::read(&self.root)? {
-            Some(marker) if marker.id == self.marker.id => self.marker = marker,
+        let mut marker = match Marker::read(&self.root)? {
+            Some(marker) if marker.id == self.marker.id => marker,
             Some(_) => return Err(unsafe_root(self.root.path(), "has another marker by now")),
             None => return Err(unsafe_root(self.root.path(), "has lost its marker")),
-        }
-        self.marker.append(&self.root, tag)?;
+        };
+        marker.append(&self.root, tag)?;
+        self.marker = marker;
         let _whole = self.index.whole();
         self.index.begin()?;
         let number = self.index.number()?;
@@ -417,11 +418,16 @@ impl Replica {
         Trashed::find(&self.trash_dir(), wanted)
     }
 
-    /// A way to bring bodies into `tmp` before their batch is carried out.
+    /// A way to bring bodies into `tmp` before their batch is carried out. They may fill the disk, so the tag comes first:
+    /// what needs no room is carried out all the same.
     ///
     /// # Errors
-    /// When no further descriptor is to be had.
-    pub fn inbox(&self) -> Result<Inbox> {
+    /// When the marker cannot be written, the lock is not to be had, or no further descriptor.
+    pub fn inbox(&mut self) -> Result<Inbox> {
+        if self.tag.is_none() {
+            let _lock = self.lock()?;
+            self.append_tag()?;
+        }
         Inbox::new(&self.root, self.records()).context("open", self.root.path())
     }
 
@@ -455,6 +461,7 @@ impl Replica {
     }
 
     /// Carries out a batch and remembers what became of it under its name, if it has one; `bodies` has one entry for each operation whose bytes come from outside, in order.
+    /// Where the disk has no room for the run's tag, nothing is done.
     ///
     /// # Errors
     /// When the index, the marker or the trash's log fails, or the lock is not to be had; the next scan puts in order
@@ -466,8 +473,11 @@ impl Replica {
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
         let _lock = self.lock()?;
-        if self.tag.is_none() {
-            self.append_tag()?;
+        if self.tag.is_none()
+            && let Err(error) = self.append_tag()
+        {
+            let why = error.full()?;
+            return Ok(vec![Outcome::Full { why }; ops.len()]);
         }
         let before = self.index.number()?;
         self.has_applied = true;
@@ -516,7 +526,12 @@ impl Replica {
                 std::thread::sleep(Duration::from_nanos(grain.unsigned_abs()));
             }
             self.scan_locked(false)?;
-            self.vouch()?;
+            if let Err(error) = self.vouch() {
+                error.full()?;
+                // Then what no tag vouches for is told once more, when there is room.
+                let vouched = self.index.newest_tag()?.map_or(0, |(_, number)| number);
+                self.told = self.told.min(vouched);
+            }
             let clock = self.index.clock()?;
             self.index.prune(&clock)?;
             let trash = self.trash_dir();

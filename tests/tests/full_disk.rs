@@ -2,10 +2,12 @@
 //! nothing is lost, and the next run goes on.
 
 use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use harness::{Mount, Run, Snapshot, Tree, World, body, bulky};
 
-use crate::errors::{U1, U2};
+use crate::errors::{U1, U2, U3};
 use crate::first_sync::{count, name};
 
 const KIB: usize = 1024;
@@ -85,9 +87,65 @@ fn a_full_disk_there_is_said_and_what_was_done_stays() {
     added_until_full("push", "server/Maildir");
 }
 
-/// Nothing is deleted either while a disk is full: first it is mended.
+/// What takes all the room that a disk has left.
+fn fill_up(dir: &Path) -> PathBuf {
+    let path = dir.join("filler");
+    let mut file = fs::File::create(&path).expect("a file needs no room");
+    while file.write_all(&[1; KIB]).is_ok() {}
+    path
+}
+
+/// Not even a tag has room: nothing is done in that Maildir, nothing is left beside the marker, and the sentence names the remedy.
 #[test]
-fn flags_and_deletions_wait_for_a_full_disk_and_then_go_through() {
+fn a_disk_without_any_room_is_said_and_nothing_is_left_beside_the_marker() {
+    for (place, side) in [("c0/Maildir", "here"), ("server/Maildir", "there")] {
+        let world = World::new();
+        let Some(_disk) = Mount::in_memory(&world.path(place), SMALL) else {
+            return;
+        };
+        for tree in [world.server(), world.local()] {
+            tree.create();
+        }
+        for (unique, label) in [(U1, "one"), (U2, "two")] {
+            world.server().store("INBOX", unique, "S", &body(label));
+        }
+        let _ = world.client().sync().run().ok();
+        let filler = fill_up(&world.path(place));
+        let (full, other) = match side {
+            "here" => (world.local(), world.server()),
+            _ => (world.server(), world.local()),
+        };
+        other.set_flags("INBOX", U1, "FS");
+        other.delete("INBOX", U2);
+        other.store("INBOX", U3, "S", &body("three"));
+        let before = Snapshot::of(full);
+        for _ in 0..2 {
+            let run = world.client().sync().run();
+            said_and_clean(&world, &run);
+            let run = run.says(&format!("The disk {side} took no more"));
+            let run = run.says("No space left on device").says("make room");
+            assert!(!run.stderr.contains("server_command"), "{}", run.stderr);
+            harness::assert_untouched(&before, full, place);
+            let all = harness::tree::files(full.root());
+            let names: Vec<_> = all
+                .iter()
+                .map(|path| harness::tree::name_bytes(path))
+                .collect();
+            let beside = |name: &&[u8]| name.starts_with(b".maildir-sync.new");
+            assert!(!names.into_iter().any(|name| beside(&name)), "{all:?}");
+        }
+        fs::remove_file(filler).expect("there is room");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        assert!(full.has("INBOX", U3) && !full.has("INBOX", U2));
+        assert_eq!(full.flags("INBOX", U1), "FS");
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// The run's tag is written before bodies come, and what needs no room goes first.
+#[test]
+fn flags_go_through_beside_mail_that_fills_the_disk_and_deletions_when_it_is_mended() {
     let world = World::new();
     let Some(disk) = Mount::in_memory(&world.path("c0/Maildir"), SMALL) else {
         return;
@@ -102,6 +160,7 @@ fn flags_and_deletions_wait_for_a_full_disk_and_then_go_through() {
     world.server().delete("INBOX", U2);
     let run = world.client().sync().run();
     said_and_clean(&world, &run);
+    assert_eq!(world.local().flags("INBOX", U1), "FS");
     disk.remount(ENOUGH);
     let _ = world.client().sync().run().ok();
     world.assert_same();

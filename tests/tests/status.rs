@@ -1,5 +1,8 @@
 //! `status`: offline, it tells how the last attempt ended, also where no connection came about, and what waits and why.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use harness::world::agent_command;
 use harness::{Mount, Run, World, body};
 use serde_json::Value;
@@ -63,6 +66,36 @@ fn assert_failed(world: &World, exit: u64, sentence: &str) {
         text.contains(&format!(" ago, {how} (exit {exit}): ")),
         "{text}"
     );
+}
+
+/// What cannot be read is not taken for an account that never ran.
+#[test]
+fn a_state_directory_that_cannot_be_read_is_said() {
+    let world = World::unprivileged();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    world.give_away();
+    let _ = world.client().sync().run().ok();
+    let state = world.client().state();
+    for closed in [state.clone(), state.join("addresses")] {
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("it is closed");
+        let run = status(&world).exits(1);
+        let said = value(&run, "/error")
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            said.contains("Cannot read") && said.contains("addresses"),
+            "{said}"
+        );
+        assert!(said.contains("Permission denied"), "{said}");
+        let text = status_text(&world).exits(1).stdout;
+        assert!(
+            text.contains(&said) && !text.contains("never synced"),
+            "{text}"
+        );
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("it is opened");
+    }
+    let _ = status(&world).exits(0);
 }
 
 #[test]

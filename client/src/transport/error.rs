@@ -113,10 +113,7 @@ pub enum ConnectError {
         seconds: u64,
     },
     /// The agent ended with an error of its own.
-    #[error(
-        "{command} on {machine} failed with status {code}{}; check server_command, or the key's forced command",
-        after_colon(.said)
-    )]
+    #[error("{command} on {machine} failed with status {code}{}{hint}", after_colon(.said))]
     Agent {
         /// The host, or this machine.
         machine: String,
@@ -126,6 +123,8 @@ pub enum ConnectError {
         code: i32,
         /// The end of its stderr.
         said: String,
+        /// What to check, where it had not introduced itself.
+        hint: &'static str,
     },
     /// The agent, or the link to it, hangs.
     #[error("Gave up the connection to {machine}, which was silent for {seconds} s")]

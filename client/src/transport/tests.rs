@@ -133,10 +133,11 @@ fn an_end_in_the_middle_is_a_lost_connection_unless_the_agent_says_why() {
     let lost = |script: &str| started(script).peer.diagnose_loss();
     assert!(matches!(lost("exit 0"), ConnectError::Lost { .. }));
     assert!(matches!(lost("kill -9 $$"), ConnectError::Lost { .. }));
-    assert!(matches!(
-        lost("echo panicked >&2; exit 101"),
-        ConnectError::Agent { code: 101, .. }
-    ));
+    let failed = lost("echo panicked >&2; exit 101");
+    assert!(matches!(failed, ConnectError::Agent { code: 101, .. }));
+    // It was found and began: what was typed is not the matter.
+    let said = "sh on this machine failed with status 101: panicked";
+    assert_eq!(failed.to_string(), said);
 }
 
 #[test]
