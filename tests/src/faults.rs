@@ -1,10 +1,13 @@
 //! Faults from outside: a process killed at its n-th system call, a link cut after so many bytes, a run held still.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::LIMIT;
 use crate::run::Run;
@@ -53,6 +56,17 @@ pub struct Kill {
     pub nth: usize,
 }
 
+/// Holds one end as it enters a system call for the n-th time: between its last look and that step.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// Who stands still.
+    pub end: End,
+    /// Before which system call.
+    pub call: &'static str,
+    /// Before which of its calls, from 1, counted per thread.
+    pub nth: usize,
+}
+
 /// Cuts the link after so many bytes in one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
@@ -97,6 +111,105 @@ impl Kill {
         .map(str::to_owned)
         .into()
     }
+}
+
+impl Hold {
+    /// Runs a command, and does something while it stands still. True if it got there.
+    ///
+    /// # Panics
+    /// When it neither gets there nor ends.
+    pub fn run(
+        &self,
+        world: &World,
+        invocation: Invocation,
+        meanwhile: impl FnOnce(),
+    ) -> (bool, Run) {
+        let alive = Alive::new(world);
+        let log = world.path("strace.fifo");
+        let _ = std::fs::remove_file(&log);
+        mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("fifo is made");
+        let strace = self.strace(&log);
+        let agent = agent_command(&world.server_state());
+        let invocation = match self.end {
+            End::Client => {
+                let words: Vec<&str> = strace.iter().map(String::as_str).collect();
+                invocation.through(&alive.wrap("", &agent)).under(&words)
+            }
+            End::Agent => {
+                invocation.through(&alive.wrap("", &format!("{} {agent}", strace.join(" "))))
+            }
+        };
+        let (sender, reached) = channel();
+        let start = format!("{}(", self.call);
+        let nth = self.nth;
+        std::thread::spawn(move || {
+            let mut log = File::open(log).expect("fifo opens");
+            let _ = sender.send(thread_at(&mut log, &start, nth));
+            // Whoever writes must not stand still for want of a reader.
+            let _ = std::io::copy(&mut log, &mut std::io::sink());
+        });
+        let what = invocation.to_string();
+        let running = invocation.start();
+        let thread = reached.recv_timeout(LIMIT).expect("it gets there or ends");
+        if let Some(thread) = thread {
+            meanwhile();
+            let _ = kill_process(tracer_of(thread), Signal::KILL);
+        }
+        let run = Run::of(what, running.wait());
+        alive.wait_for_end();
+        (thread.is_some(), run)
+    }
+
+    /// A tracer that is killed lets go of what it traces, which then makes the call.
+    fn strace(&self, log: &Path) -> Vec<String> {
+        let delay = LIMIT.as_micros();
+        let inject = format!(
+            "inject=?{}:delay_enter={delay}:when={}",
+            self.call, self.nth
+        );
+        let trace = format!("trace=?{}", self.call);
+        let log = log.display().to_string();
+        [
+            "strace", "-D", "-f", "-b", "execve", "-q", "-o", &log, "-e", &trace, "-e", &inject,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+}
+
+/// The first thread that begins a call for the n-th time, as strace tells it; none if everything ends before.
+fn thread_at(log: &mut File, start: &str, nth: usize) -> Option<i32> {
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    loop {
+        let count = log.read(&mut buffer).expect("strace tells");
+        if count == 0 {
+            return None;
+        }
+        text += &String::from_utf8_lossy(&buffer[..count]);
+        let mut counts: HashMap<i32, usize> = HashMap::new();
+        for line in text.lines() {
+            let Some((thread, rest)) = line.split_once(' ') else {
+                continue;
+            };
+            if rest.trim_start().starts_with(start) {
+                let thread = thread.parse().expect("lines begin with a thread");
+                let count = counts.entry(thread).or_default();
+                *count += 1;
+                if *count == nth {
+                    return Some(thread);
+                }
+            }
+        }
+    }
+}
+
+fn tracer_of(thread: i32) -> Pid {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).expect("it is there");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    let tracer = line.and_then(|pid| pid.trim().parse().ok());
+    tracer.and_then(Pid::from_raw).expect("it is traced")
 }
 
 impl Cut {

@@ -8,6 +8,7 @@
 )]
 
 mod beside;
+mod between;
 mod bodies;
 mod clocks;
 mod concurrent;
