@@ -250,8 +250,17 @@ impl WorkSet {
         if change.gone {
             self.tombstones[side as usize].insert(place, (change.entry.digest, change.seq));
             if let Some(index) = known {
+                let is_edited = !self.is_reborn(index, side, change, is_new_life);
                 self.lose(index, side);
-                self.all[index].is_undeleted[side as usize] = change.lost;
+                let work = &mut self.all[index];
+                work.is_undeleted[side as usize] = change.lost;
+                // Edited before it went, as another archive may have met it: it went with those bytes (C81).
+                if let Some(lost) = &mut work.lost[side as usize]
+                    && is_edited
+                    && !change.entry.damaged
+                {
+                    lost.entry.digest = change.entry.digest;
+                }
             }
             return Ok(());
         }

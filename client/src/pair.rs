@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::{Digest, Flags, Unique};
 
-use crate::fold::WorkSet;
-use crate::record::{Base, Place, Seen, Side};
+use crate::fold::{Work, WorkSet};
+use crate::record::{Base, Place, Record, Seen, Side};
 
 /// One candidate: where it is or was, whether in `new`, with which flags, and its index.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +203,64 @@ pub fn pair_survivors(set: &mut WorkSet) {
             set.all[to].lost[side as usize] = None;
         }
     }
+    pair_moved_on(set);
+    for side in Side::BOTH {
+        cross(set, side);
+    }
+}
+
+/// One side has an edited message in another place, and the other side the same there as a new one, beside the old: somebody
+/// else carried the edit over. Then the old one is the one that stands alone.
+fn cross(set: &mut WorkSet, side: Side) {
+    for index in 0..set.all.len() {
+        let record = &set.all[index].record;
+        let (Some(edited), Some(old)) = (record.seen(side), record.seen(side.other())) else {
+            continue;
+        };
+        let Some(at) = set.at(side.other(), &edited.place) else {
+            continue;
+        };
+        let is_same = single(set, at, side.other()).is_some_and(|new| {
+            set.all[at].record.base.is_none() && new.entry.digest == edited.entry.digest
+        });
+        if edited.entry.digest == old.entry.digest || !is_same {
+            continue;
+        }
+        let (old, new) = (
+            set.unlink(index, side.other()),
+            set.unlink(at, side.other()),
+        );
+        if let (Some(old), Some(new)) = (old, new) {
+            set.link(at, side.other(), old);
+            set.link(index, side.other(), new);
+        }
+    }
+}
+
+/// The same where it went on since: what one side has left of an agreed message, and the new one of the same bytes there,
+/// by unique name or as the only ones.
+fn pair_moved_on(set: &mut WorkSet) {
+    for side in Side::BOTH {
+        let left = singles(set, side, |record| record.base.is_some());
+        if left.is_empty() {
+            continue;
+        }
+        let mut fresh = singles(set, side.other(), |record| record.base.is_none());
+        for (digest, left) in left {
+            let fresh = fresh.remove(&digest).unwrap_or_default();
+            let rule = match (left.len(), fresh.len()) {
+                (1, 1) => ANY,
+                _ => SAME_UNIQUE,
+            };
+            for (to, from) in pair_off(left, fresh, &[rule]) {
+                if let Some(seen) = set.unlink(from, side.other()) {
+                    let seen = set.moved(to, side.other(), seen);
+                    set.link(to, side.other(), seen);
+                    set.all[to].lost[side.other() as usize] = None;
+                }
+            }
+        }
+    }
 }
 
 /// What a side holds of a message that the other side has not.
@@ -211,32 +269,43 @@ fn single(set: &WorkSet, index: usize, side: Side) -> Option<&Seen> {
     record.seen(side).filter(|_| record.is_single())
 }
 
+/// All that only this side holds, by their bytes, of the kind asked for.
+fn singles(
+    set: &WorkSet,
+    side: Side,
+    is_asked: fn(&Record) -> bool,
+) -> BTreeMap<Digest, Vec<Candidate>> {
+    let mut found: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for index in (0..set.all.len()).filter(|&index| is_asked(&set.all[index].record)) {
+        if let Some(seen) = single(set, index, side) {
+            let candidates = found.entry(seen.entry.digest).or_default();
+            candidates.push(Candidate::of(seen, index));
+        }
+    }
+    found
+}
+
 /// Pairs messages that stand on one side each with the same bytes: one message (rows 13 and 13b). Returns how many.
 pub fn pair_equal(set: &mut WorkSet) -> usize {
-    let single = |set: &WorkSet, side: Side| {
-        let mut found: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
-        for (index, work) in set.all.iter().enumerate() {
-            if let (None, Some(seen), None) = (
-                &work.record.base,
-                work.record.seen(side),
-                work.record.seen(side.other()),
-            ) {
-                let candidates = found.entry(seen.entry.digest).or_default();
-                candidates.push(Candidate::of(seen, index));
-            }
-        }
-        found
-    };
-    let here = single(set, Side::Local);
+    let here = singles(set, Side::Local, |record| record.base.is_none());
     if here.is_empty() {
         return 0;
     }
-    let mut there = single(set, Side::Remote);
+    let mut there = singles(set, Side::Remote, |record| record.base.is_none());
+    let is_gone = |work: &&Work| work.record.is_empty();
+    let bases = set.all.iter().filter(is_gone);
+    let bases = bases.filter_map(|work| work.record.base.as_ref()?.place.as_ref());
+    let gone: HashSet<Unique> = bases.map(|place| place.unique.clone()).collect();
+    let is_gone = |candidate: &Candidate| gone.contains(&candidate.place.unique);
     let mut count = 0;
     for (digest, here) in here {
         let there = there.remove(&digest).unwrap_or_default();
-        for (local, remote) in pair_off(here, there, &[ALIKE, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE])
-        {
+        let rules: &[Rule] = match (&here[..], &there[..]) {
+            // Edited, and then gone from its place on both sides (C81): one of them still has its name.
+            ([one], [other]) if is_gone(one) || is_gone(other) => &[ANY],
+            _ => &[ALIKE, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE],
+        };
+        for (local, remote) in pair_off(here, there, rules) {
             let Some(theirs) = set.unlink(remote, Side::Remote) else {
                 continue;
             };
