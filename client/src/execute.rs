@@ -23,6 +23,7 @@ use crate::session::Session;
 use crate::stop::Stop;
 use crate::waiting::Why;
 
+mod full;
 mod local;
 mod outcomes;
 mod remote;
@@ -42,8 +43,8 @@ pub struct Done {
     pub skipped: Vec<Skipped>,
     /// Why messages wait, by their index, and whether they would be deleted.
     pub waits: HashMap<usize, (Why, bool)>,
-    /// On which side nothing more could be added, and why.
-    pub full: Option<(Side, String)>,
+    /// Why nothing more could be added to each side, if so.
+    pub full: [Option<String>; 2],
     /// Files that changed here.
     pub changed: Vec<PathBuf>,
 }
@@ -78,7 +79,7 @@ pub struct Executor<'s, 'a> {
     batch_age: Duration,
     batch_bodies: usize,
     batch_bytes: u64,
-    /// Of each local step: whether the hand has its body, or will never get it.
+    /// Of each local step: whether the hand has its body, or will never get it, or the step is left out.
     arrived: Vec<Option<bool>>,
     /// The next remote step that was not sent.
     next_remote: usize,
@@ -255,21 +256,6 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.session.archive.begin()?;
         let saved = self.session.folders.save(&self.session.archive);
         Ok(self.session.archive.end(saved)?)
-    }
-
-    /// A disk takes no more: what was begun is ended, and nothing else is sent or asked for.
-    fn stop_adding(&mut self, side: Side, why: &str) {
-        self.done.full = Some((side, why.to_owned()));
-        self.unasked.clear();
-        for side in Side::BOTH {
-            let steps = &mut self.plan.steps[side as usize];
-            let (sent, next) = (
-                steps.len(),
-                &mut [&mut self.next_local, &mut self.next_remote][side as usize],
-            );
-            **next = sent;
-            self.plan.after[side as usize].clear();
-        }
     }
 
     /// Remembers why a step was not made.

@@ -18,6 +18,7 @@ use crate::waiting::Why;
 
 mod order;
 mod steps;
+pub use order::held_up;
 use order::order;
 
 /// Which sides a run may change.

@@ -111,8 +111,9 @@ fn sync(
     let run = session.local.lock().cursor()?.tag;
     hook.tell(done.changed, &done.tallies[Side::Local as usize], run);
     waits.extend(&done.waits);
-    let otherwise = match &done.full {
-        Some((side, _)) => Why::Full(*side),
+    let is_full = |side: &Side| done.full[*side as usize].is_some();
+    let otherwise = match Side::BOTH.into_iter().find(is_full) {
+        Some(side) => Why::Full(side),
         None if result.is_err() => Why::Unreached,
         None => Why::Changed,
     };
@@ -120,12 +121,9 @@ fn sync(
     summary.waiting = Some(left.waiting(&session));
     add_unseen(&session, &skipped, summary);
     result.and_then(|()| people::remember(&session, &conflicts))?;
-    if let Some((side, why)) = done.full {
+    if let Some(said) = people::say_full(&done.full) {
         summary.exit = summary.exit.worst(ExitCode::Error);
-        summary.error = Some(format!(
-            "The disk {} took no more ({why}); make room and run again, what is done is kept",
-            side.word()
-        ));
+        summary.error = Some(said);
     }
     let skipped = skipped.into_iter().chain(done.skipped).collect();
     finish(session, skipped, summary)

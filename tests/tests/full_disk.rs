@@ -167,6 +167,97 @@ fn flags_go_through_beside_mail_that_fills_the_disk_and_deletions_when_it_is_men
     assert!(!world.local().has("INBOX", U2) && world.local().flags("INBOX", U1) == "FS");
 }
 
+/// The disk fills in the middle of bodies: what adds nothing to it goes on, on both sides, and so does mail for the other one.
+#[test]
+fn what_needs_no_room_goes_on_beside_mail_that_fills_the_disk() {
+    for place in ["c0/Maildir", "server/Maildir"] {
+        println!("-- {place}");
+        let world = World::new();
+        let Some(disk) = Mount::in_memory(&world.path(place), SMALL) else {
+            return;
+        };
+        for tree in [world.server(), world.local()] {
+            tree.create();
+        }
+        for number in 500..508 {
+            let bytes = body(&number.to_string());
+            world.server().store("INBOX", &name(number), "S", &bytes);
+        }
+        let _ = world.client().sync().run().ok();
+        let (full, other) = if place == "c0/Maildir" {
+            (world.local(), world.server())
+        } else {
+            (world.server(), world.local())
+        };
+        // So many that the disk is full before the last of them is asked for.
+        for number in 0..MESSAGES {
+            let bytes = bulky(&format!("bulky {number}"), 300 * KIB);
+            other.store("INBOX", &name(number), "S", &bytes);
+        }
+        for (tree, number) in [(full, 500), (other, 504)] {
+            tree.set_flags("INBOX", &name(number), "FS");
+            tree.rename("INBOX", &name(number + 1), "INBOX", &name(number + 100));
+            tree.delete("INBOX", &name(number + 2));
+        }
+        full.store("INBOX", &name(700), "S", &body("700"));
+        let run = world.client().sync().run();
+        said_and_clean(&world, &run);
+        let run = run.says("took no more").says("make room");
+        for (tree, number) in [(other, 500), (full, 504)] {
+            assert_eq!(tree.flags("INBOX", &name(number)), "FS");
+            assert!(tree.has("INBOX", &name(number + 100)));
+            assert!(!tree.has("INBOX", &name(number + 2)), "{}", run.stdout);
+        }
+        assert!(other.has("INBOX", &name(700)));
+        let (came, all) = (count(full), count(other));
+        assert_eq!(all, MESSAGES + 7);
+        assert!(came > 7 && came < all, "it filled in the middle: {came}");
+        assert_eq!(run.pending(), (all - came) as u64, "{}", run.stdout);
+        disk.remount(ENOUGH);
+        let run = world.client().sync().run().ok();
+        assert_eq!(run.here("deleted") + run.there("deleted"), 0);
+        world.assert_same();
+        assert_eq!(count(full), all);
+        let _ = world.client().sync().run().ok().idle();
+    }
+}
+
+/// A folder lies on a disk that can only be read: the remedy is no room.
+#[test]
+fn a_read_only_disk_of_a_folder_is_said_as_such() {
+    for (place, side) in [
+        ("c0/Maildir/.Work", "here"),
+        ("server/Maildir/.Work", "there"),
+    ] {
+        let world = World::new();
+        for tree in [world.server(), world.local()] {
+            tree.create();
+        }
+        let Some(disk) = Mount::in_memory(&world.path(place), SMALL) else {
+            return;
+        };
+        for tree in [world.server(), world.local()] {
+            tree.make_folder("Work");
+        }
+        let _ = world.client().sync().run().ok();
+        let (read_only, other) = match side {
+            "here" => (world.local(), world.server()),
+            _ => (world.server(), world.local()),
+        };
+        read_only.store("INBOX", U1, "S", &body("one"));
+        other.store("Work", U2, "S", &body("two"));
+        disk.remount("ro");
+        let run = world.client().sync().run().exits(1);
+        let run = run.says(&format!("The file system {side} is read-only"));
+        let run = run.says("make it writable and run again");
+        assert!(!run.stderr.contains("room"), "{}", run.stderr);
+        assert!(other.has("INBOX", U1));
+        disk.remount("rw");
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+    }
+}
+
 /// The state's disk is full: index and archive cannot be written. An error, no lost mail, and all is well afterwards.
 #[test]
 fn a_full_disk_of_the_state_costs_no_mail() {

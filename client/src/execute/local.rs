@@ -113,18 +113,16 @@ impl Executor<'_, '_> {
             {
                 self.apply_local()?;
             }
-            if let Some(new) = wired(&self.plan.steps[Side::Local as usize][at].op) {
-                match self.arrived[at].take() {
-                    None => break,
-                    Some(false) => {}
-                    Some(true) => {
-                        self.batch_bytes = self.batch_bytes.saturating_add(new.size);
-                        self.batch_bodies += 1;
-                        self.batch.push(at);
-                    }
+            let new = wired(&self.plan.steps[Side::Local as usize][at].op);
+            match (new, self.arrived[at].take()) {
+                (Some(_), None) => break,
+                (_, Some(false)) => {}
+                (Some(new), Some(true)) => {
+                    self.batch_bytes = self.batch_bytes.saturating_add(new.size);
+                    self.batch_bodies += 1;
+                    self.batch.push(at);
                 }
-            } else {
-                self.batch.push(at);
+                (None, _) => self.batch.push(at),
             }
             self.next_local += 1;
             if !self.batch.is_empty() {

@@ -57,6 +57,7 @@ impl Executor<'_, '_> {
                 self.under_way[Side::Remote as usize][index] = false;
             }
         }
+        let mut full = None;
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
             let step = &self.plan.steps[side as usize][at];
@@ -70,7 +71,11 @@ impl Executor<'_, '_> {
                     self.skip_step(side, side, at, why);
                 }
                 Outcome::Full { why } => {
-                    self.stop_adding(side, why);
+                    self.wait(side, at, Why::Full(side));
+                    full = Some(why);
+                }
+                // It may be the place of one that stays for want of room.
+                Outcome::Taken if full.is_some() || self.done.full[side as usize].is_some() => {
                     self.wait(side, at, Why::Full(side));
                 }
                 Outcome::Taken => {
@@ -82,6 +87,9 @@ impl Executor<'_, '_> {
                 }
                 Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
             }
+        }
+        if let Some(why) = full {
+            self.stop_adding(side, why);
         }
         Ok(self.session.archive.answered(asked)?)
     }

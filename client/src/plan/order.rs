@@ -10,6 +10,27 @@ use super::steps::expect;
 use super::{Kind, Planner, Step};
 use crate::record::{Place, Side};
 
+/// Which messages wait once those in `out` are left where they are: those that were to come to a place that is not left
+/// now, and so on. The steps are in their order.
+#[must_use]
+pub fn held_up(steps: &[Step], mut out: HashSet<usize>) -> HashSet<usize> {
+    loop {
+        let before = out.len();
+        let mut kept: HashSet<&Place> = HashSet::new();
+        for step in steps {
+            let is_held = step.to.as_ref().is_some_and(|to| kept.contains(to));
+            if out.contains(&step.index) || is_held {
+                out.insert(step.index);
+                kept.extend(&step.from);
+            }
+        }
+        // A message whose second step waits must not make its first one, a detour, either.
+        if out.len() == before {
+            return out;
+        }
+    }
+}
+
 impl Planner<'_> {
     /// Lets a message go to a fresh name first, and from there to its own.
     pub(super) fn take_detours(&self, side: Side, steps: &mut Vec<Step>, detours: &HashSet<usize>) {
@@ -185,4 +206,76 @@ fn visit(
         };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::At;
+    use protocol::{Flags, FolderDir, Unique};
+
+    use super::*;
+    use crate::record::Fid;
+
+    /// A message goes from one name to another.
+    fn step(index: usize, from: &str, to: &str) -> Step {
+        let unique = |name: &str| Unique::new(name.as_bytes()).expect("a name");
+        let place = |name: &str| Place {
+            folder: Fid(1),
+            unique: unique(name),
+            copy: 0,
+        };
+        let at = |name: &str| At {
+            number: Some(1),
+            folder: FolderDir::root(),
+            unique: unique(name),
+            copy: 0,
+        };
+        Step {
+            index,
+            op: Op::Update {
+                at: at(from),
+                expect: protocol::message::Expect {
+                    in_new: false,
+                    flags: Flags::EMPTY,
+                    digest: protocol::Digest::of(b""),
+                },
+                to: at(to),
+                in_new: false,
+                flags: Flags::EMPTY,
+                body: None,
+                consent: Consent::Free,
+            },
+            kind: Kind::Moved,
+            target: None,
+            forget: false,
+            is_detour: false,
+            dropped: 0,
+            from: Some(place(from)),
+            to: Some(place(to)),
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_place_that_is_not_left_stays_and_so_on() {
+        let steps = [
+            step(0, "a", "b"),
+            step(1, "c", "d"),
+            step(2, "d", "e"),
+            step(2, "e", "a"),
+            step(3, "f", "g"),
+        ];
+        let out = |first| {
+            let mut out: Vec<usize> = held_up(&steps, HashSet::from([first]))
+                .into_iter()
+                .collect();
+            out.sort_unstable();
+            out
+        };
+        assert_eq!(out(3), [3]);
+        assert_eq!(out(0), [0, 2]);
+        let mut ring = steps.to_vec();
+        ring.swap(1, 2);
+        let all = held_up(&ring, HashSet::from([0]));
+        assert_eq!(all.len(), 3, "message 1 was to come to where 2 is: {all:?}");
+    }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use protocol::Op;
 use protocol::message::At;
 
+use rustix::io::Errno;
+
 use super::left::Left;
 use crate::failure::Failure;
 use crate::heading::named;
@@ -41,6 +43,23 @@ pub(super) fn describe(
         .map(|(number, (index, conflict))| told(session, *index, *conflict, number < shown));
     let folders = folders.filter(|told| !known.contains(&told.text));
     Ok(folders.chain(messages).collect())
+}
+
+/// Says which disks took no more, and what helps.
+pub(super) fn say_full(full: &[Option<String>; 2]) -> Option<String> {
+    let say = |side: Side| {
+        let (why, word) = (full[side as usize].as_ref()?, side.word());
+        let read_only = std::io::Error::from_raw_os_error(Errno::ROFS.raw_os_error()).to_string();
+        Some(if *why == read_only {
+            format!("The file system {word} is read-only ({why}); make it writable and run again")
+        } else {
+            format!(
+                "The disk {word} took no more ({why}); make room and run again, what is done is kept"
+            )
+        })
+    };
+    let said: Vec<String> = Side::BOTH.into_iter().filter_map(say).collect();
+    (!said.is_empty()).then(|| said.join(". "))
 }
 
 /// Remembers the conflicts that stand after a run, so that they are told once.
