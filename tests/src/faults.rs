@@ -341,6 +341,13 @@ impl Held {
         format!("{} --stop-after {bytes} {fifos} -- {agent}", wrap.display())
     }
 
+    /// The server command that stops after so many bytes of the client's.
+    #[must_use]
+    pub fn sending(&self, bytes: u64, agent: &str) -> String {
+        self.command(bytes, agent)
+            .replacen("--stop-after", "--stop-sending-after", 1)
+    }
+
     /// The server command that stops when the client has been told everything and asks for the first thing.
     #[must_use]
     pub fn asking(&self, agent: &str) -> String {

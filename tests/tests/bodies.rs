@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use harness::faults::Alive;
+use harness::faults::Held;
 use harness::snapshot::holds_bytes;
 use harness::world::agent_command;
 use harness::{World, body, bulky};
@@ -11,38 +11,43 @@ use harness::{World, body, bulky};
 use crate::errors::U1;
 use crate::leftovers::{killed_in_a_replacement, old};
 
-/// Both are at it at the same time: the link is slow.
+/// Each is held in the middle of its body while the other one is in the middle of its own; then they end one after the other.
 #[test]
 fn two_clients_that_send_one_large_message_do_not_touch_each_others() {
     const BYTES: usize = 3 << 20;
-    let world = World::with_clients(2);
-    let bytes = bulky("large", BYTES);
-    for client in world.clients() {
-        client.tree().create();
-        let _ = client.sync().run().ok();
-        client.tree().store("INBOX", U1, "S", &bytes);
+    // The second is far behind the first: it would cut what that one has, which then left a hole.
+    const HELD_AT: [u64; 2] = [2 << 20, 512 << 10];
+    for first in [0, 1] {
+        let world = World::with_clients(2);
+        let bytes = bulky("large", BYTES);
+        for client in world.clients() {
+            client.tree().create();
+            let _ = client.sync().run().ok();
+            client.tree().store("INBOX", U1, "S", &bytes);
+        }
+        let agent = agent_command(&world.server_state());
+        let start = |client: usize| {
+            let held = Held::new(&world, &format!("{first}-{client}"));
+            let command = held.sending(HELD_AT[client], &agent);
+            let run = world.nth(client).push().through(&command).start();
+            held.wait_until_held();
+            (held, run)
+        };
+        let mut runs: Vec<_> = (0..2).map(|client| Some(start(client))).collect();
+        for client in [first, 1 - first] {
+            let (held, run) = runs[client].take().expect("it was started");
+            held.release();
+            let done = run.wait();
+            assert!(matches!(done.code, Some(0 | 3)), "{done:?}");
+        }
+        world.server().assert_holds("INBOX", U1, &bytes);
+        for client in world.clients() {
+            let _ = client.sync().run().ok();
+            client.tree().assert_holds("INBOX", U1, &bytes);
+        }
+        let cur = world.server().dir("INBOX").join("cur");
+        assert_eq!(harness::tree::files(&cur).len(), 1);
     }
-    let agent = agent_command(&world.server_state());
-    let alive = Alive::new(&world);
-    let slow = alive.wrap("--rate-up 800000", &agent);
-    let runs: Vec<_> = world
-        .clients()
-        .iter()
-        .map(|client| client.push().through(&slow).start())
-        .collect();
-    for run in runs {
-        let done = run.wait();
-        assert!(matches!(done.code, Some(0 | 3)), "{done:?}");
-    }
-    world.server().assert_holds("INBOX", U1, &bytes);
-    for client in world.clients() {
-        let _ = client.sync().run().ok();
-        client.tree().assert_holds("INBOX", U1, &bytes);
-    }
-    assert_eq!(
-        harness::tree::files(&world.server().dir("INBOX").join("cur")).len(),
-        1
-    );
 }
 
 /// A run was killed when another program's file had come out of an exchange: that one is no old version.

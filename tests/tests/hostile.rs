@@ -109,7 +109,15 @@ fn nonsense_in_a_list_stops_a_run_at_most_and_loses_nothing() {
             world
                 .local()
                 .store("INBOX", &name(60), "", &body("new here"));
-            let run = world.client().sync().through(&lying(&world, lie)).run();
+            let mark = world.path("told");
+            let agent = lying(&world, &format!("{lie} mark={}", mark.display()));
+            let run = world.client().sync().through(&agent).run();
+            let told = std::fs::read_to_string(&mark).unwrap_or_default();
+            // The first of several may end it.
+            assert!(
+                told.lines().any(|told| lie.contains(told)),
+                "{lie} was not told: {run:?}"
+            );
             assert!(!run.stderr.contains("panicked"), "{lie}: {}", run.stderr);
             let code = run.code.expect("it ends by itself");
             assert!([0, 1, 3].contains(&code), "{lie}: {run:?}");

@@ -2,7 +2,7 @@
 //! marker's name (C56, C57, C69, C84).
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use harness::snapshot::{assert_nothing_written, everything};
@@ -219,17 +219,23 @@ fn plant(kind: &str, path: &Path, outside: &Path) {
     }
 }
 
-/// C84: what is written goes to a file of its own, whatever lies beside the marker.
+/// C84: what is written goes to a file of its own, whatever lies beside the marker; also where there is no marker yet.
 #[test]
 fn what_is_planted_beside_the_marker_stops_nobody_and_is_not_written_through() {
     for at_server in [false, true] {
-        for kind in ["fifo", "link", "directory"] {
-            println!("-- {kind}, at server: {at_server}");
-            let world = synced();
+        for (kind, is_first) in ["fifo", "link", "directory"]
+            .into_iter()
+            .flat_map(|kind| [(kind, true), (kind, false)])
+        {
+            println!("-- {kind}, at server: {at_server}, first: {is_first}");
+            let world = if is_first { World::new() } else { synced() };
             let (tree, _) = sides(&world, at_server);
+            tree.create();
             let outside = world.path("outside");
             fs::write(&outside, "not ours").expect("it is written");
-            plant(kind, &tree.root().join(".maildir-sync.new"), &outside);
+            let planted = tree.root().join(".maildir-sync.new");
+            plant(kind, &planted, &outside);
+            let before = fs::symlink_metadata(&planted).expect("it is there");
             fill(world.server(), "INBOX", [30]);
             fill(world.local(), "INBOX", [31]);
             let _ = world.client().sync().run().ok();
@@ -240,6 +246,8 @@ fn what_is_planted_beside_the_marker_stops_nobody_and_is_not_written_through() {
                 .local()
                 .assert_holds("INBOX", &name(30), &body("message 30"));
             assert_eq!(fs::read(&outside).expect("it is there"), b"not ours");
+            let after = fs::symlink_metadata(&planted).expect("it still is");
+            assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
         }
     }
 }

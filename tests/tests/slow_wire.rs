@@ -8,7 +8,7 @@ use harness::process::{Running, must};
 use harness::world::{agent_command, wrap_program};
 use harness::{Run, Tree, World, body};
 
-/// So many, under long names, that the list has no room in the pipes.
+/// So many, under long names, that the list has no room in the agent's pipe, which is made small.
 const MANY: usize = 1200;
 /// After so many bytes from the agent everything waits.
 const STOP_AFTER: usize = 3000;
@@ -28,7 +28,7 @@ fn fill(tree: &Tree, folder: &str, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// A run that stands still in the middle of the agent's list.
+/// A run that stands still in the middle of the agent's list; one whose agent has nothing more to say fails when it goes on.
 struct Stopped {
     running: Running,
     go: PathBuf,
@@ -41,7 +41,7 @@ fn start(world: &World) -> Stopped {
         must("mkfifo", &[fifo.as_os_str()]);
     }
     let command = format!(
-        "{} --stop-after {STOP_AFTER} {} {} -- {}",
+        "{} --in-midst --stop-after {STOP_AFTER} {} {} -- {}",
         wrap_program().display(),
         reached.display(),
         go.display(),

@@ -14,6 +14,11 @@
 //! | `twice` | every list of changes is told twice |
 //! | `ghost` | a folder is told that comes and goes in the same list, and a message in one that was never told |
 //! | `namesakes` | each folder is told once more, under another number |
+//!
+//! With `mark=FILE` those of a list that were told stand in the file, one a line.
+
+use std::fs::File;
+use std::io::Write;
 
 use protocol::entry::{Change, FolderChange};
 use protocol::message::Problem;
@@ -39,6 +44,10 @@ pub(crate) struct Lies {
     problem: Option<String>,
     refused: Option<String>,
     plain: Vec<String>,
+    /// Where it is noted what was told.
+    mark: Option<String>,
+    /// What is told now.
+    now: Vec<&'static str>,
     /// Whether the next piece goes on with a body.
     is_inside: bool,
 }
@@ -53,6 +62,8 @@ impl Lies {
             problem: None,
             refused: None,
             plain: Vec::new(),
+            mark: None,
+            now: Vec::new(),
             is_inside: false,
         };
         for word in words {
@@ -69,6 +80,7 @@ impl Lies {
                 "failed" => lies.failed = Some(text),
                 "problem" => lies.problem = Some(text),
                 "refused" => lies.refused = Some(text),
+                "mark" => lies.mark = Some(text),
                 "endless-bodies" | "huge" | "twice" | "ghost" | "namesakes" => {
                     lies.plain.push(name.to_owned())
                 }
@@ -105,6 +117,26 @@ impl Lies {
     /// Whether a body is to go on for ever.
     pub(crate) fn is_endless(&self) -> bool {
         self.is("endless-bodies")
+    }
+
+    /// Whether a lie is to be told, which then is.
+    fn tells(&mut self, name: &'static str) -> bool {
+        let tells = self.is(name);
+        self.now.extend(tells.then_some(name));
+        tells
+    }
+
+    /// Notes the lies that have gone out.
+    pub(crate) fn note(&mut self) {
+        let now: String = self.now.drain(..).map(|lie| format!("{lie}\n")).collect();
+        if let Some(file) = self.mark.as_ref().filter(|_| !now.is_empty()) {
+            let mut file = File::options()
+                .create(true)
+                .append(true)
+                .open(file)
+                .expect("it opens");
+            file.write_all(now.as_bytes()).expect("it is written");
+        }
     }
 
     /// What the client hears where the agent says this.
@@ -146,16 +178,16 @@ impl Lies {
         }
     }
 
-    fn folders(&self, folders: Vec<FolderChange>) -> Vec<Response> {
+    fn folders(&mut self, folders: Vec<FolderChange>) -> Vec<Response> {
         let mut told = vec![Response::Folders(folders.clone())];
-        if self.is("namesakes") {
+        if !folders.is_empty() && self.tells("namesakes") {
             let other = |folder: &FolderChange| FolderChange {
                 id: folder.id + 10_000,
                 ..folder.clone()
             };
             told.push(Response::Folders(folders.iter().map(other).collect()));
         }
-        if self.is("ghost") {
+        if self.tells("ghost") {
             let ghost = |id, gone| FolderChange {
                 seq: 1,
                 id,
@@ -170,22 +202,26 @@ impl Lies {
         told
     }
 
-    fn changes(&self, mut changes: Vec<Change>) -> Vec<Response> {
-        if self.is("huge") {
+    fn changes(&mut self, mut changes: Vec<Change>) -> Vec<Response> {
+        if !changes.is_empty() && self.tells("huge") {
             for change in &mut changes {
                 (change.seq, change.born) = (u64::MAX, u64::MAX);
                 change.entry.size = u64::MAX;
                 change.entry.mtime_ns = i64::MIN;
             }
         }
-        if self.is("ghost") {
+        if self.tells("ghost") {
             let lost = changes.first().cloned().map(|change| Change {
                 folder: 30_000,
                 ..change
             });
             changes.extend(lost);
         }
-        let count = if self.is("twice") { 2 } else { 1 };
+        let count = if !changes.is_empty() && self.tells("twice") {
+            2
+        } else {
+            1
+        };
         (0..count)
             .map(|_| Response::Changes(changes.clone()))
             .collect()

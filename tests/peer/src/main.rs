@@ -80,6 +80,9 @@ fn pass_on_told(mut lies: Lies, from_agent: impl Read, client: impl Write) {
         if written.is_err() || (!reader.is_ahead() && writer.flush().is_err()) {
             return;
         }
+        if !reader.is_ahead() {
+            lies.note();
+        }
     }
     let _ = writer.finish();
 }

@@ -3,8 +3,10 @@
 //! lock as long as the agent lives.
 //!
 //! `agent-wrap [--alive FILE] [--noise TEXT] [--up N | --down N] [--flip-up N | --flip-down N]
-//! [--rate-up N] [--rate-down N] [--stop-after N FIFO_REACHED FIFO_GO] [--stop-asking FIFO_REACHED FIFO_GO]
-//! [--flights FILE] -- PROGRAM ARG…`
+//! [--rate-up N] [--rate-down N] [--stop-after N FIFO_REACHED FIFO_GO] [--stop-sending-after N FIFO_REACHED FIFO_GO]
+//! [--stop-asking FIFO_REACHED FIFO_GO] [--in-midst] [--flights FILE] -- PROGRAM ARG…`
+//!
+//! With `--in-midst` the agent must stand in the middle of what it has to say where `--stop-after` stops it.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,10 +17,14 @@ mod flights;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write, stdin, stdout};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
 /// What the command line asked for.
 #[derive(Default)]
@@ -40,7 +46,9 @@ struct Link {
     flip: Option<u64>,
     /// After so many bytes everything waits: two fifos tell that it does, and when it may go on.
     stop: Option<(u64, String, String)>,
-    /// The same, once the first bytes have come and before they go on.
+    /// Whether the sender has more to say then than its pipe holds, or else the run fails.
+    in_midst: bool,
+    /// As `stop`, once the first bytes have come and before they go on.
     stop_first: Option<(String, String)>,
     /// How many bytes go through in a second.
     rate: Option<u64>,
@@ -49,6 +57,11 @@ struct Link {
 /// How much a slow link holds of what has not gone through, in buffers: as much as ssh does.
 const HELD_BYTES: usize = 2 << 20;
 const BUFFER_BYTES: usize = 8192;
+/// How long the sender may take to say more: only one that has nothing more to say takes so long.
+const MORE: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
 
 fn main() {
     let wishes = parse();
@@ -76,6 +89,10 @@ fn main() {
         );
     }
     let (up, down) = (wishes.up, wishes.down);
+    if down.stop.is_some() {
+        // A pipe of the usual size takes a whole list, and the agent would not stand still.
+        fcntl_setpipe_size(&from_agent, 1).expect("a pipe of one page");
+    }
     std::thread::spawn(move || {
         up.forward(stdin(), &mut to_agent);
         drop(to_agent);
@@ -99,14 +116,18 @@ fn parse() -> Wishes {
             "--flip-down" => wishes.down.flip = Some(number(words.next())),
             "--rate-up" => wishes.up.rate = Some(number(words.next())),
             "--rate-down" => wishes.down.rate = Some(number(words.next())),
-            "--stop-after" => {
-                let bytes = number(words.next());
-                wishes.down.stop = Some((
-                    bytes,
+            "--stop-after" | "--stop-sending-after" => {
+                let link = match word.as_str() {
+                    "--stop-after" => &mut wishes.down,
+                    _ => &mut wishes.up,
+                };
+                link.stop = Some((
+                    number(words.next()),
                     words.next().expect("a fifo"),
                     words.next().expect("a fifo"),
                 ));
             }
+            "--in-midst" => wishes.down.in_midst = true,
             "--stop-asking" => {
                 let fifos = (words.next(), words.next());
                 wishes.up.stop_first = fifos.0.zip(fifos.1);
@@ -149,7 +170,7 @@ impl Link {
     }
 
     /// Copies until the end or a fault.
-    fn forward(mut self, mut from: impl Read + Send + 'static, to: &mut impl Write) {
+    fn forward(mut self, mut from: impl Read + AsFd + Send + 'static, to: &mut impl Write) {
         if let Some(rate) = self.rate {
             return crawl(from, to, rate);
         }
@@ -169,6 +190,13 @@ impl Link {
                 match self.stop.take() {
                     Some((_, reached, go)) => rendezvous(&reached, &go),
                     None => die(),
+                }
+                if self.in_midst {
+                    let more = more_than_a_pipe(&mut from);
+                    done += more.len() as u64;
+                    if to.write_all(&more).is_err() {
+                        return;
+                    }
                 }
                 continue;
             }
@@ -204,6 +232,24 @@ impl Link {
             });
         }
     }
+}
+
+/// Takes in more than a pipe holds. The other end has heard nothing that could make the sender say it: it stood in its midst.
+fn more_than_a_pipe(from: &mut (impl Read + AsFd)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() <= fcntl_getpipe_size(&*from).expect("a pipe") {
+        let mut ready = [PollFd::new(&*from, PollFlags::IN)];
+        let count = poll(&mut ready, Some(&MORE)).expect("it is looked at");
+        assert!(
+            count > 0,
+            "it stood at its end: all that it had to say was in the pipe"
+        );
+        let mut buffer = [0; BUFFER_BYTES];
+        let count = from.read(&mut buffer).unwrap_or(0);
+        assert!(count > 0, "it has ended");
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+    bytes
 }
 
 /// Copies as slowly as the link is, to the end.
