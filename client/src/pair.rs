@@ -180,6 +180,7 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
 /// Joins messages that stand on one side each, at the same place with the same bytes, whatever was agreed: somebody else,
 /// with an archive of the same pair, has brought a survivor back (C81).
 pub fn pair_survivors(set: &mut WorkSet) {
+    cross_all(set);
     for here in 0..set.all.len() {
         let Some(seen) = single(set, here, Side::Local) else {
             continue;
@@ -204,26 +205,38 @@ pub fn pair_survivors(set: &mut WorkSet) {
         }
     }
     pair_moved_on(set);
+    cross_all(set);
+}
+
+fn cross_all(set: &mut WorkSet) {
     for side in Side::BOTH {
         cross(set, side);
     }
 }
 
-/// One side has an edited message in another place, and the other side the same there as a new one, beside the old: somebody
-/// else carried the edit over. Then the old one is the one that stands alone.
+/// Two messages lie crosswise: what one of them is on this side, the other is on the other side. Somebody else carried over what
+/// users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
+/// beside the old one, which then is the one that stands alone. Exchanged, each has one place.
 fn cross(set: &mut WorkSet, side: Side) {
     for index in 0..set.all.len() {
         let record = &set.all[index].record;
-        let (Some(edited), Some(old)) = (record.seen(side), record.seen(side.other())) else {
+        let (Some(seen), Some(old)) = (record.seen(side), record.seen(side.other())) else {
             continue;
         };
-        let Some(at) = set.at(side.other(), &edited.place) else {
+        let Some(at) = set.at(side.other(), &seen.place).filter(|&at| at != index) else {
             continue;
         };
-        let is_same = single(set, at, side.other()).is_some_and(|new| {
-            set.all[at].record.base.is_none() && new.entry.digest == edited.entry.digest
-        });
-        if edited.entry.digest == old.entry.digest || !is_same {
+        let across = &set.all[at].record;
+        let is_same = across
+            .seen(side.other())
+            .is_some_and(|new| new.entry.digest == seen.entry.digest);
+        let is_fit = match across.seen(side) {
+            // The same the other way round: both agree then.
+            Some(own) if own.place == old.place => own.entry.digest == old.entry.digest,
+            _ if old.entry.digest == seen.entry.digest => is_torn(record),
+            own => own.is_none() && across.base.is_none(),
+        };
+        if !(is_same && is_fit) {
             continue;
         }
         let (old, new) = (
@@ -235,6 +248,15 @@ fn cross(set: &mut WorkSet, side: Side) {
             set.link(index, side.other(), new);
         }
     }
+}
+
+/// Whether each side has it at another place than was agreed.
+fn is_torn(record: &Record) -> bool {
+    let agreed = record.base.as_ref().and_then(|base| base.place.as_ref());
+    let is_moved = |seen: &Seen| agreed.is_some_and(|agreed| *agreed != seen.place);
+    [&record.local, &record.remote]
+        .into_iter()
+        .all(|seen| seen.as_ref().is_some_and(is_moved))
 }
 
 /// The same where it went on since: what one side has left of an agreed message, and the new one of the same bytes there,

@@ -294,6 +294,47 @@ fn an_edit_that_another_archive_met_as_a_new_message_stays_one_message() {
     }
 }
 
+/// One archive sees a copy renamed and may not carry it over, another carries it over together with the other copy's rename: which
+/// of the two went where is to the first the reverse of what it saw on the other side.
+#[test]
+fn equal_bytes_that_another_archive_moved_lie_in_no_record_crosswise() {
+    const COPY: &str = "1700000001.M1P2.copy";
+    for command in ["pull", "push"] {
+        for second in [Second::Here, Second::There] {
+            for text in ["equal", "edited"] {
+                let (world, clients) = pair(second);
+                world.server().make_folder("Other");
+                for unique in [OLD, COPY] {
+                    world.server().store("INBOX", unique, "S", &body("equal"));
+                }
+                for client in &clients {
+                    let _ = client.sync().run().ok();
+                }
+                let tree = [world.server(), world.local()]
+                    [usize::from((command == "pull") == (second == Second::Here))];
+                tree.rename("INBOX", OLD, "Other", "1700000002.M2P2.moved");
+                let _ = clients[1].pair(command).run().ok();
+                tree.rename("INBOX", COPY, "INBOX", "1700000003.M3P3.renamed");
+                let _ = clients[0].sync().run().ok();
+                if text == "edited" {
+                    tree.replace("Other", "1700000002.M2P2.moved", &body(text));
+                    let _ = clients[0].sync().run().ok();
+                }
+                for number in [1, 0, 1] {
+                    let what = format!("{command}, {second:?}, {text}, archive {number}");
+                    let run = clients[number].sync().run().ok();
+                    assert_eq!(
+                        (run.done(), run.conflicts()),
+                        (0, 0),
+                        "{what}: {}",
+                        run.stdout
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// A user's random doings, the bodies that must be there afterwards, and what was done.
 struct History {
     rng: Rng,
