@@ -1,5 +1,5 @@
 //! Random histories with the real binaries: one server, three clients, and everything that users, mail readers, delivery
-//! agents, crashes and backups do to them. The oracle ([`oracle`]) knows nothing of how the programs merge.
+//! agents, crashes, clocks and backups do to them. Each client has two archives of its pair. The oracle ([`oracle`]) knows nothing of how the programs merge.
 //!
 //! A history is a few epochs; after each, every client runs twice, all must be equal, every body is accounted for, and
 //! nothing moves any more.
@@ -12,12 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harness::rng::seed_or;
 use harness::snapshot::DigestCache;
+use harness::world::remove_dir;
 use harness::{Rng, Snapshot, Tree, World, body, digest_hex};
 
 use oracle::{Oracle, Place};
 
 /// The server is replica 0, the clients are 1 to 3.
 pub(crate) const REPLICAS: usize = 4;
+
+/// The clients, and from 4 to 6 again, each with its second state directory.
+const ARCHIVES: usize = 2 * (REPLICAS - 1);
 
 /// Folders that come and go.
 const FOLDERS: &[&str] = &[
@@ -37,6 +41,10 @@ pub(crate) struct History {
     rng: Rng,
     oracle: Oracle,
     cache: DigestCache,
+    /// Second archives that go on from what they knew.
+    seconds: BTreeSet<usize>,
+    /// Whether this epoch began with second archives.
+    has_seconds: bool,
     /// Clients that may treat their next run as a first sync, or a folder of it.
     adopting: BTreeSet<usize>,
     /// What was taken away lately, to be put back.
@@ -46,6 +54,11 @@ pub(crate) struct History {
     trail: Trail,
     number: usize,
     salt: u64,
+}
+
+/// The second archive of a client.
+fn second(client: usize) -> usize {
+    client + REPLICAS - 1
 }
 
 /// What happened in this epoch; printed if a check fails.
@@ -62,10 +75,12 @@ impl Drop for Trail {
 impl History {
     fn new(seed: u64) -> History {
         let mut history = History {
-            world: World::with_clients(REPLICAS - 1),
+            world: World::with_clients(ARCHIVES),
             rng: Rng::new(seed),
             oracle: Oracle::default(),
             cache: DigestCache::default(),
+            seconds: BTreeSet::new(),
+            has_seconds: false,
             adopting: BTreeSet::new(),
             taken: Vec::new(),
             saved: BTreeMap::new(),
@@ -102,13 +117,35 @@ impl History {
         }
     }
 
-    /// Every client runs, and once more; then all are equal, every body is accounted for, and nothing moves any more.
+    /// Every client runs, and once more; then all are equal, every body is accounted for, and nothing moves any more, nor by a
+    /// second archive.
     fn settle(&mut self) {
         self.note("everybody runs".to_owned());
         for _ in 0..2 {
             for client in 1..REPLICAS {
                 self.full_sync(client);
             }
+        }
+        // What one archive did the other finds done; but it is for each to clean up after its own dead runs. Of several equal messages
+        // it may take one for the other, and move them once more: all that is left out here.
+        for archive in second(1)..second(REPLICAS) {
+            if !self.seconds.contains(&archive) {
+                remove_dir(&self.world.nth(archive - 1).state());
+            }
+            let invocation = self.sync(archive);
+            let run = self.run(archive, invocation).ok();
+            let moved = run.here("moved") + run.there("moved");
+            assert_eq!(run.done(), moved, "{}: {}", run.what, run.stdout);
+        }
+        // What one archive saw go, and is put back before the other looks, the other takes for never gone: so an epoch has second
+        // archives in it, or messages that are put back.
+        self.has_seconds = self.rng.chance(60);
+        self.seconds.clear();
+        if self.has_seconds {
+            self.seconds.extend(second(1)..second(REPLICAS));
+        }
+        for client in 1..REPLICAS {
+            self.full_sync(client);
         }
         let views = self.views();
         for view in &views[1..] {
@@ -140,7 +177,7 @@ impl History {
     fn tree(&self, replica: usize) -> &Tree {
         match replica {
             0 => self.world.server(),
-            client => self.world.nth(client - 1).tree(),
+            client => self.world.nth((client - 1) % (REPLICAS - 1)).tree(),
         }
     }
 
@@ -160,6 +197,15 @@ impl History {
 
     fn any_client(&mut self) -> usize {
         1 + self.rng.below(REPLICAS - 1)
+    }
+
+    /// A client, sometimes with its second archive.
+    fn any_archive(&mut self) -> usize {
+        let client = self.any_client();
+        if self.rng.chance(20) && self.seconds.contains(&second(client)) {
+            return second(client);
+        }
+        client
     }
 
     /// A unique name that was never used.

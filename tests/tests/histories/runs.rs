@@ -4,19 +4,19 @@ use harness::faults::End;
 use harness::world::{copy_dir, link_dir, remove_dir};
 use harness::{Invocation, Kill, Run, Snapshot};
 
-use super::{FOLDERS, History, REPLICAS};
+use super::{FOLDERS, History, REPLICAS, second};
 
 impl History {
     pub(super) fn run_step(&mut self) {
-        let client = self.any_client();
+        let client = self.any_archive();
         match self.rng.below(100) {
             0..=44 => self.full_sync(client),
             45..=62 => self.one_way(client, "pull"),
             63..=80 => self.one_way(client, "push"),
             81..=86 => self.only_one_folder(client),
-            87..=91 => self.without_one_folder(client),
+            87..=91 => self.without_one_folder((client - 1) % (REPLICAS - 1) + 1),
             92..=93 => self.without_deletions(client),
-            94..=95 => self.with_an_old_clock(client),
+            94..=96 => self.with_a_clock_that_jumps(client),
             _ => self.guarded(client),
         }
     }
@@ -27,11 +27,12 @@ impl History {
     }
 
     fn pair(&self, client: usize, command: &str) -> Invocation {
-        self.world.nth(client - 1).pair(command)
+        let archive = self.world.nth(client - 1);
+        archive.with_tree(self.tree(client)).pair(command)
     }
 
     /// Runs, and checks what holds for every run.
-    fn run(&mut self, client: usize, invocation: Invocation) -> Run {
+    pub(super) fn run(&mut self, client: usize, invocation: Invocation) -> Run {
         self.note(format!("{client}: {invocation}"));
         let before = [self.view(0), self.view(client)];
         let run = invocation.clone().run();
@@ -154,9 +155,10 @@ impl History {
         );
     }
 
-    /// A machine without a battery, until it has asked for the time.
-    fn with_an_old_clock(&mut self, client: usize) {
-        let time = ["@1970-01-02 00:00:00", "-400d"][self.rng.below(2)];
+    /// A machine without a battery, until it has asked for the time, or one that asked the wrong one.
+    fn with_a_clock_that_jumps(&mut self, client: usize) {
+        let times = ["@1970-01-02 00:00:00", "-400d", "+3d", "+40d", "+4000d"];
+        let time = times[self.rng.below(times.len())];
         let clock = ["faketime", "--exclude-monotonic", "-f", time];
         let invocation = self.sync(client).under(&clock);
         let _ = self.run(client, invocation).ok();
@@ -191,7 +193,7 @@ impl History {
 
     /// One end dies somewhere, mostly between applying and committing; users go on before the next run.
     pub(super) fn kill_step(&mut self) {
-        let client = self.any_client();
+        let client = self.any_archive();
         let end = if self.rng.chance(60) {
             End::Client
         } else {
@@ -315,11 +317,17 @@ impl History {
         let mut others = self.views();
         others.remove(replica);
         self.oracle.set_back(before, &after, &others);
-        if replica == 0 {
-            self.adopting.extend(1..REPLICAS);
+        let met = if replica == 0 {
+            1..REPLICAS
         } else {
-            self.adopting.insert(replica);
+            replica..replica + 1
+        };
+        // What a second archive would do that meets this much later nobody could tell: it begins anew.
+        for client in met.clone() {
+            self.seconds.remove(&second(client));
+            remove_dir(&self.world.nth(second(client) - 1).state());
         }
+        self.adopting.extend(met);
     }
 
     fn restore(&mut self, replica: usize, kind: usize) {

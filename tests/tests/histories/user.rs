@@ -236,7 +236,7 @@ impl History {
             return;
         };
         let tree = self.tree(replica);
-        if !tree.has_folder(&place.0) || tree.has(&place.0, &place.1) {
+        if self.has_seconds || !tree.has_folder(&place.0) || tree.has(&place.0, &place.1) {
             return;
         }
         self.note(format!(
@@ -304,8 +304,14 @@ impl History {
             self.rewrite_this(replica, place);
             self.one_sync(client);
         }
-        // It may have gone with its folder.
-        let _ = std::fs::remove_file(&beside);
+        // It goes where its folder goes.
+        let name = std::path::Path::new(&beside).file_name();
+        for folder in FOLDERS {
+            for part in ["cur", "new"] {
+                let dir = self.tree(replica).dir(folder).join(part);
+                let _ = std::fs::remove_file(dir.join(name.expect("it has a name")));
+            }
+        }
     }
 
     fn links(&self, replica: usize, place: &Place) -> u64 {
