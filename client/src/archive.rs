@@ -354,6 +354,15 @@ impl Archive {
             .map(|_| ())
     }
 
+    /// Forgets a value.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn remove(&self, key: &str) -> Result<()> {
+        self.execute("DELETE FROM meta WHERE key = ?1", [key])
+            .map(|_| ())
+    }
+
     fn blobs<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<(i64, T)>> {
         let mut statement = self.wrap(self.db.prepare_cached(sql))?;
         let rows =

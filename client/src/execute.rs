@@ -111,7 +111,7 @@ impl InFlight {
 }
 
 impl<'s, 'a> Executor<'s, 'a> {
-    /// Prepares to carry out a plan.
+    /// Prepares to carry out a plan, after what is done already.
     ///
     /// # Errors
     /// When the replica here cannot be opened once more.
@@ -120,15 +120,19 @@ impl<'s, 'a> Executor<'s, 'a> {
         plan: Plan,
         progress: &'s Progress,
         stop: Stop,
-    ) -> Result<Executor<'s, 'a>, Failure> {
+        done: Done,
+    ) -> Result<Executor<'s, 'a>, (Done, Failure)> {
         let partials = session.local.lock().partials();
-        let hand = Hand::start(&session.local)?;
+        let hand = match Hand::start(&session.local) {
+            Ok(hand) => hand,
+            Err(error) => return Err((done, error.into())),
+        };
         Ok(Executor {
             session,
             progress,
             planned: Side::BOTH.map(|side| counted(&plan.steps[side as usize]).count()),
             plan,
-            done: Done::default(),
+            done,
             partials,
             awaited: VecDeque::new(),
             resumed: HashMap::new(),

@@ -105,6 +105,12 @@ impl Filter {
         })
     }
 
+    /// Whether only what is named is included.
+    #[must_use]
+    pub fn selects(&self) -> bool {
+        selects(&self.configured) || selects(&self.typed)
+    }
+
     /// Whether every folder is included.
     #[must_use]
     pub fn is_everything(&self) -> bool {

@@ -246,6 +246,9 @@ impl WorkSet {
             unique: change.unique.clone(),
             copy: change.copy,
         };
+        if self.is_no_news(archive, side, &place, change)? {
+            return Ok(());
+        }
         let known = self.claim(archive, side, &place)?;
         if change.gone {
             self.tombstones[side as usize].insert(place, (change.entry.digest, change.seq));
@@ -288,6 +291,22 @@ impl WorkSet {
             None => self.loose[side as usize].push(seen),
         }
         Ok(())
+    }
+
+    /// Whether a change is one that is agreed already: then nobody needs to think of the message.
+    fn is_no_news(
+        &self,
+        archive: &Archive,
+        side: Side,
+        place: &Place,
+        change: &Change,
+    ) -> Result<bool> {
+        if change.gone || self.at(side, place).is_some() || self.claimed.contains(place) {
+            return Ok(false);
+        }
+        let record = archive.agreed_at(place)?;
+        let seen = record.as_ref().and_then(|record| record.seen(side));
+        Ok(seen.is_some_and(|seen| seen.seq == change.seq))
     }
 
     /// A place that changed while a list was read was told more than once: of new messages only the last counts.

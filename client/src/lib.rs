@@ -38,6 +38,7 @@ pub mod session;
 pub mod ssh;
 pub mod status;
 pub mod stop;
+pub mod stream;
 pub mod transport;
 mod utf7;
 pub mod waiting;

@@ -84,7 +84,16 @@ fn sync(
 ) -> Result<(), Failure> {
     progress.begin(Phase::Scanning, 0, 0);
     let opened = Session::open(account, direction, options, progress);
-    let mut session = opened.map_err(|failure| failure.after(|| "nothing had come".to_owned()))?;
+    let nothing = |failure: Failure| failure.after(|| "nothing had come".to_owned());
+    let mut session = opened.map_err(nothing)?;
+    let (streamed, result) = session.stream(progress, &options.stop);
+    account_for(&session, &streamed, summary, hook)?;
+    result?;
+    if streamed.full.is_some() {
+        say_full(&streamed, summary);
+        return finish(session, streamed.skipped, summary);
+    }
+    session.observe().map_err(nothing)?;
     summary.notes.extend(unmatched(&session)?);
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let limits = Limits {
@@ -104,12 +113,8 @@ fn sync(
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
     let conflicts = std::mem::take(&mut plan.conflicts);
-    let (done, result) = carry_out(&mut session, plan, progress, &options.stop);
-    (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
-    [summary.here, summary.there] = done.tallies;
-    // Also after a run that broke off: the next one does not name these files again.
-    let run = session.local.lock().cursor()?.tag;
-    hook.tell(done.changed, &done.tallies[Side::Local as usize], run);
+    let (done, result) = carry_out(&mut session, plan, progress, &options.stop, streamed);
+    account_for(&session, &done, summary, hook)?;
     waits.extend(&done.waits);
     let is_full = |side: &Side| done.full[*side as usize].is_some();
     let otherwise = match Side::BOTH.into_iter().find(is_full) {
@@ -121,12 +126,32 @@ fn sync(
     summary.waiting = Some(left.waiting(&session));
     add_unseen(&session, &skipped, summary);
     result.and_then(|()| people::remember(&session, &conflicts))?;
+    say_full(&done, summary);
+    let skipped = skipped.into_iter().chain(done.skipped).collect();
+    finish(session, skipped, summary)
+}
+
+/// Takes in what was done. Also after a run that broke off: the next one does not name these files again.
+fn account_for(
+    session: &Session,
+    done: &Done,
+    summary: &mut Summary,
+    hook: &mut Hook,
+) -> Result<(), Failure> {
+    (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
+    [summary.here, summary.there] = done.tallies;
+    let run = session.local.lock().cursor()?.tag;
+    let tally = &done.tallies[Side::Local as usize];
+    hook.tell(done.changed.clone(), tally, run);
+    Ok(())
+}
+
+/// Says on which side a disk took no more.
+fn say_full(done: &Done, summary: &mut Summary) {
     if let Some(said) = people::say_full(&done.full) {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(said);
     }
-    let skipped = skipped.into_iter().chain(done.skipped).collect();
-    finish(session, skipped, summary)
 }
 
 /// Adds the deletions that a side could not tell of, since it cannot look everywhere.
@@ -208,6 +233,7 @@ fn carry_out(
     plan: Plan,
     progress: &Progress,
     stop: &Stop,
+    done: Done,
 ) -> (Done, Result<(), Failure>) {
     let Plan {
         steps,
@@ -220,11 +246,11 @@ fn carry_out(
     // A first sync stores how far it came only at its end.
     if is_nothing && !session.is_first {
         session.link.request(Request::Finish);
-        return (Done::default(), Ok(()));
+        return (done, Ok(()));
     }
-    match Executor::new(session, plan, progress, stop.clone()) {
+    match Executor::new(session, plan, progress, stop.clone(), done) {
         Ok(executor) => executor.run(),
-        Err(failure) => (Done::default(), Err(failure)),
+        Err((done, failure)) => (done, Err(failure)),
     }
 }
 

@@ -34,7 +34,7 @@ mod truncated;
 pub(crate) use open::keeps_state_inside;
 use open::{Expected, Stand, refuse_overlap};
 
-/// A run whose both sides are known.
+/// A run whose both sides are reached.
 pub struct Session<'a> {
     /// What is synced.
     pub account: &'a Account,
@@ -64,13 +64,13 @@ pub struct Session<'a> {
     /// What people should know.
     pub notes: Vec<String>,
     scan: Scan,
-    told: Cursor,
+    pub(crate) told: Cursor,
     _stand: Option<Stand>,
     _lock: Option<Lock>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens both sides and takes in what they tell.
+    /// Opens both sides; what they tell is taken in by [`Session::stream`] and [`Session::observe`].
     ///
     /// # Errors
     /// When a side cannot be reached or used, or going on could delete mail.
@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
         } = expected;
         let told = local.lock().tell()?;
         let deleted_here = local.lock().deleted_lately()?;
-        let mut session = Session {
+        let session = Session {
             account,
             deleted_lately: [deleted_here, 0],
             held: [0; 2],
@@ -118,7 +118,6 @@ impl<'a> Session<'a> {
             _stand: stand,
             _lock: lock,
         };
-        session.observe()?;
         if !account.dry_run {
             known::remember(account, pair)?;
         }

@@ -20,6 +20,8 @@ use crate::stamp::FileStamp;
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Up to this size a body that comes fast may be kept in memory by whoever gets to store it if the link breaks. In bytes.
 pub const QUICK_BYTES_MAX: u64 = 4 << 20;
+/// Up to this size a message is read into memory whole to be streamed; larger ones are asked for. In bytes.
+pub const STREAMED_BYTES_MAX: u64 = 24 << 20;
 /// What took no longer to come is not worth writing twice.
 const QUICK: Duration = Duration::from_secs(1);
 /// How many bytes of a large body are read and sent at once.

@@ -101,7 +101,7 @@ pub(crate) fn compare(
 
 /// Reads what Dovecot calls the folder's letters; another answer than before is a change of the folder. Returns whether
 /// it could be read: until then what it said last counts, for letters must not come to mean something else by mistake.
-fn read_keywords(
+pub(crate) fn read_keywords(
     scanner: &Scanner,
     row: &mut FolderRow,
     problems: &mut Vec<Problem>,
@@ -270,7 +270,7 @@ pub(crate) fn prove(
         let is_same = |hashed: &Hashed| hashed.digest == row.entry.digest && !hashed.is_blank;
         let proven = hashed
             .filter(is_same)
-            .map(|hashed| settled(scanner, hashed.stamp));
+            .map(|hashed| settled(scanner.grain_ns, hashed.stamp));
         match proven {
             Some(stamp) => row.stamp = stamp,
             None => {
@@ -286,8 +286,8 @@ pub(crate) fn prove(
 }
 
 /// A stamp that proves nothing where it is so fresh that another change may leave the same.
-fn settled(scanner: &Scanner, mut stamp: FileStamp) -> FileStamp {
-    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - scanner.grain_ns {
+pub(crate) fn settled(grain_ns: i64, mut stamp: FileStamp) -> FileStamp {
+    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - grain_ns {
         stamp.ctime_ns = 0;
     }
     stamp
@@ -396,7 +396,7 @@ fn put(
         gone: false,
         lost: is_other || before.is_some_and(|before| before.lost),
         entry,
-        stamp: settled(scanner, seen),
+        stamp: settled(scanner.grain_ns, seen),
         due: false,
     };
     scanner.index.put_file(&row)

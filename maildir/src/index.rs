@@ -196,6 +196,12 @@ impl Index {
         !self.db.is_autocommit()
     }
 
+    /// Whether a commit waits until the disk has it; it does when the index is opened.
+    pub(crate) fn flush_commits(&self, is_flushed: bool) -> Result<()> {
+        let level = if is_flushed { "FULL" } else { "OFF" };
+        self.batch(&format!("PRAGMA synchronous = {level}"))
+    }
+
     /// Begins a transaction, unless one is open.
     pub(crate) fn begin(&self) -> Result<()> {
         if self.db.is_autocommit() {

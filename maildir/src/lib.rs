@@ -43,12 +43,14 @@ mod replica;
 mod root;
 mod scan;
 mod stamp;
+mod stream;
 mod timed;
 mod trash;
 mod unseen;
 
 pub use body::{
     Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, QUICK_BYTES_MAX, SMALL_BYTES_MAX,
+    STREAMED_BYTES_MAX,
 };
 pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
@@ -61,5 +63,6 @@ pub use partial::{Partial, Partials};
 pub use places::Places;
 pub use replica::{Options, Replica, random};
 pub use scan::Scan;
+pub use stream::{Course, Streamed};
 pub use timed::{Heard, Pulse, Timed};
 pub use trash::{LOG_NAME, Trashed};

@@ -145,7 +145,11 @@ pub(crate) fn read_folders<E>(
     })
 }
 
-fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
+/// Reads one folder.
+///
+/// # Errors
+/// The system's, and when `cur` or `new` went away meanwhile.
+pub(crate) fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
     let listing = read_settled(root, wanted)?;
     let (before, after) = (wanted.stamps, listing.stamps);
     for (sub, before, after) in [
@@ -328,6 +332,11 @@ impl Part {
 pub(crate) struct Dirs([Option<OwnedFd>; 2]);
 
 impl Dirs {
+    /// `cur` and `new`.
+    pub(crate) fn into_fds(self) -> [Option<OwnedFd>; 2] {
+        self.0
+    }
+
     fn look(&self, found: &Found) -> io::Result<Looked> {
         let dir = self.0[usize::from(found.in_new)].as_ref();
         let dir = dir.ok_or(io::ErrorKind::NotFound)?;

@@ -3,7 +3,7 @@
 //! Knows nothing of peers, connections or merging. Calls block; the caller chooses the thread. The root is locked while it
 //! is scanned and while a batch is applied, never in between (I8).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,22 @@ use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, Replica
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located};
-use crate::discover::follow_links;
+use crate::discover::{discover, follow_links};
 use crate::error::{Context, Error, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FolderRow, Index, now_secs};
+use crate::listing::subdir;
 use crate::lock::Lock;
 use crate::marker::Marker;
 use crate::partial::Partials;
 use crate::places::Places;
 use crate::private;
 use crate::recover::recover;
-use crate::root::Root;
+use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
+use crate::stream::{may_be_torn, remove_torn};
 use crate::trash::{Trash, Trashed, expire};
 
 mod place;
@@ -82,6 +84,11 @@ pub struct Replica {
     inbox: Option<Inbox>,
     partials: Partials,
     has_applied: bool,
+    /// The number of the newest row that was streamed, and the last one before somebody else wrote between them.
+    pub(crate) streamed: u64,
+    pub(crate) foreign: Option<u64>,
+    /// How many messages the next group of a stream may have.
+    pub(crate) group_files: usize,
     /// The folders that were made in this run: whoever asked for them does not know their numbers yet.
     made: BTreeSet<u32>,
 }
@@ -144,6 +151,9 @@ impl Replica {
             inbox: None,
             partials,
             has_applied: false,
+            streamed: 0,
+            foreign: None,
+            group_files: 0,
             made: BTreeSet::new(),
         })
     }
@@ -178,6 +188,33 @@ impl Replica {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Whether any message lies in the tree; what cannot be looked at may hold some.
+    #[must_use]
+    pub fn holds_messages(&self) -> bool {
+        let found = discover(&self.root, &HashMap::new());
+        let is_empty = |dir: &[u8]| match self.root.list(dir) {
+            Ok(listed) => listed.is_empty(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let dirs = found
+            .folders
+            .iter()
+            .flat_map(|folder| [true, false].map(|in_new| join(&folder.dir, &[subdir(in_new)])));
+        !found.errors.is_empty() || dirs.into_iter().any(|dir| !is_empty(&dir))
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    pub(crate) fn adopts(&self) -> bool {
+        self.options.adopt
     }
 
     /// Gives a tree that was copied with its marker an id of its own; must come before anything else is done with it.
@@ -233,6 +270,7 @@ impl Replica {
         let _lock = self.lock()?;
         if !self.options.dry_run {
             self.with_applier(recover)?;
+            self.flush_relaxed()?;
         }
         self.scan_locked(self.options.checksum)
     }
@@ -291,6 +329,16 @@ impl Replica {
             return Ok(());
         }
         self.append_tag()
+    }
+
+    /// Adds another tag to the marker, whatever vouches for the journal already; returns it.
+    ///
+    /// # Errors
+    /// When the marker or the index cannot be written.
+    pub fn renew_tag(&mut self) -> Result<Tag> {
+        let _lock = self.lock()?;
+        self.append_tag()?;
+        Ok(self.tag.unwrap_or(Tag([0; 8])))
     }
 
     fn append_tag(&mut self) -> Result<()> {
@@ -489,7 +537,10 @@ impl Replica {
         Ok(outcomes)
     }
 
-    fn with_applier<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_applier<T>(
+        &mut self,
+        work: impl FnOnce(&mut Applier) -> Result<T>,
+    ) -> Result<T> {
         let records = self.records();
         let _whole = self.index.whole();
         let mut applier = Applier {
@@ -560,6 +611,9 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
         Index::in_memory(&path, || id)?
     } else {
         private::make_dirs(state)?;
+        if may_be_torn(state) {
+            remove_torn(state, &path)?;
+        }
         private::prepare_database(&path)?;
         Index::open(&path, || id)?
     };
@@ -572,7 +626,7 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
     Ok(index)
 }
 
-fn lock(root: &Path) -> Result<Option<Lock>> {
+pub(crate) fn lock(root: &Path) -> Result<Option<Lock>> {
     let busy = format!("Another run is busy in {root:?}; try again later");
     Lock::take_dir(root, LOCK_PATIENCE, &busy)
 }

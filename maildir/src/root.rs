@@ -441,6 +441,12 @@ pub(crate) fn look_in(dir: BorrowedFd, name: &[u8]) -> io::Result<(FileStamp, Or
     }
 }
 
+/// Opens a file of a held directory for reading, following no link and waiting for nothing.
+pub(crate) fn open_in(dir: BorrowedFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?.into())
+}
+
 /// What the system says of an open file.
 pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
     Ok(rustix::fs::fstat(file)?)

@@ -192,8 +192,29 @@ impl<'a> Scanner<'a> {
         self.missing.values().map(Vec::len).sum::<usize>() + self.vanished.len()
     }
 
+    /// Finds the folders and what Dovecot calls their letters, and looks into none of them.
+    pub(crate) fn find_folders(mut self) -> Result<()> {
+        self.find()?;
+        for row in self.folders.iter().filter(|row| !row.gone) {
+            let mut now = row.clone();
+            // What cannot be read is told by the scan that follows.
+            folder_scan::read_keywords(&self, &mut now, &mut Vec::new())?;
+            if now != *row {
+                self.index.begin()?;
+                self.index.put_folder(&now)?;
+            }
+        }
+        self.index.commit()
+    }
+
     /// Finds the folders and reads those whose stamps moved.
     fn pass(&mut self) -> Result<()> {
+        self.find()?;
+        self.read_folders(|_| true)
+    }
+
+    /// Finds the folders.
+    fn find(&mut self) -> Result<()> {
         let live = self.folders.iter().filter(|row| !row.gone);
         let known = live.filter(|row| row.leaf != DirStamp::default());
         let known = known.map(|row| (row.dir.as_slice(), row.leaf)).collect();
@@ -210,8 +231,7 @@ impl<'a> Scanner<'a> {
             self.unseen.add(self.root, dir, &told);
         }
         self.match_folders(&discovery)?;
-        self.take_leaves(&discovery.folders)?;
-        self.read_folders(|_| true)
+        self.take_leaves(&discovery.folders)
     }
 
     /// Takes note of what is told of the tree, and returns under which path.

@@ -10,12 +10,16 @@ use crate::entry::{Change, FolderChange};
 use crate::fingerprint::{Fingerprint, Form};
 use crate::{BatchId, Cursor, Digest, Flags, FolderDir, Info, ReplicaId, Unique};
 
+/// The feature by which a client that has nothing yet gets messages and bodies together, as the agent reads them: see
+/// [`Request::Stream`].
+pub const STREAM: u64 = 1;
+
 /// What the client says in the word of the command that ssh executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// The lowest and highest protocol version that the client speaks.
     pub versions: (u16, u16),
-    /// Bits of optional features that the client knows; none are defined yet.
+    /// Bits of optional features that the client wants, as [`STREAM`].
     pub features: u64,
     /// The Maildir that is wanted, as bytes of a path on the server; empty leaves it to the agent's `--root`.
     pub path: PathBytes,
@@ -88,7 +92,7 @@ pub enum Rights {
 pub struct Welcome {
     /// The version that both speak from here on.
     pub version: u16,
-    /// The features that both know.
+    /// Those of them that the agent serves now.
     pub features: u64,
     /// The agent's own version, for people.
     #[serde(deserialize_with = "crate::bytes::escaped")]
@@ -116,6 +120,11 @@ pub enum Listing {
     Digests,
     /// The folders that [`Request::Manifests`] named, everything that is in them.
     Manifests,
+    /// The folders that are there, and no message: it is for [`Request::Stream`] to say of which they are wanted. Told once
+    /// more between messages where the cursor has another tag.
+    Folders,
+    /// What [`Request::Stream`] named, and that is all of it.
+    Stream,
 }
 
 /// The end of a list of changes.
@@ -425,6 +434,24 @@ pub enum Request {
     /// What messages have in common with copies that were made over IMAP, answered by [`Response::Fingerprints`] in one
     /// or several messages.
     Fingerprints(Vec<(At, Digest)>),
+    /// Messages of these folders, in this order, answered by [`Response::Changes`], each followed by a body or
+    /// [`Response::NoBody`] for each of its messages. Goes on with the next such request; one without folders is the last,
+    /// answered by [`Response::Listed`]. Only while [`STREAM`] is served, and before anything else.
+    Stream {
+        /// The folders.
+        folders: Vec<Course>,
+        /// Bodies that the client has part of: it asks for the rest.
+        kept: Vec<Digest>,
+    },
+}
+
+/// A folder of which all messages are wanted, newest first.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Course {
+    /// The agent's number of it.
+    pub folder: u32,
+    /// The last message that the client has of it, where it has some.
+    pub after: Option<Unique>,
 }
 
 /// Asks for the digest of a message's first bytes.

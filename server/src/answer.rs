@@ -36,7 +36,7 @@ impl Output {
     }
 
     /// How long it is since the beginning, how much of that was spent waiting, for the pipe too, and what went out.
-    fn read(&self, begun: Instant, waited: Duration) -> Reading {
+    pub(crate) fn read(&self, begun: Instant, waited: Duration) -> Reading {
         let output = self.lock();
         Reading {
             elapsed: begun.elapsed(),

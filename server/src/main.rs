@@ -8,6 +8,7 @@ mod allowance;
 mod answer;
 mod arguments;
 mod serve;
+mod stream;
 
 use std::fs::File;
 use std::io;

@@ -17,7 +17,7 @@ use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
 use protocol::message::{
     At, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
-    Source, Welcome,
+    STREAM, Source, Welcome,
 };
 use protocol::{BatchId, Digest, Op, Outcome, Request, Response};
 
@@ -107,11 +107,11 @@ fn read_frames(input: File, pulse: Pulse) -> (Receiver<Frame>, JoinHandle<()>) {
     (receiver, reader)
 }
 
-struct Agent {
-    replica: Replica,
+pub(crate) struct Agent {
+    pub(crate) replica: Replica,
     rights: Rights,
     dry_run: bool,
-    output: Output,
+    pub(crate) output: Output,
     frames: Receiver<Frame>,
     allowance: Allowance,
     due: Due,
@@ -119,7 +119,14 @@ struct Agent {
     work: Work,
 }
 
-fn refusal(error: maildir::Error) -> Refusal {
+pub(crate) fn broken(error: protocol::Error) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Error,
+        why: error.to_string(),
+    }
+}
+
+pub(crate) fn refusal(error: maildir::Error) -> Refusal {
     Refusal {
         kind: error.kind(),
         why: error.to_string(),
@@ -165,19 +172,18 @@ impl Agent {
 
     /// Introduces the replica, looks at the tree and tells what changed.
     fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
-        let broken = |error: protocol::Error| Refusal {
-            kind: RefusalKind::Error,
-            why: error.to_string(),
-        };
         let continues = hello
             .cursor
             .map(|cursor| self.replica.continues(cursor.tag))
             .transpose()
             .map_err(refusal)?;
+        // A client that has something of another tree has all of this one told first.
+        let streams = hello.features & STREAM != 0 && !hello.dry_run && continues != Some(false);
+        let features = if streams { STREAM } else { 0 };
         let root = std::os::unix::ffi::OsStrExt::as_bytes(self.replica.path().as_os_str());
         let welcome = Welcome {
             version,
-            features: 0,
+            features,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             rights: self.rights,
             replica: self.replica.id(),
@@ -188,6 +194,10 @@ impl Agent {
         self.output
             .say(&Response::Welcome(welcome))
             .map_err(broken)?;
+        let streamed = match streams {
+            true => Some(self.stream()?),
+            false => None,
+        };
         let scan = self.replica.scan().map_err(refusal)?;
         let cursor = hello.cursor.filter(|_| continues == Some(true));
         let knows = cursor
@@ -198,7 +208,10 @@ impl Agent {
         let (from, since) = match (cursor, knows) {
             (Some(cursor), Some(true)) => (Listing::Cursor, cursor.number),
             (Some(_), Some(false) | None) => (Listing::Digests, 0),
-            (None, _) => (Listing::Everything, 0),
+            (None, _) => match streamed {
+                Some(number) => (Listing::Cursor, number),
+                None => (Listing::Everything, 0),
+            },
         };
         self.list(from, since).map_err(refusal)?;
         if !self.replica.remembers(told.index, since).map_err(refusal)? {
@@ -256,7 +269,7 @@ impl Agent {
         Ok(())
     }
 
-    fn put_folders(&self, folders: Vec<FolderChange>) -> maildir::Result<()> {
+    pub(crate) fn put_folders(&self, folders: Vec<FolderChange>) -> maildir::Result<()> {
         batches(folders).try_for_each(|folders| self.put(&Response::Folders(folders)))
     }
 
@@ -264,7 +277,7 @@ impl Agent {
         batches(changes).try_for_each(|changes| self.put(&Response::Changes(changes)))
     }
 
-    fn put(&self, response: &Response) -> maildir::Result<()> {
+    pub(crate) fn put(&self, response: &Response) -> maildir::Result<()> {
         let written = self.output.lock().message(response);
         written.map_err(|error| maildir::Error::Busy(error.to_string()))
     }
@@ -281,6 +294,9 @@ impl Agent {
                 Request::Prefixes(lines) => self.prefixes(&lines)?,
                 Request::Apply { batch, ops } => self.apply(batch, &ops)?,
                 Request::Finish => break,
+                Request::Stream { .. } => {
+                    anyhow::bail!("A stream is asked for where none is served")
+                }
                 Request::Fingerprints(lines) => self.fingerprints(&lines)?,
             }
         }
@@ -299,7 +315,7 @@ impl Agent {
         Ok(())
     }
 
-    fn message(&self) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn message(&self) -> anyhow::Result<Vec<u8>> {
         match self.work.rest(|| self.frames.recv())? {
             Frame::Message(bytes) => Ok(bytes),
             Frame::Body { .. } => anyhow::bail!("A body came that nobody asked for"),

@@ -27,7 +27,10 @@ const FOLDERS_SHOWN: usize = 9;
 
 impl Session<'_> {
     /// Takes in what both sides tell, and stores it with the cursors that cover it.
-    pub(super) fn observe(&mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When a side cannot be heard or used, or going on could delete mail.
+    pub fn observe(&mut self) -> Result<(), Failure> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
@@ -213,7 +216,7 @@ impl Session<'_> {
     }
 
     /// A side's numbers begin anew: what is remembered of them means nothing.
-    fn begin_new_life(&mut self, side: Side) -> Result<(), Failure> {
+    pub(crate) fn begin_new_life(&mut self, side: Side) -> Result<(), Failure> {
         self.archive.distrust_numbers(side)?;
         self.set.letters.forget(side);
         self.folders.unlink(side);
@@ -225,7 +228,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) {
+    pub(crate) fn take_folders(&mut self, side: Side, changes: &[protocol::FolderChange]) {
         self.folders.fold(side, changes);
         self.set.letters.learn(side, changes);
         if !changes.is_empty() {

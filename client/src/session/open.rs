@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use maildir::{Lock, Options, Replica, Scan};
-use protocol::message::{Hello, PathBytes, Welcome};
+use protocol::message::{Hello, PathBytes, STREAM, Welcome};
 use protocol::{BatchId, Cursor};
 
 use crate::address::Address;
@@ -19,6 +19,7 @@ use crate::local::Local;
 use crate::plan::Direction;
 use crate::progress::Progress;
 use crate::record::Side;
+use crate::stream::Progressed;
 use crate::transport::ConnectOptions;
 
 /// How long a connection that is being made is given to let go of the terminal.
@@ -32,6 +33,7 @@ pub(super) struct Expected<'a> {
     hint: Option<Pair>,
     archive: Option<Archive>,
     continues_here: bool,
+    changes_here: bool,
     pub(super) local: Local,
     pub(super) stand: Option<Stand>,
     pub(super) lock: Option<Lock>,
@@ -78,6 +80,7 @@ impl<'a> Expected<'a> {
             hint,
             archive,
             continues_here,
+            changes_here: direction.changes(Side::Local),
             local: Local::new(local),
             stand,
             lock,
@@ -94,7 +97,26 @@ impl<'a> Expected<'a> {
             None => Vec::new(),
         };
         asked.truncate(ASKED_MAX);
-        hello(self.account, self.hint, cursor, asked)
+        Ok(Hello {
+            features: if self.streams()? { STREAM } else { 0 },
+            ..hello(self.account, self.hint, cursor, asked)?
+        })
+    }
+
+    /// Whether messages are to come with their bodies: nothing is here yet, but for what such a stream has brought.
+    fn streams(&self) -> Result<bool, Failure> {
+        let account = self.account;
+        let is_whole =
+            !account.dry_run && !account.adopt && !account.checksum && !account.filter.selects();
+        if !self.changes_here || !is_whole {
+            return Ok(false);
+        }
+        match &self.archive {
+            Some(archive) => {
+                Ok(self.continues_here && archive.get::<Progressed>(Progressed::KEY)?.is_some())
+            }
+            None => Ok(!self.local.lock().holds_messages()),
+        }
     }
 
     /// Reaches the agent, which scans while this side does. The progress is drawn once it is reached.

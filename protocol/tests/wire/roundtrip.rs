@@ -8,7 +8,8 @@ use protocol::codec::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX, batches, decode, encode
 use protocol::frame::{Frame, FrameReader, FrameWriter};
 use protocol::handshake::{hello_word, parse_hello};
 use protocol::message::{
-    At, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source, Welcome,
+    At, Course, Expect, Fetch, Hello, Listed, NewBody, PathBytes, Prefix, Problem, Refusal, Source,
+    Welcome,
 };
 use protocol::{
     BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
@@ -224,6 +225,8 @@ fn request() -> impl Strategy<Value = Request> {
         (at(), digest(), number()).prop_map(|(at, digest, offset)| Fetch { at, digest, offset });
     let prefix =
         (at(), digest(), number()).prop_map(|(at, digest, length)| Prefix { at, digest, length });
+    let course =
+        (any::<u32>(), option::of(unique())).prop_map(|(folder, after)| Course { folder, after });
     prop_oneof![
         vec(any::<u32>(), 0..20).prop_map(|folders| Request::Manifests { folders }),
         vec(fetch, 0..9).prop_map(Request::Fetch),
@@ -232,6 +235,8 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(batch, ops)| Request::Apply { batch, ops }),
         Just(Request::Finish),
         vec((at(), digest()), 0..9).prop_map(Request::Fingerprints),
+        (vec(course, 0..9), vec(digest(), 0..9))
+            .prop_map(|(folders, kept)| Request::Stream { folders, kept }),
     ]
 }
 

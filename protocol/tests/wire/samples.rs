@@ -1,8 +1,8 @@
 //! One value of every variant of every message, as the golden bytes pin them.
 
 use protocol::message::{
-    At, Consent, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Problem,
-    Reason, Refusal, RefusalKind, Rights, Source, Welcome,
+    At, Consent, Course, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix,
+    Problem, Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
     BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
@@ -62,6 +62,13 @@ pub(crate) fn requests() -> Vec<Request> {
         },
         Request::Finish,
         Request::Fingerprints(vec![(at(), digest())]),
+        Request::Stream {
+            folders: vec![Course {
+                folder: 7,
+                after: Some(unique()),
+            }],
+            kept: vec![digest()],
+        },
     ]
 }
 
@@ -229,11 +236,13 @@ pub(crate) const RIGHTS: [Rights; 4] = [
     Rights::AppendOnly,
     Rights::ReadOnly,
 ];
-pub(crate) const LISTINGS: [Listing; 4] = [
+pub(crate) const LISTINGS: [Listing; 6] = [
     Listing::Cursor,
     Listing::Everything,
     Listing::Digests,
     Listing::Manifests,
+    Listing::Folders,
+    Listing::Stream,
 ];
 pub(crate) const REASONS: [Reason; 4] = [
     Reason::Deleted,

@@ -1,0 +1,472 @@
+//! A tree that is told as it is read, for a client that has nothing of it: no list of everything comes first.
+//!
+//! # What holds
+//! - Each file is opened once. Its digest is that of the bytes that go out, and its row is written before it is told.
+//! - The root is locked while a folder is listed and while rows are written, never while bytes go out (I8).
+//! - A message that cannot be streamed (two files of one name, one that is not as its row says, one that is damaged) is told
+//!   without its bytes where it has a row. Otherwise it gets one in the scan that follows.
+//! - What others write into the index meanwhile is told by the list that follows: [`Replica::end_stream`] says from where.
+//!
+//! *If interrupted*: rows that were written stay. They are not flushed before the end, since losing them costs only time;
+//! an index that may be torn by a power failure is known by the file [`RELAXED`] of another boot, and made anew.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use protocol::entry::{Change, FolderChange};
+use protocol::{Digest, Entry, Unique};
+
+use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
+use crate::error::{Context, Result};
+use crate::folder_scan::settled;
+use crate::hash::{Hashed, hash_open};
+use crate::index::{FileRow, FolderRow};
+use crate::listing::{self, Found, Stamps, Wanted};
+use crate::private;
+use crate::recover::recover;
+use crate::replica::{Replica, lock};
+use crate::root::stamp_of;
+use crate::scan::{Scanner, grain_ns};
+use crate::stamp::FileStamp;
+
+/// The file in the state directory that says in which boot the index was written without being flushed.
+pub(crate) const RELAXED: &str = "relaxed";
+/// Readers at once, as for hashing.
+const THREADS: usize = 4;
+/// From how many files on they are worth starting.
+const THREADS_FROM: usize = 32;
+/// How many files each of them is ahead.
+const FILES_AHEAD: usize = 8;
+/// How many messages are told at once at first, and at most: each group may be twice as large as the one before, since writing
+/// their rows costs per group. They have so many bytes at most, but for a single larger one.
+const FIRST_FILES: usize = 8;
+const GROUP_FILES: usize = 1024;
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A message and, where they can be sent with it, its bytes.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The message, as the journal tells it.
+    pub change: Change,
+    /// All of its bytes.
+    pub body: Option<Vec<u8>>,
+}
+
+/// The messages of one folder that are to be told, newest first.
+pub struct Course {
+    folder: FolderRow,
+    found: Vec<Found>,
+    /// What is told without bytes.
+    rest: Vec<Change>,
+    dirs: [Option<OwnedFd>; 2],
+    stamps: Stamps,
+    begun_ns: i64,
+    /// Whether it holds exactly what was found, and every file of it was told.
+    is_whole: bool,
+    messages: u64,
+}
+
+/// A file that was read.
+struct Taken {
+    hashed: Hashed,
+    /// Nothing where it is too large for memory.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Course {
+    /// Whether the directories have changed since this moment, in nanoseconds since 1970.
+    #[must_use]
+    pub fn is_younger_than(&self, moment_ns: i64) -> bool {
+        self.stamps.newest_ns() >= moment_ns
+    }
+}
+
+impl Replica {
+    /// Finds the folders of the tree, and looks into none of them. Returns all that are there.
+    ///
+    /// # Errors
+    /// When the index fails, the lock is not to be had, or the tree has lost its INBOX.
+    pub fn find_folders(&mut self) -> Result<Vec<FolderChange>> {
+        let _lock = lock(self.path())?;
+        self.with_applier(recover)?;
+        self.relax()?;
+        let _whole = self.index.whole();
+        Scanner::new(self.root(), &self.index, false, self.adopts())?.find_folders()?;
+        self.streamed = self.index.number()?;
+        (self.foreign, self.group_files) = (None, FIRST_FILES);
+        let mut folders = self.index.folders_since(0)?;
+        folders.retain(|folder| !folder.gone);
+        Ok(folders)
+    }
+
+    /// From here on rows are written and not flushed.
+    fn relax(&self) -> Result<()> {
+        let path = self.state().join(RELAXED);
+        private::write(&path, boot().as_bytes()).context("write", &path)?;
+        self.index.flush_commits(false)
+    }
+
+    /// Lists a folder: the messages behind `after`, newest first, or all. `None` for one that is not there or cannot be read:
+    /// the scan says why.
+    ///
+    /// # Errors
+    /// When the index fails or the lock is not to be had.
+    pub fn course(&mut self, folder: u32, after: Option<&Unique>) -> Result<Option<Course>> {
+        let _lock = lock(self.path())?;
+        self.relax()?;
+        let Some(row) = self.index.folder(folder)?.filter(|row| !row.gone) else {
+            return Ok(None);
+        };
+        let wanted = |stamps| Wanted {
+            at: 0,
+            dir: row.dir.clone(),
+            stamps,
+        };
+        let listed = listing::stamps(self.root(), &row.dir)
+            .and_then(|stamps| listing::read(self.root(), &wanted(stamps)));
+        let Ok(listing) = listed else { return Ok(None) };
+        let is_whole =
+            listing.is_settled && listing.problems.is_empty() && listing.unknown.is_empty();
+        let mut course = Course {
+            folder: row,
+            messages: listing.found.len() as u64,
+            found: listing.found,
+            rest: Vec::new(),
+            dirs: listing.dirs.into_fds(),
+            stamps: listing.stamps,
+            begun_ns: listing.begun_ns,
+            is_whole: is_whole && after.is_none(),
+        };
+        self.leave_rest(&mut course)?;
+        course.order(after);
+        Ok(Some(course))
+    }
+
+    /// Leaves to the list that follows what is not one file of one name, and tells the rows of what was not found.
+    fn leave_rest(&self, course: &mut Course) -> Result<()> {
+        let mut is_single = vec![true; course.found.len()];
+        for at in 1..course.found.len() {
+            if course.found[at].unique == course.found[at - 1].unique {
+                (is_single[at - 1], is_single[at]) = (false, false);
+            }
+        }
+        self.index.each_of(course.folder.id, |known| {
+            let unique = known.unique()?;
+            let at = course
+                .found
+                .binary_search_by(|found| found.unique.as_bytes().cmp(unique));
+            let row = known.row()?;
+            let is_other = match at {
+                Ok(at) => !is_single[at] || row.copy != 0,
+                Err(_) => true,
+            };
+            if is_other && !row.gone {
+                if let Ok(at) = at {
+                    is_single[at] = false;
+                }
+                course.rest.push(row.into_change());
+            }
+            Ok(())
+        })?;
+        let before = course.found.len();
+        let mut single = is_single.into_iter();
+        course.found.retain(|_| single.next().unwrap_or(false));
+        // One of several rows of a name may have been passed before the others were seen.
+        course.rest.retain(|change| {
+            let unique = &change.unique;
+            course
+                .found
+                .binary_search_by(|found| found.unique.cmp(unique))
+                .is_err()
+        });
+        course.is_whole &= course.found.len() == before && course.rest.is_empty();
+        Ok(())
+    }
+
+    /// Reads the files of a course and hands them over in groups, with their rows written.
+    ///
+    /// # Errors
+    /// What `tell` says, or when the index fails; then the rest is left.
+    pub fn stream<E: From<crate::Error>>(
+        &mut self,
+        mut course: Course,
+        mut tell: impl FnMut(Vec<Streamed>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let rest = std::mem::take(&mut course.rest).into_iter();
+        let rest: Vec<_> = rest.map(|change| Streamed { change, body: None }).collect();
+        if !rest.is_empty() {
+            tell(rest)?;
+        }
+        let (found, dirs) = (std::mem::take(&mut course.found), &course.dirs);
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut room = self.group_files;
+        let mut is_whole = course.is_whole;
+        read_ahead(dirs, &found, |at, taken| {
+            match taken {
+                Ok(taken) => {
+                    bytes += taken.bytes.as_ref().map_or(0, Vec::len);
+                    group.push((&found[at], taken));
+                }
+                Err(_) => is_whole = false, // The scan says what is the matter.
+            }
+            if group.len() >= room || bytes >= GROUP_BYTES || at + 1 == found.len() {
+                (bytes, room) = (0, (room * 2).min(GROUP_FILES));
+                let (told, all) = self.put_streamed(&course.folder, std::mem::take(&mut group))?;
+                is_whole &= all;
+                if !told.is_empty() {
+                    tell(told)?;
+                }
+            }
+            Ok::<(), E>(())
+        })?;
+        (course.is_whole, self.group_files) = (is_whole, room);
+        Ok(self.end_course(course)?)
+    }
+
+    /// Writes the rows of files that were read. Also returns whether all of them are what is told.
+    fn put_streamed(
+        &mut self,
+        folder: &FolderRow,
+        group: Vec<(&Found, Taken)>,
+    ) -> Result<(Vec<Streamed>, bool)> {
+        let _lock = lock(self.path())?;
+        let _whole = self.index.whole();
+        self.index.begin()?;
+        let number = self.index.number()?;
+        if number != self.streamed {
+            self.foreign.get_or_insert(self.streamed);
+        }
+        let grain_ns = grain_ns(self.root());
+        let (mut told, mut is_all) = (Vec::with_capacity(group.len()), true);
+        for (found, Taken { hashed, bytes }) in group {
+            let known = self.index.file_at(folder.id, &found.unique, 0)?;
+            let known = known.filter(|row| !row.gone);
+            let entry = Entry {
+                in_new: found.in_new,
+                info: found.info.clone(),
+                digest: hashed.digest,
+                size: hashed.stamp.size,
+                mtime_ns: hashed.stamp.mtime_ns,
+                damaged: hashed.is_blank,
+            };
+            let stamp = settled(grain_ns, hashed.stamp);
+            is_all &= stamp.ctime_ns != 0;
+            match known {
+                None => {
+                    let seq = self.index.next_number()?;
+                    let row = FileRow {
+                        seq,
+                        born: seq,
+                        folder: folder.id,
+                        unique: found.unique.clone(),
+                        copy: 0,
+                        gone: false,
+                        lost: false,
+                        entry,
+                        stamp,
+                        due: false,
+                    };
+                    self.index.put_file(&row)?;
+                    let body = bytes.filter(|_| !row.entry.damaged);
+                    let change = row.into_change();
+                    told.push(Streamed { change, body });
+                }
+                // What became another since is the scan's to judge.
+                Some(row) => {
+                    let is_so = row.entry == entry;
+                    is_all &= is_so;
+                    let body = bytes.filter(|_| is_so && !row.entry.damaged);
+                    let change = row.into_change();
+                    told.push(Streamed { change, body });
+                }
+            }
+        }
+        self.index.commit()?;
+        self.streamed = self.index.number()?;
+        Ok((told, is_all))
+    }
+
+    /// Remembers what the folder's directories looked like, if nothing has moved since: then the scan need not list it.
+    fn end_course(&mut self, course: Course) -> Result<()> {
+        let _lock = lock(self.path())?;
+        let row = self.index.folder(course.folder.id)?;
+        let age_ns = course.begun_ns - course.stamps.newest_ns();
+        let now = listing::stamps(self.root(), &course.folder.dir).ok();
+        // Letters without names are looked at by the scan, which knows what names there are.
+        let is_known = course.is_whole
+            && age_ns >= grain_ns(self.root())
+            && now == Some(course.stamps)
+            && course.folder.keywords.is_none();
+        let row = row.filter(|row| *row == course.folder && row.dirty && is_known);
+        let Some(mut row) = row else { return Ok(()) };
+        (row.cur, row.new, row.dirty) = (course.stamps.cur, course.stamps.new, false);
+        row.messages = course.messages;
+        let _whole = self.index.whole();
+        self.index.begin()?;
+        self.index.put_folder(&row)?;
+        self.index.commit()
+    }
+
+    /// Ends a stream: what was written is flushed. Returns the number after which the journal has what was not streamed.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn end_stream(&mut self) -> Result<u64> {
+        let _lock = lock(self.path())?;
+        if self.index.number()? != self.streamed {
+            self.foreign.get_or_insert(self.streamed);
+        }
+        self.flush_relaxed()?;
+        Ok(self.foreign.unwrap_or(self.streamed))
+    }
+
+    /// Makes durable what a stream has written, this one or one that was cut off.
+    pub(crate) fn flush_relaxed(&self) -> Result<()> {
+        let path = self.state().join(RELAXED);
+        if !path.exists() {
+            return Ok(());
+        }
+        self.index.flush_commits(true)?;
+        let _whole = self.index.whole();
+        self.index.begin()?;
+        self.index.commit()?;
+        std::fs::remove_file(&path).context("remove", &path)
+    }
+}
+
+impl Course {
+    /// Puts the newest first, by the time that a name begins with (maildir(5)), then by name, and drops what is not behind
+    /// `after`.
+    fn order(&mut self, after: Option<&Unique>) {
+        self.found
+            .sort_by(|a, b| key(&a.unique).cmp(&key(&b.unique)));
+        if let Some(after) = after {
+            let first = self
+                .found
+                .partition_point(|found| key(&found.unique) <= key(after));
+            self.found.drain(..first);
+            self.rest.clear(); // They were told before the first one.
+        }
+    }
+}
+
+/// Orders names newest first.
+fn key(unique: &Unique) -> (std::cmp::Reverse<u64>, &[u8]) {
+    let bytes = unique.as_bytes();
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
+    let seconds = digits.fold(0_u64, |seconds, digit| {
+        seconds
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    (std::cmp::Reverse(seconds), bytes)
+}
+
+/// Reads files, several at a time, and hands them over in order.
+fn read_ahead<E>(
+    dirs: &[Option<OwnedFd>; 2],
+    found: &[Found],
+    mut take: impl FnMut(usize, io::Result<Taken>) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let open = |found: &Found| {
+        let dir = dirs[usize::from(found.in_new)].as_ref();
+        let dir = dir.ok_or(io::ErrorKind::NotFound)?;
+        let file = crate::root::open_in(dir.as_fd(), &found.name())?;
+        let stamp = stamp_of(&file)?;
+        Ok::<_, io::Error>((file, stamp))
+    };
+    let threads = if found.len() < THREADS_FROM {
+        1
+    } else {
+        THREADS
+    };
+    std::thread::scope(|scope| {
+        let share = |thread: usize| {
+            let (sender, receiver) = sync_channel(FILES_AHEAD);
+            scope.spawn(move || {
+                for found in found.iter().skip(thread).step_by(threads) {
+                    // Large ones are read one at a time, or memory had no bound.
+                    let opened = open(found).map(|(file, stamp)| match stamp.size {
+                        0..=SMALL_BYTES_MAX => Opened::Read(read_whole(file, stamp)),
+                        _ => Opened::Large(file, stamp),
+                    });
+                    if sender.send(opened).is_err() {
+                        return;
+                    }
+                }
+            });
+            receiver
+        };
+        let readers: Vec<_> = (0..threads).map(share).collect();
+        for at in 0..found.len() {
+            let opened = readers[at % threads]
+                .recv()
+                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+            let taken = opened.and_then(|opened| match opened {
+                Opened::Read(taken) => taken,
+                Opened::Large(file, stamp) => read_whole(file, stamp),
+            });
+            take(at, taken)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file that a reader is through with, or that is too large for it.
+enum Opened {
+    Read(io::Result<Taken>),
+    Large(File, FileStamp),
+}
+
+/// Reads and hashes a file; one that is too large for memory is only hashed.
+fn read_whole(mut file: File, before: FileStamp) -> io::Result<Taken> {
+    if before.size > STREAMED_BYTES_MAX {
+        let hashed = hash_open(&mut file)?;
+        let bytes = None;
+        return Ok(Taken { hashed, bytes });
+    }
+    let size = usize::try_from(before.size).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    file.read_exact(&mut bytes)?;
+    let stamp = stamp_of(&file)?;
+    if stamp != before {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let hashed = Hashed {
+        digest: Digest::of(&bytes),
+        stamp,
+        is_blank: bytes.iter().all(|&byte| byte == 0),
+    };
+    let bytes = Some(bytes);
+    Ok(Taken { hashed, bytes })
+}
+
+/// Which boot of the system this is; empty where it does not say.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Whether an index may be torn: the system went down while it was written without being flushed.
+pub(crate) fn may_be_torn(state: &Path) -> bool {
+    match std::fs::read_to_string(state.join(RELAXED)) {
+        Ok(written) => written.is_empty() || written != boot(),
+        Err(_) => false,
+    }
+}
+
+/// Removes an index that may be torn; it is made anew from the tree, which costs time.
+pub(crate) fn remove_torn(state: &Path, index: &Path) -> Result<()> {
+    let journal = state.join("index.db-journal");
+    for path in [index, &journal, &state.join(RELAXED)] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context("remove", path);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
