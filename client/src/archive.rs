@@ -172,7 +172,7 @@ impl Archive {
             source,
         };
         if dry_run {
-            let mut db = Connection::open_in_memory().map_err(wrap)?;
+            let mut db = Connection::open("").map_err(wrap)?;
             if path.exists() && !maildir::has_hot_journal(&path) {
                 let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
                 let source = Connection::open_with_flags(&path, flags).map_err(wrap)?;
@@ -246,7 +246,7 @@ impl Archive {
             })?;
             Connection::open(&self.path)
         } else {
-            Connection::open_in_memory()
+            Connection::open("")
         };
         self.db = self.wrap(db)?;
         self.set_aside = Some(aside);

@@ -243,8 +243,8 @@ fn carry_out(
     } = &plan;
     let is_nothing =
         steps.iter().all(Vec::is_empty) && before.iter().chain(after).all(Vec::is_empty);
-    // A first sync stores how far it came only at its end.
-    if is_nothing && !session.is_first {
+    // A first sync stores how far it came only at its end, and looks once more at what it has brought.
+    if is_nothing && !session.is_first && done.tallies[Side::Local as usize].new == 0 {
         session.link.request(Request::Finish);
         return (done, Ok(()));
     }

@@ -63,6 +63,8 @@ pub struct Session<'a> {
     pub is_first: bool,
     /// What people should know.
     pub notes: Vec<String>,
+    /// How many messages were agreed on as they were told.
+    paired_at_once: usize,
     scan: Scan,
     pub(crate) told: Cursor,
     _stand: Option<Stand>,
@@ -113,6 +115,7 @@ impl<'a> Session<'a> {
             skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
             partials: HashMap::new(),
             notes,
+            paired_at_once: 0,
             scan,
             told,
             _stand: stand,

@@ -8,7 +8,7 @@
 //!   however the run ends: after a kill it is looked for here, and fetched if it is not.
 //! - Until the stream has ended the cursors stay where it began, so that the next run hears of all that changed since.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use maildir::{Incoming, Partials, Reader};
@@ -38,6 +38,8 @@ const BATCH_BYTES: u64 = 16 << 20;
 /// How long the first one gathers at most, so that a first message is there at once; each one after it twice as long.
 const FIRST_AGE: Duration = Duration::from_millis(250);
 const LAST_AGE: Duration = Duration::from_secs(64);
+/// How long what has come is taken in once somebody wants us to end.
+const WINDING_UP: Duration = Duration::from_secs(1);
 /// How many messages may be told ahead of their bodies.
 const TOLD_MAX: usize = 10_000;
 /// How many bytes past a body's end are passed over.
@@ -93,8 +95,12 @@ struct Stream<'s, 'a> {
     batch_due: Option<Instant>,
     batch_age: Duration,
     in_hand: VecDeque<(i64, Vec<Brought>)>,
+    /// Until when it may go on once somebody wants us to end.
+    until: Option<Instant>,
     /// What could not be delivered, to be stored with the next batch.
     left: Vec<Seen>,
+    /// The places of what is stored as that.
+    pending: HashSet<Place>,
     done: Done,
 }
 
@@ -105,8 +111,12 @@ impl Session<'_> {
             return (Done::default(), Ok(()));
         }
         let begun = self.begin_stream();
-        let hand = begun.and_then(|known| Ok((known, Hand::start(&self.local)?)));
-        let ((progressed, courses), hand) = match hand {
+        let begun = begun.and_then(|known| {
+            let pending = self.archive.pending()?.into_iter();
+            let places = pending.filter_map(|(_, record)| Some(record.remote?.place));
+            Ok((known, places.collect(), Hand::start(&self.local)?))
+        });
+        let ((progressed, courses), pending, hand) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
                 let failure = failure.after(|| "nothing had come".to_owned());
@@ -131,7 +141,9 @@ impl Session<'_> {
             batch_due: None,
             batch_age: FIRST_AGE,
             in_hand: VecDeque::new(),
+            until: None,
             left: Vec::new(),
+            pending,
             done: Done::default(),
         };
         let result = stream.run(courses);
@@ -262,7 +274,7 @@ impl Stream<'_, '_> {
     fn converse(&mut self) -> Result<(), Failure> {
         loop {
             self.take_from_hand(false)?;
-            if self.stop.is_requested() {
+            if self.stop.is_requested() && !self.may_go_on() {
                 return Err(Failure::interrupted());
             }
             if self.done.full.is_some() {
@@ -289,6 +301,14 @@ impl Stream<'_, '_> {
                 None => {}
             }
         }
+    }
+
+    /// Somebody wants us to end: what is here already is taken in, for so long.
+    fn may_go_on(&mut self) -> bool {
+        let until = *self
+            .until
+            .get_or_insert_with(|| Instant::now() + WINDING_UP);
+        self.session.link.has_answer() && Instant::now() < until
     }
 
     /// The server's tree vouches for what comes from here on by another tag.
@@ -445,6 +465,11 @@ impl Stream<'_, '_> {
     /// Stores what could not be delivered, for the merge that follows.
     fn leave(&mut self) -> Result<(), Failure> {
         for theirs in std::mem::take(&mut self.left) {
+            // What shares its name is told once more by each stream.
+            let is_known = self.session.archive.agreed_at(&theirs.place)?.is_some();
+            if is_known || !self.pending.insert(theirs.place.clone()) {
+                continue;
+            }
             let record = Record {
                 remote: Some(theirs),
                 ..Record::default()
@@ -541,13 +566,10 @@ impl Stream<'_, '_> {
     fn end(&mut self) -> Result<(), Failure> {
         let session = &mut *self.session;
         session.told = session.local.lock().cursor()?;
-        session.is_first = session.archive.is_empty()?;
-        if !session.is_first {
-            session.archive.begin()?;
-            let removed = session.archive.remove(Progressed::KEY);
-            session.archive.end(removed)?;
-        }
-        Ok(())
+        session.is_first = false;
+        session.archive.begin()?;
+        let removed = session.archive.remove(Progressed::KEY);
+        Ok(session.archive.end(removed)?)
     }
 }
 

@@ -95,13 +95,14 @@ impl Index {
         .ready(index_id)
     }
 
-    /// An index in memory: a copy of the one at `path` if there is one, for runs that may not write anything.
-    pub(crate) fn in_memory(path: &Path, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
+    /// An index that is gone with the run: a copy of the one at `path` if there is one, for runs that may not write anything.
+    /// What has no room in memory goes to a temporary file that has no name.
+    pub(crate) fn temporary(path: &Path, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
         let wrap = |source| Error::Index {
             path: path.to_owned(),
             source,
         };
-        let mut db = Connection::open_in_memory().map_err(wrap)?;
+        let mut db = Connection::open("").map_err(wrap)?;
         // A journal left by a crash could only be rolled back by writing; then the run starts without a memory.
         if path.exists() && !has_hot_journal(path) {
             let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -487,7 +488,7 @@ mod tests {
 
     #[test]
     fn after_an_error_nobody_writes_into_what_was_begun() {
-        let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+        let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
         let fail = || -> Result<()> {
             let _whole = index.whole();
             index.begin()?;
@@ -519,7 +520,7 @@ mod tests {
 
     #[test]
     fn deletions_count_for_a_day_and_are_forgotten_after_two() {
-        let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+        let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
         let now = 20_000 * DAY;
         index.count_deleted(now, 30).expect("it is counted");
         index.count_deleted(now + 10, 12).expect("it is counted");

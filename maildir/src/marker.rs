@@ -193,12 +193,16 @@ fn keep_owner(old: &File, new: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a name is one that a run which was killed leaves beside the marker.
+pub(crate) fn is_left_over(name: &[u8]) -> bool {
+    let suffix = name.strip_prefix(BESIDE.as_bytes());
+    suffix.is_some_and(|suffix| protocol::bytes::unhex::<8>(suffix).is_some())
+}
+
 /// Removes what runs that were killed left beside the marker.
 fn sweep(root: &Root) -> io::Result<()> {
     for listed in root.list(b"")? {
-        let suffix = listed.name.strip_prefix(BESIDE.as_bytes());
-        let is_ours = suffix.is_some_and(|suffix| protocol::bytes::unhex::<8>(suffix).is_some());
-        if is_ours && listed.kind == FileType::RegularFile {
+        if is_left_over(&listed.name) && listed.kind == FileType::RegularFile {
             root.unlink(&listed.name)?;
         }
     }

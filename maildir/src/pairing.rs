@@ -344,7 +344,7 @@ mod tests {
 
         #[test]
         fn rows_that_are_not_decoded_change_nothing(files in files(), rows in rows(), checksum: bool) {
-            let index = Index::in_memory(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+            let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
             for row in &rows {
                 index.put_file(row).expect("it is written");
             }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::entry::Change;
 use protocol::message::{At, Fate};
 use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 
@@ -376,6 +377,24 @@ impl Replica {
         })
     }
 
+    /// The message that is at the same place of a folder of this replica, where it has the same bytes and shares its name with
+    /// no other.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn twin(&self, folder: u32, of: &Change) -> Result<Option<Change>> {
+        if of.copy != 0 || of.entry.damaged {
+            return Ok(None);
+        }
+        let find = |copy| self.index.file_at(folder, &of.unique, copy);
+        let row = find(0)?.filter(|row| !row.gone && row.entry.digest == of.entry.digest);
+        let row = row.filter(|row| !row.entry.damaged && !row.lost);
+        Ok(match row {
+            Some(row) if find(1)?.is_none_or(|other| other.gone) => Some(row.into_change()),
+            Some(_) | None => None,
+        })
+    }
+
     /// How many messages there are.
     ///
     /// # Errors
@@ -608,7 +627,7 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
     let path = state.join("index.db");
     let id = IndexId(random()?);
     let index = if options.dry_run {
-        Index::in_memory(&path, || id)?
+        Index::temporary(&path, || id)?
     } else {
         private::make_dirs(state)?;
         if may_be_torn(state) {

@@ -48,6 +48,7 @@ mod slow_wire;
 mod ssh;
 mod ssh_config;
 mod status;
+mod stream;
 mod taken_back;
 mod taken_over;
 mod tidy;

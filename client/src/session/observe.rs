@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use maildir::Reader;
+use maildir::{Page, Reader};
 use protocol::entry::{Change, FolderDigest};
 use protocol::message::{Listed, Listing};
-use protocol::{Cursor, Digest, Request, Response};
+use protocol::{Cursor, Digest, FolderChange, Request, Response};
 
 use super::Session;
-use crate::archive::{Folder, SEQ_UNKNOWN};
+use crate::archive::{Folder, SEQ_UNKNOWN, Stored};
 use crate::failure::Failure;
 use crate::filter::Scope;
 use crate::fold::WorkSet;
 use crate::link::unexpected;
 use crate::pair::{pair_equal, pair_moves, pair_survivors, part_usurpers};
-use crate::record::{Fid, Place, Side};
+use crate::record::{Fid, Place, Record, Seen, Side};
 use crate::report::Skipped;
 
 /// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
@@ -25,6 +25,14 @@ const OVERLAP_FROM: usize = 50;
 /// How many lines tell how folders were mapped where two trees have little in common.
 const FOLDERS_SHOWN: usize = 9;
 
+/// What this side tells, of which the folders are taken in already.
+struct LocalList {
+    is_new_life: bool,
+    reader: Reader,
+    page: Page,
+    gone: Vec<FolderChange>,
+}
+
 impl Session<'_> {
     /// Takes in what both sides tell, and stores it with the cursors that cover it.
     ///
@@ -34,13 +42,23 @@ impl Session<'_> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
-        self.observe_local()?;
+        let local = self.begin_local()?;
+        // Before the first sync nothing is agreed: then each message of the other side is looked up here as it is told.
+        let mut local = Some(local);
+        if !self.is_first
+            && let Some(local) = local.take()
+        {
+            self.observe_local(local)?;
+        }
         for batch in self.archive.unanswered(Side::Local)? {
             if let Some(fates) = self.local.lock().fates(batch)? {
                 self.set.learn_fates(batch, fates);
             }
         }
         let listed = self.observe_remote()?;
+        if let Some(local) = local {
+            self.observe_local(local)?;
+        }
         self.deleted_lately[Side::Remote as usize] = listed.deleted_lately;
         self.held = [self.scan.held, listed.held];
         for side in Side::BOTH {
@@ -69,10 +87,11 @@ impl Session<'_> {
         });
         self.note_brought_back();
         self.drop_excluded();
-        let singles = [self.set.loose[0].len(), self.set.loose[1].len()];
+        let at_once = self.paired_at_once;
+        let singles = [0, 1].map(|side| self.set.loose[side].len() + at_once);
         self.set.add_loose();
         pair_survivors(&mut self.set);
-        let paired = pair_equal(&mut self.set);
+        let paired = pair_equal(&mut self.set) + at_once;
         let copies = self.pair_copies()?;
         self.look_at_letters()?;
         self.check_overlap(singles, paired + copies)?;
@@ -122,7 +141,8 @@ impl Session<'_> {
         }
     }
 
-    fn observe_local(&mut self) -> Result<(), Failure> {
+    /// Begins to take in what changed here: the folders, which the first page has.
+    fn begin_local(&mut self) -> Result<LocalList, Failure> {
         let cursor = self.archive.get::<Cursor>("local_cursor")?;
         let known = match cursor {
             Some(cursor) => self.local.lock().knows(&cursor)?,
@@ -133,17 +153,39 @@ impl Session<'_> {
         if is_new_life {
             self.begin_new_life(Side::Local)?;
         }
-        let (mut reader, mut listed) = (Reader::since(since, known), HashSet::new());
-        let mut gone = Vec::new();
-        loop {
-            let page = self.local.lock().next_page(&mut reader)?;
-            let Some(page) = page else { break };
+        let mut reader = Reader::since(since, known);
+        let mut page = self
+            .local
+            .lock()
+            .next_page(&mut reader)?
+            .unwrap_or_default();
+        let folders = std::mem::take(&mut page.folders);
+        let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
+        self.take_folders(Side::Local, &live);
+        Ok(LocalList {
+            is_new_life,
+            reader,
+            page,
+            gone,
+        })
+    }
+
+    fn observe_local(&mut self, list: LocalList) -> Result<(), Failure> {
+        let LocalList {
+            is_new_life,
+            mut reader,
+            page,
+            mut gone,
+        } = list;
+        let (mut next, mut listed) = (Some(page), HashSet::new());
+        while let Some(page) = next {
             // The messages of a folder that is gone are told under its number, so it goes after them.
             let (dead, live): (Vec<_>, Vec<_>) =
                 page.folders.into_iter().partition(|folder| folder.gone);
             gone.extend(dead);
             self.take_folders(Side::Local, &live);
             self.take_changes(Side::Local, page.changes, is_new_life, &mut listed)?;
+            next = self.local.lock().next_page(&mut reader)?;
         }
         self.take_folders(Side::Local, &gone);
         self.set.keep_last(Side::Local);
@@ -260,10 +302,53 @@ impl Session<'_> {
                     copy: change.copy,
                 });
             }
+            if side == Side::Remote && self.is_first && self.pair_at_once(folder, &change)? {
+                continue;
+            }
             self.set
                 .fold(&self.archive, side, folder, &change, is_new_life)?;
         }
         Ok(())
+    }
+
+    /// Agrees on a message of a first list that this side has at the same place, as it is told: equal trees need no memory.
+    /// All else goes the ordinary way.
+    fn pair_at_once(&mut self, folder: Fid, change: &Change) -> Result<bool, Failure> {
+        let filter = &self.account.filter;
+        let known = self.folders.get(folder);
+        let number = known.and_then(|folder| Some(folder.local.as_ref()?.number));
+        let (Some(number), false) = (number, change.gone) else {
+            return Ok(false);
+        };
+        let place = Place {
+            folder,
+            unique: change.unique.clone(),
+            copy: change.copy,
+        };
+        let is_in_work = |side: Side| self.set.at(side, &place).is_some();
+        if self.folders.scope(filter, folder) != Scope::Included
+            || !self.set.letters.is_plain()
+            || Side::BOTH.into_iter().any(is_in_work)
+            || self.archive.agreed_at(&place)?.is_some()
+        {
+            return Ok(false);
+        }
+        let Some(twin) = self.local.lock().twin(number, change)? else {
+            return Ok(false);
+        };
+        let seen = |change: &Change| Seen::new(place.clone(), change.entry.clone(), change.seq);
+        let mut record = Record {
+            local: Some(seen(&twin)),
+            remote: Some(seen(change)),
+            ..Record::default()
+        };
+        record.agree(&self.set.letters);
+        if !record.is_agreed() {
+            return Ok(false);
+        }
+        self.archive.put(&Stored::Nowhere, &record)?;
+        self.paired_at_once += 1;
+        Ok(true)
     }
 
     /// After a complete list of these folders (or of all), what it did not name is gone.

@@ -108,8 +108,9 @@ pub(super) fn check_is_maildir(root: &Root) -> Result<()> {
     if let Some((dir, error)) = errors.find(|(dir, _)| dir != b"lost+found") {
         return Err(error).context("look at", &root.full(&dir));
     }
-    let mut names = fs::read_dir(path).context("list", path)?;
-    if names.any(|name| name.is_ok_and(|name| name.file_name() != "lost+found")) {
+    let names = root.list(b"").context("list", path)?;
+    let is_other = |name: &[u8]| name != b"lost+found" && !marker::is_left_over(name);
+    if names.iter().any(|listed| is_other(&listed.name)) {
         return Err(Error::Root(format!(
             "{path:?} is not a Maildir: it has neither cur nor new, nor any folder that has; name the Maildir itself"
         )));
