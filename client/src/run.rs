@@ -89,7 +89,7 @@ fn sync(
     let (streamed, result) = session.stream(progress, &options.stop);
     account_for(&session, &streamed, summary, hook)?;
     result?;
-    if streamed.full.is_some() {
+    if streamed.full.iter().any(Option::is_some) {
         say_full(&streamed, summary);
         return finish(session, streamed.skipped, summary);
     }

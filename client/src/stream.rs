@@ -277,7 +277,7 @@ impl Stream<'_, '_> {
             if self.stop.is_requested() && !self.may_go_on() {
                 return Err(Failure::interrupted());
             }
-            if self.done.full.is_some() {
+            if self.done.full[Side::Local as usize].is_some() {
                 return Ok(());
             }
             let is_due = self.batch_due.is_some_and(|due| due <= Instant::now());
@@ -518,7 +518,7 @@ impl Stream<'_, '_> {
             match outcome {
                 Outcome::Done { seq } => self.agree(brought, *seq)?,
                 Outcome::Full { why } => {
-                    self.done.full = Some((Side::Local, why.clone()));
+                    self.done.full[Side::Local as usize] = Some(why.clone());
                     self.left.push(brought.theirs);
                 }
                 // The merge tries again, and says what is the matter.
