@@ -125,7 +125,9 @@ impl Session<'_> {
         };
         progress.begin(Phase::Transferring, 0, 0);
         let partials = self.local.lock().partials();
-        let numbers = self.folders.numbers(Side::Remote);
+        // What nobody asked for is passed over.
+        let mut numbers = self.folders.numbers(Side::Remote);
+        numbers.retain(|number, _| courses.iter().any(|course| course.folder == *number));
         let mut stream = Stream {
             session: self,
             progress,

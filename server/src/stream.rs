@@ -17,8 +17,6 @@ use crate::serve::{Agent, broken, refusal};
 
 /// How many bodies a client may have part of.
 const KEPT_MAX: usize = 100_000;
-/// How many folders it may name: each as often as it likes, as long as it pays for it with a message.
-const COURSES_MAX: usize = 1 << 20;
 
 /// Why a stream ends before its end.
 struct Broken(String);
@@ -61,16 +59,19 @@ impl Agent {
             begun,
             kept: HashSet::new(),
         };
-        let mut named = 0;
+        let mut named = HashSet::new();
         loop {
             let (courses, kept) = self.next_courses()?;
             let room = KEPT_MAX.saturating_sub(sender.kept.len());
             sender.kept.extend(kept.into_iter().take(room));
-            named += courses.len();
-            if courses.is_empty() || named > COURSES_MAX {
+            if courses.is_empty() {
                 break;
             }
             for Course { folder, after } in courses {
+                // So nothing is read twice, whatever is asked.
+                if !named.insert(folder) {
+                    return Err(wrong("A folder is named twice in a stream"));
+                }
                 let course = self.replica.course(folder, after.as_ref());
                 let Some(course) = course.map_err(refusal)? else {
                     continue;
@@ -82,10 +83,7 @@ impl Agent {
                     self.list_end(Listing::Folders, Cursor { tag, ..cursor })?;
                 }
                 let streamed = self.replica.stream(course, |group| sender.send(group));
-                streamed.map_err(|Broken(why)| Refusal {
-                    kind: RefusalKind::Error,
-                    why,
-                })?;
+                streamed.map_err(|Broken(why)| wrong(&why))?;
             }
         }
         let since = self.replica.end_stream().map_err(refusal)?;
@@ -107,17 +105,18 @@ impl Agent {
     }
 
     fn next_courses(&self) -> Result<(Vec<Course>, Vec<Digest>), Refusal> {
-        let wrong = |why: String| Refusal {
-            kind: RefusalKind::Error,
-            why,
-        };
-        let bytes = self.message().map_err(|error| wrong(error.to_string()))?;
+        let bytes = self.message().map_err(|error| wrong(&error.to_string()))?;
         match decode(&bytes).map_err(broken)? {
             Request::Stream { folders, kept } => Ok((folders, kept)),
-            _ => Err(wrong(
-                "Something else was asked for where a stream was due".to_owned(),
-            )),
+            _ => Err(wrong("Something else was asked for where a stream was due")),
         }
+    }
+}
+
+fn wrong(why: &str) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Error,
+        why: why.to_owned(),
     }
 }
 
