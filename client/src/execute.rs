@@ -45,6 +45,8 @@ pub struct Done {
     pub waits: HashMap<usize, (Why, bool)>,
     /// Why nothing more could be added to each side, if so.
     pub full: [Option<String>; 2],
+    /// How many messages are known of that did not come, since a stream broke off.
+    pub unreached: u64,
     /// Files that changed here.
     pub changed: Vec<PathBuf>,
 }

@@ -88,6 +88,10 @@ fn sync(
     let mut session = opened.map_err(nothing)?;
     let (streamed, result) = session.stream(progress, &options.stop);
     account_for(&session, &streamed, summary, hook)?;
+    if result.is_err() {
+        let unreached = (0..streamed.unreached).map(|_| (Why::Unreached, false));
+        summary.waiting = Some(Waiting::count(unreached));
+    }
     result?;
     if streamed.full.iter().any(Option::is_some) {
         say_full(&streamed, summary);

@@ -95,6 +95,8 @@ struct Stream<'s, 'a> {
     batch_due: Option<Instant>,
     batch_age: Duration,
     in_hand: VecDeque<(i64, Vec<Brought>)>,
+    /// How many messages there are, as far as that is known.
+    expected: u64,
     /// Until when it may go on once somebody wants us to end.
     until: Option<Instant>,
     /// What could not be delivered, to be stored with the next batch.
@@ -143,6 +145,7 @@ impl Session<'_> {
             batch_due: None,
             batch_age: FIRST_AGE,
             in_hand: VecDeque::new(),
+            expected: 0,
             until: None,
             left: Vec::new(),
             pending,
@@ -268,6 +271,7 @@ impl Stream<'_, '_> {
         // What has come in full is delivered, whatever ended it.
         let delivered = self.deliver().and_then(|()| self.take_from_hand(true));
         let so_far = self.done.tallies[Side::Local as usize].new;
+        self.done.unreached = self.expected.saturating_sub(so_far);
         result.map_err(|failure| failure.after(|| format!("{so_far} messages are here")))?;
         delivered?;
         self.end()
@@ -292,6 +296,7 @@ impl Stream<'_, '_> {
             match self.session.link.answer(self.batch_due)? {
                 Some(Answer::Response(Response::Listed(listed))) => {
                     self.remember_tag(listed.cursor)?;
+                    self.expect(listed.messages);
                     if listed.from == Listing::Stream {
                         return Ok(());
                     }
@@ -303,6 +308,16 @@ impl Stream<'_, '_> {
                 None => {}
             }
         }
+    }
+
+    /// Takes in how many messages the folders hold that were listed so far.
+    fn expect(&mut self, total: u64) {
+        let more = total.saturating_sub(self.expected);
+        match self.expected {
+            0 => self.progress.begin(Phase::Transferring, more, 0),
+            _ => self.progress.expect(more, 0),
+        }
+        self.expected += more;
     }
 
     /// Somebody wants us to end: what is here already is taken in, for so long.

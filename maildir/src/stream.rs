@@ -24,6 +24,7 @@ use crate::error::{Context, Result};
 use crate::folder_scan::settled;
 use crate::hash::{Hashed, hash_open};
 use crate::index::{FileRow, FolderRow};
+use crate::keywords;
 use crate::listing::{self, Found, Stamps, Wanted};
 use crate::private;
 use crate::recover::recover;
@@ -77,6 +78,12 @@ struct Taken {
 }
 
 impl Course {
+    /// How many messages the folder holds.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
     /// Whether the directories have changed since this moment, in nanoseconds since 1970.
     #[must_use]
     pub fn is_younger_than(&self, moment_ns: i64) -> bool {
@@ -295,8 +302,10 @@ impl Replica {
         let row = self.index.folder(course.folder.id)?;
         let age_ns = course.begun_ns - course.stamps.newest_ns();
         let now = listing::stamps(self.root(), &course.folder.dir).ok();
-        // Letters without names are looked at by the scan, which knows what names there are.
+        // Letters and their names are looked at by the scan, which tells what is the matter with them.
+        let is_plain = matches!(keywords::read(self.root(), &course.folder.dir), Ok(None));
         let is_known = course.is_whole
+            && is_plain
             && age_ns >= grain_ns(self.root())
             && now == Some(course.stamps)
             && course.folder.keywords.is_none();

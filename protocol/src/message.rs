@@ -120,8 +120,8 @@ pub enum Listing {
     Digests,
     /// The folders that [`Request::Manifests`] named, everything that is in them.
     Manifests,
-    /// The folders that are there, and no message: it is for [`Request::Stream`] to say of which they are wanted. Told once
-    /// more between messages where the cursor has another tag.
+    /// The folders that are there, and no message: it is for [`Request::Stream`] to say of which they are wanted. Told
+    /// once more before each folder, with the cursor's tag and how many messages there are as far as that is known.
     Folders,
     /// What [`Request::Stream`] named, and that is all of it.
     Stream,

@@ -48,9 +48,10 @@ impl Agent {
     pub(crate) fn stream(&mut self) -> Result<u64, Refusal> {
         let folders = self.replica.find_folders().map_err(refusal)?;
         let mut told_ns = now_ns();
-        let cursor = self.replica.tell().map_err(refusal)?;
+        let mut cursor = self.replica.tell().map_err(refusal)?;
         self.put_folders(folders).map_err(refusal)?;
-        self.list_end(Listing::Folders, cursor)?;
+        let (known, mut listed) = (self.replica.messages().map_err(refusal)?, 0);
+        self.list_end(Listing::Folders, cursor, known)?;
         let output = self.output.clone();
         let begun = Instant::now();
         let mut sender = Sender {
@@ -79,26 +80,27 @@ impl Agent {
                 // What came since the tag is in no tree that bears only that.
                 if course.is_younger_than(told_ns) {
                     told_ns = now_ns();
-                    let tag = self.replica.renew_tag().map_err(refusal)?;
-                    self.list_end(Listing::Folders, Cursor { tag, ..cursor })?;
+                    cursor.tag = self.replica.renew_tag().map_err(refusal)?;
                 }
+                listed += course.messages();
+                self.list_end(Listing::Folders, cursor, known.max(listed))?;
                 let streamed = self.replica.stream(course, |group| sender.send(group));
                 streamed.map_err(|Broken(why)| wrong(&why))?;
             }
         }
         let since = self.replica.end_stream().map_err(refusal)?;
         let told = self.replica.tell().map_err(refusal)?;
-        self.list_end(Listing::Stream, told)?;
+        self.list_end(Listing::Stream, told, known.max(listed))?;
         Ok(since)
     }
 
-    fn list_end(&self, from: Listing, cursor: Cursor) -> Result<(), Refusal> {
+    fn list_end(&self, from: Listing, cursor: Cursor, messages: u64) -> Result<(), Refusal> {
         let listed = Listed {
             from,
             cursor,
             complete: true,
             held: 0,
-            messages: self.replica.messages().map_err(refusal)?,
+            messages,
             deleted_lately: 0,
         };
         self.output.say(&Response::Listed(listed)).map_err(broken)
