@@ -113,7 +113,7 @@ impl InFlight {
 }
 
 impl<'s, 'a> Executor<'s, 'a> {
-    /// Prepares to carry out a plan, after what is done already.
+    /// Prepares to carry out a plan.
     ///
     /// # Errors
     /// When the replica here cannot be opened once more.
@@ -122,19 +122,15 @@ impl<'s, 'a> Executor<'s, 'a> {
         plan: Plan,
         progress: &'s Progress,
         stop: Stop,
-        done: Done,
-    ) -> Result<Executor<'s, 'a>, (Done, Failure)> {
+    ) -> Result<Executor<'s, 'a>, Failure> {
         let partials = session.local.lock().partials();
-        let hand = match Hand::start(&session.local) {
-            Ok(hand) => hand,
-            Err(error) => return Err((done, error.into())),
-        };
+        let hand = Hand::start(&session.local)?;
         Ok(Executor {
             session,
             progress,
             planned: Side::BOTH.map(|side| counted(&plan.steps[side as usize]).count()),
             plan,
-            done,
+            done: Done::default(),
             partials,
             awaited: VecDeque::new(),
             resumed: HashMap::new(),
@@ -161,9 +157,10 @@ impl<'s, 'a> Executor<'s, 'a> {
         })
     }
 
-    /// Carries everything out and ends the conversation. What was done is stored, and told, even if the connection is
+    /// Carries everything out, after what is done already, and ends the conversation. What was done is stored, and told, even if the connection is
     /// lost or a side's disk or index fails.
-    pub fn run(mut self) -> (Done, Result<(), Failure>) {
+    pub fn run(mut self, done: Done) -> (Done, Result<(), Failure>) {
+        self.done = done;
         let result = self.carry_out();
         (self.done, result)
     }

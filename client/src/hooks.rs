@@ -36,7 +36,7 @@ pub struct Hook<'a> {
 /// What a hook finds in its environment.
 type Environment = Vec<(&'static str, String)>;
 
-/// The names of that, in the order of [`environment`].
+/// The names of that, in the order of what a hook is told.
 pub const VARIABLES: [&str; 6] = [
     "MAILDIR_SYNC_ACCOUNT",
     RUN,

@@ -252,9 +252,9 @@ fn carry_out(
         session.link.request(Request::Finish);
         return (done, Ok(()));
     }
-    match Executor::new(session, plan, progress, stop.clone(), done) {
-        Ok(executor) => executor.run(),
-        Err((done, failure)) => (done, Err(failure)),
+    match Executor::new(session, plan, progress, stop.clone()) {
+        Ok(executor) => executor.run(done),
+        Err(failure) => (done, Err(failure)),
     }
 }
 
