@@ -3,7 +3,7 @@
 //! One SQLite file for each pair of replicas, named after their random ids; locked for the whole run. Losing it costs a
 //! first sync, never mail. Messages on which both sides agree are rows of `agreed`; all others are whole records in
 //! `pending`, and come into every run until they are agreed. `asked` holds what a batch is about to ask of a side, from
-//! before it is sent until its outcome is stored (I4). `docs/state.md` has the essay.
+//! before it is sent until its outcome is stored (I4). It must never know what follows from what it stores. `docs/state.md` has the essay.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::mapping::FolderName;
-use crate::record::{Fid, Place, Record, Side, State};
+use crate::merge::mapping::FolderName;
+use crate::merge::record::{Fid, Place, Record, Side, State};
 
 mod agreed;
 

@@ -1,7 +1,7 @@
 //! The command line as typed: commands, options, their help, shell completions.
 //!
 //! What it all means, once the configuration has had its say, is [`crate::config`]'s. An option is only known to the
-//! commands that it does something for; the others refuse it.
+//! commands that it does something for; the others refuse it. It must never know the file of the configuration.
 
 mod man;
 
@@ -16,7 +16,7 @@ use clap::{
 use clap_complete::Shell;
 
 use crate::config::MaxDelete;
-use crate::filter::Verdict;
+use crate::config::filter::Verdict;
 
 pub use man::man;
 

@@ -1,9 +1,11 @@
 //! What a run is to do, as meant: accounts, put together from the configuration file and the command line.
 //!
 //! Everything is settled here (paths absolute, patterns compiled, defaults filled in), so that nothing further down
-//! looks at the environment. The file itself is read in [`mod@file`], and what was typed is put above it by [`fn@resolve`].
+//! looks at the environment. It must never know what a run finds. The file itself is read in [`mod@file`], and what was typed is put above it by [`fn@resolve`].
 
+pub mod address;
 pub mod file;
+pub mod filter;
 mod resolve;
 
 use std::fmt;
@@ -14,9 +16,9 @@ use std::time::Duration;
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 
-use crate::address::{Address, AddressError};
-use crate::filter::{Filter, FilterError};
-use crate::mapping::Setting;
+use crate::config::address::{Address, AddressError};
+use crate::config::filter::{Filter, FilterError};
+use crate::merge::mapping::Setting;
 
 pub use resolve::{Resolved, resolve};
 

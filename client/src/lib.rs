@@ -1,44 +1,20 @@
 //! The client of maildir-sync: everything that has a user.
 //!
-//! Start reading at [`run`], which is the story of one account's sync; [`reconcile`] is the heart of it, [`record`] and
-//! [`archive`] what it remembers, [`link`] how it talks to the agent. Never imports the server.
+//! Its rooms, from the user inwards; each says on its first page what it owns and what it must never know:
+//!
+//! - [`cli`]: what was typed. [`config`]: what is meant.
+//! - [`run`]: the story of one account's sync. Start reading there.
+//! - [`merge`]: who is who, what shall be, and what has to be done for it; [`merge::reconcile`] is the heart of it.
+//! - [`archive`]: what both sides agreed on.
+//! - [`endpoint`]: how the replica here and the agent are reached.
+//! - [`report`]: what people and scripts see.
+//!
+//! Never imports the server.
 
-pub mod address;
 pub mod archive;
-pub mod attempt;
 pub mod cli;
 pub mod config;
-pub mod consent;
-pub mod copies;
-pub mod execute;
-pub mod exit_code;
-pub mod failure;
-pub mod filter;
-pub mod fold;
-pub mod folders;
-pub mod guard;
-pub mod heading;
-pub mod hooks;
-pub mod known;
-pub mod letters;
-pub mod link;
-pub mod local;
-pub mod mapping;
-pub mod naming;
-pub mod pair;
-pub mod plan;
-mod program;
-pub mod progress;
-pub mod reconcile;
-pub mod record;
-pub mod refusal;
+pub mod endpoint;
+pub mod merge;
 pub mod report;
 pub mod run;
-pub mod session;
-pub mod ssh;
-pub mod status;
-pub mod stop;
-pub mod stream;
-pub mod transport;
-mod utf7;
-pub mod waiting;

@@ -4,13 +4,13 @@ use std::io;
 
 use client::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
 use client::config::{Dirs, Resolved, resolve};
-use client::exit_code::ExitCode;
-use client::plan::Direction;
-use client::progress::Progress;
+use client::merge::plan::Direction;
+use client::report::progress::Progress;
+use client::report::status::Status;
 use client::report::{self, Reporter, Summary};
+use client::run::exit_code::ExitCode;
 use client::run::run;
-use client::status::Status;
-use client::stop::Stop;
+use client::run::stop::Stop;
 use serde_json::json;
 
 fn main() -> ExitCode {

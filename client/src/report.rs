@@ -2,9 +2,15 @@
 //!
 //! On stdout: one summary line per account, or with `--json` one object per account and nothing else. On stderr:
 //! errors, warnings, notes, skipped messages and, with `-v`, what was done to each message. Whatever came from a
-//! file name or from the other side is escaped before it reaches a terminal.
+//! file name or from the other side is escaped before it reaches a terminal. It must never decide anything: what it shows is handed
+//! to it.
 
+pub mod heading;
+pub mod progress;
+pub mod refusal;
+pub mod status;
 mod text;
+pub mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -14,12 +20,12 @@ use protocol::message::Problem;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{OutputArgs, When};
-use crate::exit_code::ExitCode;
-use crate::heading::{Heading, named};
-use crate::progress::Progress;
-use crate::record::Side;
-use crate::refusal::Refusal;
-use crate::waiting::Waiting;
+use crate::merge::record::Side;
+use crate::report::heading::{Heading, named};
+use crate::report::progress::Progress;
+use crate::report::refusal::Refusal;
+use crate::report::waiting::Waiting;
+use crate::run::exit_code::ExitCode;
 
 pub use text::{bytes_text, duration_text};
 

@@ -1,4 +1,8 @@
-//! The story of one account's pull, push or sync: open, merge, ask the guard, carry out, say what happened.
+//! The story of one account's pull, push or sync: open, stream, merge, ask the guard, carry out, say what happened.
+//!
+//! [`session`] opens both sides and takes in what they tell, [`stream`] is a first pull, [`execute`] carries a plan out. What a
+//! message shall be is for [`crate::merge`] to say, and how the other end is reached for [`crate::endpoint`]; it must never know
+//! ssh, SQL or a message's bytes.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -7,24 +11,33 @@ use protocol::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::attempt;
 use crate::config::{Account, MaxDelete};
-use crate::consent::{Asking, ask_guard};
-use crate::execute::{Done, Executor};
-use crate::exit_code::ExitCode;
-use crate::failure::Failure;
-use crate::hooks::Hook;
-use crate::plan::{Direction, Limits, Plan, Planner};
-use crate::progress::{Phase, Progress};
-use crate::record::Side;
+use crate::endpoint::transport::ConnectOptions;
+use crate::merge::plan::{Direction, Limits, Plan, Planner};
+use crate::merge::record::Side;
+use crate::report::progress::{Phase, Progress};
+use crate::report::waiting::{Waiting, Why};
 use crate::report::{Skipped, Summary};
-use crate::session::{Session, keeps_state_inside};
-use crate::stop::Stop;
-use crate::transport::ConnectOptions;
-use crate::waiting::{Waiting, Why};
+use crate::run::consent::{Asking, ask_guard};
+use crate::run::execute::{Done, Executor};
+use crate::run::exit_code::ExitCode;
+use crate::run::failure::Failure;
+use crate::run::hooks::Hook;
+use crate::run::session::{Session, keeps_state_inside};
+use crate::run::stop::Stop;
 
+pub mod attempt;
+pub mod consent;
+pub mod execute;
+pub mod exit_code;
+pub mod failure;
+pub mod hooks;
+pub mod known;
 mod left;
 mod people;
+pub mod session;
+pub mod stop;
+pub mod stream;
 
 use left::Left;
 use people::{describe, preview};

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use client::archive::{Archive, Stored};
-use client::filter::Filter;
-use client::fold::WorkSet;
-use client::folders::Folders;
-use client::letters::Letters;
-use client::pair::{pair_equal, pair_moves, part_usurpers};
-use client::plan::{Direction, Limits, Planner, Step};
-use client::record::{Base, Fid, Place, Record, Seen, Side};
+use client::config::filter::Filter;
+use client::merge::fold::WorkSet;
+use client::merge::folders::Folders;
+use client::merge::letters::Letters;
+use client::merge::pair::{pair_equal, pair_moves, part_usurpers};
+use client::merge::plan::{Direction, Limits, Planner, Step};
+use client::merge::record::{Base, Fid, Place, Record, Seen, Side};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;

@@ -4,7 +4,7 @@ use protocol::{Digest, Entry, Flags, Info, Unique};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Archive, Result, SEQ_UNKNOWN};
-use crate::record::{Base, Fid, Place, Record, Seen, Side};
+use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
 
 const AGREED: &str =
     "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq, bears";

@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::config::file::{Hooks, Keys};
-    use crate::hooks::VARIABLES;
+    use crate::run::hooks::VARIABLES;
 
     #[test]
     fn the_page_has_every_section_and_option() {

@@ -9,10 +9,10 @@ use toml::Spanned;
 
 use super::file::{Accounts, Keys, Text};
 use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
-use crate::address::Address;
-use crate::attempt::{last_synced, quote};
 use crate::cli::SyncArgs;
-use crate::filter::{Filter, Verdict};
+use crate::config::address::Address;
+use crate::config::filter::{Filter, Verdict};
+use crate::run::attempt::{last_synced, quote};
 
 /// An account's name, and what it comes to.
 pub type Resolved = (String, Result<Account, ConfigError>);

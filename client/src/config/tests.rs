@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::cli::{Cli, Command, SyncArgs};
-use crate::filter::Scope;
+use crate::config::filter::Scope;
 
 /// A home with a configuration file, where one is given.
 struct Home {

@@ -6,8 +6,8 @@ use protocol::bytes::escape;
 use serde_json::Value;
 
 use super::{LINES_MAX, PlannedAction, Skipped, Summary, Tally, Weight};
-use crate::heading::named;
-use crate::waiting::Waiting;
+use crate::report::heading::named;
+use crate::report::waiting::Waiting;
 
 const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
@@ -269,11 +269,11 @@ pub fn duration_text(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit_code::ExitCode;
-    use crate::heading::Heading;
-    use crate::record::Side;
-    use crate::refusal::Refusal;
+    use crate::merge::record::Side;
     use crate::report::Told;
+    use crate::report::heading::Heading;
+    use crate::report::refusal::Refusal;
+    use crate::run::exit_code::ExitCode;
 
     fn busy() -> Summary {
         Summary {

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::archive::Folder;
-use crate::filter::Scope;
-use crate::plan::Limits;
-use crate::record::{Fid, Side};
-use crate::session::Session;
-use crate::waiting::{Waiting, Why};
+use crate::config::filter::Scope;
+use crate::merge::plan::Limits;
+use crate::merge::record::{Fid, Side};
+use crate::report::waiting::{Waiting, Why};
+use crate::run::session::Session;
 
 /// What is known of a run's end.
 pub(super) struct Left {

@@ -8,16 +8,16 @@ use protocol::message::At;
 use rustix::io::Errno;
 
 use super::left::Left;
-use crate::failure::Failure;
-use crate::heading::named;
-use crate::mapping::FolderName;
-use crate::plan::{Kind, Limits, Plan};
-use crate::reconcile::Conflict;
-use crate::record::Side;
-use crate::refusal::Refusal;
+use crate::merge::mapping::FolderName;
+use crate::merge::plan::{Kind, Limits, Plan};
+use crate::merge::reconcile::Conflict;
+use crate::merge::record::Side;
+use crate::report::heading::named;
+use crate::report::refusal::Refusal;
+use crate::report::waiting::Why;
 use crate::report::{LINES_MAX, PlannedAction, Summary, Tally, Told};
-use crate::session::Session;
-use crate::waiting::Why;
+use crate::run::failure::Failure;
+use crate::run::session::Session;
 
 /// What of the archive holds the conflicts that stand and were told.
 const TOLD: &str = "told";

@@ -1,0 +1,365 @@
+//! Finding out who is who: moves within a side, and messages that both sides hold without having agreed on them.
+//!
+//! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
+//! and three copies stay three (C2). Of several in one place those with the same flags belong together.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use protocol::{Digest, Flags, Unique};
+
+use crate::merge::fold::{Work, WorkSet};
+use crate::merge::record::{Base, Place, Record, Seen, Side};
+
+/// One candidate: where it is or was, whether in `new`, with which flags, and its index.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    place: Place,
+    shown: Option<(bool, Flags)>,
+    index: usize,
+}
+
+impl Candidate {
+    fn of(seen: &Seen, index: usize) -> Candidate {
+        Candidate {
+            place: seen.place.clone(),
+            shown: Some((seen.entry.in_new, seen.entry.flags())),
+            index,
+        }
+    }
+}
+
+/// A rule by which two candidates of the same bytes pair off.
+type Rule = fn(&Candidate, &Candidate) -> bool;
+
+const ALIKE: Rule = |a, b| SAME_PLACE(a, b) && a.shown == b.shown;
+const SAME_PLACE: Rule = |a, b| SAME_FOLDER(a, b) && SAME_UNIQUE(a, b);
+const SAME_UNIQUE: Rule = |a, b| a.place.unique == b.place.unique;
+const SAME_FOLDER: Rule = |a, b| a.place.folder == b.place.folder;
+const ANY: Rule = |_, _| true;
+
+/// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
+pub fn pair_moves(set: &mut WorkSet, side: Side) {
+    let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for (index, work) in set.all.iter().enumerate() {
+        let (None, Some(base)) = (work.record.seen(side), &work.record.base) else {
+            continue;
+        };
+        let last = work.lost[side as usize].as_ref();
+        let digest = last.map_or(base.digest, |seen| seen.entry.digest);
+        let candidate = match (last, &base.place) {
+            (Some(seen), _) => Candidate::of(seen, index),
+            (None, Some(place)) => Candidate {
+                place: place.clone(),
+                shown: None,
+                index,
+            },
+            (None, None) => continue,
+        };
+        lost.entry(digest).or_default().push(candidate);
+    }
+    let mut fresh: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for (index, seen) in set.loose[side as usize].iter().enumerate() {
+        if lost.contains_key(&seen.entry.digest) {
+            let candidates = fresh.entry(seen.entry.digest).or_default();
+            candidates.push(Candidate::of(seen, index));
+        }
+    }
+    let mut taken = Vec::new();
+    for (digest, fresh) in fresh {
+        let lost = lost.remove(&digest).unwrap_or_default();
+        for (old, new) in pair_off(
+            lost,
+            fresh,
+            &[ALIKE, SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY],
+        ) {
+            let seen = set.loose[side as usize][new].clone();
+            let mut seen = set.moved(old, side, seen);
+            let was = set.all[old].lost[side as usize].take();
+            // Back at its old place it still was away in between, which counts like a move.
+            let old_place = was
+                .map(|was| was.place)
+                .or_else(|| set.all[old].record.base.as_ref()?.place.clone());
+            seen.touched = old_place.is_none_or(|old_place| old_place == seen.place);
+            set.link(old, side, seen);
+            taken.push(new);
+        }
+    }
+    taken.sort_unstable();
+    for index in taken.into_iter().rev() {
+        set.loose[side as usize].swap_remove(index);
+    }
+    pair_damaged(set, side);
+}
+
+/// A message that was damaged and moved is not known by its bytes any more, but by its unique name.
+fn pair_damaged(set: &mut WorkSet, side: Side) {
+    if !set.loose[side as usize]
+        .iter()
+        .any(|seen| seen.entry.damaged)
+    {
+        return;
+    }
+    let mut lost: HashMap<Unique, Vec<usize>> = HashMap::new();
+    for (index, work) in set.all.iter().enumerate() {
+        if let (None, Some(base)) = (work.record.seen(side), &work.record.base)
+            && let Some(place) = &base.place
+        {
+            lost.entry(place.unique.clone()).or_default().push(index);
+        }
+    }
+    for at in (0..set.loose[side as usize].len()).rev() {
+        let seen = &set.loose[side as usize][at];
+        if let (true, Some(&[index])) = (
+            seen.entry.damaged,
+            lost.get(&seen.place.unique).map(Vec::as_slice),
+        ) {
+            lost.remove(&seen.place.unique.clone());
+            let seen = set.loose[side as usize].swap_remove(at);
+            let seen = set.moved(index, side, seen);
+            set.link(index, side, seen);
+        }
+    }
+}
+
+/// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
+/// those that another message had, the name changed hands. Comes before anybody asks who moved where.
+pub fn part_usurpers(set: &mut WorkSet, side: Side) {
+    if set
+        .all
+        .iter()
+        .all(|work| work.lost[side as usize].is_none())
+    {
+        return; // As in a first sync, which has many messages.
+    }
+    // Bytes that turned up and that no message which is gone from its place accounts for.
+    let mut fresh: HashMap<Digest, usize> = HashMap::new();
+    for seen in &set.loose[side as usize] {
+        *fresh.entry(seen.entry.digest).or_default() += 1;
+    }
+    for work in set
+        .all
+        .iter()
+        .filter(|work| work.record.seen(side).is_none())
+    {
+        if let Some(count) = work.lost[side as usize]
+            .as_ref()
+            .and_then(|lost| fresh.get_mut(&lost.entry.digest))
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
+    let (mut left, mut arrived) = (HashSet::new(), HashSet::new());
+    for work in &set.all {
+        if let Some(old) = &work.lost[side as usize] {
+            left.insert(old.entry.digest);
+            arrived.extend(work.record.seen(side).map(|seen| seen.entry.digest));
+        }
+    }
+    for index in 0..set.all.len() {
+        let (Some(old), Some(seen)) = (
+            &set.all[index].lost[side as usize],
+            set.all[index].record.seen(side),
+        ) else {
+            continue;
+        };
+        let (was, is) = (old.entry.digest, seen.entry.digest);
+        if fresh.get(&was).is_some_and(|count| *count > 0)
+            || arrived.contains(&was)
+            || left.contains(&is)
+        {
+            let usurper = set.unlink(index, side);
+            let fresh = usurper.map(|seen| Seen::new(seen.place, seen.entry, seen.seq));
+            let fresh = fresh.map(|seen| set.letters.first(side, seen));
+            set.loose[side as usize].extend(fresh);
+        } else {
+            set.all[index].lost[side as usize] = None;
+        }
+    }
+}
+
+/// Joins messages that stand on one side each, at the same place with the same bytes, whatever was agreed: somebody else,
+/// with an archive of the same pair, has brought a survivor back (C81).
+pub fn pair_survivors(set: &mut WorkSet) {
+    cross_all(set);
+    for here in 0..set.all.len() {
+        let Some(seen) = single(set, here, Side::Local) else {
+            continue;
+        };
+        let Some(there) = set.at(Side::Remote, &seen.place) else {
+            continue;
+        };
+        let is_same = single(set, there, Side::Remote)
+            .is_some_and(|theirs| theirs.entry.digest == seen.entry.digest);
+        let is_agreed = |index: usize| set.all[index].record.base.is_some();
+        if !is_same || !(is_agreed(here) || is_agreed(there)) {
+            continue;
+        }
+        // What was agreed stays what both are compared with.
+        let (to, from, side) = match is_agreed(here) {
+            true => (here, there, Side::Remote),
+            false => (there, here, Side::Local),
+        };
+        if let Some(seen) = set.unlink(from, side) {
+            set.link(to, side, seen);
+            set.all[to].lost[side as usize] = None;
+        }
+    }
+    pair_moved_on(set);
+    cross_all(set);
+}
+
+fn cross_all(set: &mut WorkSet) {
+    for side in Side::BOTH {
+        cross(set, side);
+    }
+}
+
+/// Two messages lie crosswise: what one of them is on this side, the other is on the other side. Somebody else carried over what
+/// users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
+/// beside the old one, which then is the one that stands alone. Exchanged, each has one place.
+fn cross(set: &mut WorkSet, side: Side) {
+    for index in 0..set.all.len() {
+        let record = &set.all[index].record;
+        let (Some(seen), Some(old)) = (record.seen(side), record.seen(side.other())) else {
+            continue;
+        };
+        let Some(at) = set.at(side.other(), &seen.place).filter(|&at| at != index) else {
+            continue;
+        };
+        let across = &set.all[at].record;
+        let is_same = across
+            .seen(side.other())
+            .is_some_and(|new| new.entry.digest == seen.entry.digest);
+        let is_fit = match across.seen(side) {
+            // The same the other way round: both agree then.
+            Some(own) if own.place == old.place => own.entry.digest == old.entry.digest,
+            _ if old.entry.digest == seen.entry.digest => is_torn(record),
+            own => own.is_none() && across.base.is_none(),
+        };
+        if !(is_same && is_fit) {
+            continue;
+        }
+        let (old, new) = (
+            set.unlink(index, side.other()),
+            set.unlink(at, side.other()),
+        );
+        if let (Some(old), Some(new)) = (old, new) {
+            set.link(at, side.other(), old);
+            set.link(index, side.other(), new);
+        }
+    }
+}
+
+/// Whether each side has it at another place than was agreed.
+fn is_torn(record: &Record) -> bool {
+    let agreed = record.base.as_ref().and_then(|base| base.place.as_ref());
+    let is_moved = |seen: &Seen| agreed.is_some_and(|agreed| *agreed != seen.place);
+    [&record.local, &record.remote]
+        .into_iter()
+        .all(|seen| seen.as_ref().is_some_and(is_moved))
+}
+
+/// The same where it went on since: what one side has left of an agreed message, and the new one of the same bytes there,
+/// by unique name or as the only ones.
+fn pair_moved_on(set: &mut WorkSet) {
+    for side in Side::BOTH {
+        let left = singles(set, side, |record| record.base.is_some());
+        if left.is_empty() {
+            continue;
+        }
+        let mut fresh = singles(set, side.other(), |record| record.base.is_none());
+        for (digest, left) in left {
+            let fresh = fresh.remove(&digest).unwrap_or_default();
+            let rule = match (left.len(), fresh.len()) {
+                (1, 1) => ANY,
+                _ => SAME_UNIQUE,
+            };
+            for (to, from) in pair_off(left, fresh, &[rule]) {
+                if let Some(seen) = set.unlink(from, side.other()) {
+                    let seen = set.moved(to, side.other(), seen);
+                    set.link(to, side.other(), seen);
+                    set.all[to].lost[side.other() as usize] = None;
+                }
+            }
+        }
+    }
+}
+
+/// What a side holds of a message that the other side has not.
+fn single(set: &WorkSet, index: usize, side: Side) -> Option<&Seen> {
+    let record = &set.all[index].record;
+    record.seen(side).filter(|_| record.is_single())
+}
+
+/// All that only this side holds, by their bytes, of the kind asked for.
+fn singles(
+    set: &WorkSet,
+    side: Side,
+    is_asked: fn(&Record) -> bool,
+) -> BTreeMap<Digest, Vec<Candidate>> {
+    let mut found: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
+    for index in (0..set.all.len()).filter(|&index| is_asked(&set.all[index].record)) {
+        if let Some(seen) = single(set, index, side) {
+            let candidates = found.entry(seen.entry.digest).or_default();
+            candidates.push(Candidate::of(seen, index));
+        }
+    }
+    found
+}
+
+/// Pairs messages that stand on one side each with the same bytes: one message (rows 13 and 13b). Returns how many.
+pub fn pair_equal(set: &mut WorkSet) -> usize {
+    let here = singles(set, Side::Local, |record| record.base.is_none());
+    if here.is_empty() {
+        return 0;
+    }
+    let mut there = singles(set, Side::Remote, |record| record.base.is_none());
+    let is_gone = |work: &&Work| work.record.is_empty();
+    let bases = set.all.iter().filter(is_gone);
+    let bases = bases.filter_map(|work| work.record.base.as_ref()?.place.as_ref());
+    let gone: HashSet<Unique> = bases.map(|place| place.unique.clone()).collect();
+    let is_gone = |candidate: &Candidate| gone.contains(&candidate.place.unique);
+    let mut count = 0;
+    for (digest, here) in here {
+        let there = there.remove(&digest).unwrap_or_default();
+        let rules: &[Rule] = match (&here[..], &there[..]) {
+            // Edited, and then gone from its place on both sides (C81): one of them still has its name.
+            ([one], [other]) if is_gone(one) || is_gone(other) => &[ANY],
+            _ => &[ALIKE, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE],
+        };
+        for (local, remote) in pair_off(here, there, rules) {
+            let Some(theirs) = set.unlink(remote, Side::Remote) else {
+                continue;
+            };
+            set.link(local, Side::Remote, theirs);
+            let record = &mut set.all[local].record;
+            if let (Some(here), Some(there)) = (&mut record.local, &record.remote) {
+                *here = set.letters.parted(here, there);
+                record.base = Some(Base::common(here, there, &set.letters));
+            }
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Pairs two lists of candidates: everything that the first rule joins, then the second among the rest, and so on.
+fn pair_off(
+    mut one: Vec<Candidate>,
+    mut other: Vec<Candidate>,
+    rules: &[Rule],
+) -> Vec<(usize, usize)> {
+    one.sort();
+    other.sort();
+    let mut pairs = Vec::new();
+    for rule in rules {
+        one.retain(|candidate| {
+            let Some(at) = other.iter().position(|other| rule(candidate, other)) else {
+                return true;
+            };
+            pairs.push((candidate.index, other.remove(at).index));
+            false
+        });
+    }
+    pairs
+}

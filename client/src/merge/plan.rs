@@ -1,0 +1,469 @@
+//! From what messages shall be to what has to be done, in an order in which it can be done.
+//!
+//! Pure but for asking the archive where bytes lie already. A step that may not be carried out in this run (direction,
+//! rights, the guard) is left out, and its message stays pending.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use protocol::Op;
+use protocol::message::Rights;
+
+use crate::archive::{Archive, ArchiveError};
+use crate::config::filter::{Filter, Scope};
+use crate::merge::fold::{Work, WorkSet};
+use crate::merge::folders::Folders;
+use crate::merge::reconcile::{Conflict, Merged, reconcile};
+use crate::merge::record::{Fid, Place, Side, State, Taken};
+use crate::report::waiting::Why;
+
+mod order;
+mod steps;
+pub use order::held_up;
+use order::order;
+
+/// Which sides a run may change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Only the local one.
+    Pull,
+    /// Only the remote one.
+    Push,
+    /// Both.
+    Sync,
+}
+
+impl Direction {
+    /// Whether a side may be changed.
+    #[must_use]
+    pub fn changes(self, side: Side) -> bool {
+        match self {
+            Direction::Pull => side == Side::Local,
+            Direction::Push => side == Side::Remote,
+            Direction::Sync => true,
+        }
+    }
+
+    /// The command's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Pull => "pull",
+            Direction::Push => "push",
+            Direction::Sync => "sync",
+        }
+    }
+}
+
+/// What a run may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Which sides.
+    pub direction: Direction,
+    /// What the agent allows.
+    pub rights: Rights,
+    /// Whether deletions are held back on both sides.
+    pub no_delete: bool,
+    /// Whether there is no guard: then nothing that is deleted counts.
+    pub is_unguarded: bool,
+}
+
+impl Limits {
+    /// Why an operation may not be asked of a side, if it may not.
+    #[must_use]
+    pub fn forbid(&self, side: Side, op: &Op) -> Option<Why> {
+        let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
+        let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
+        self.forbid_kind(side, deletes, adds)
+    }
+
+    /// The same of what takes something away, adds something, or neither.
+    #[must_use]
+    pub fn forbid_kind(&self, side: Side, deletes: bool, adds: bool) -> Option<Why> {
+        match self.rights {
+            _ if !self.direction.changes(side) => Some(Why::Unchanged(side)),
+            _ if deletes && self.no_delete => Some(Why::NoDelete),
+            _ if side == Side::Local => None,
+            Rights::All => None,
+            Rights::NoDelete => deletes.then_some(Why::RightNoDelete),
+            Rights::AppendOnly => (!adds).then_some(Why::RightAppend),
+            Rights::ReadOnly => Some(Why::RightRead),
+        }
+    }
+}
+
+/// What a step counts as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A new message.
+    New,
+    /// A copy of one that was there.
+    Copied,
+    /// Another place.
+    Moved,
+    /// Other flags, or new-or-cur.
+    Flags,
+    /// Other bytes.
+    Replaced,
+    /// Gone.
+    Deleted,
+}
+
+/// One thing to do for one message on one side.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The message's index in the working set.
+    pub index: usize,
+    /// What to do.
+    pub op: Op,
+    /// What it counts as.
+    pub kind: Kind,
+    /// What the message is then on that side; `None` for gone.
+    pub target: Option<State>,
+    /// Whether it goes because its new place is excluded here: then it is forgotten.
+    pub forget: bool,
+    /// Whether another step of the same message follows.
+    pub is_detour: bool,
+    /// How many of its keywords have no letter in its folder, and go.
+    pub dropped: u64,
+    from: Option<Place>,
+    to: Option<Place>,
+}
+
+/// All that is to be done.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What each side gets, in order.
+    pub steps: [Vec<Step>; 2],
+    /// Folder operations before the steps.
+    pub before: [Vec<(Fid, Op)>; 2],
+    /// Folder operations after them.
+    pub after: [Vec<(Fid, Op)>; 2],
+    /// Where both sides had changed the same thing.
+    pub conflicts: Vec<(usize, Conflict)>,
+    /// The folders of each side that are renamed before the steps.
+    pub renaming: [HashSet<Fid>; 2],
+    /// The messages that are left out, by their index, why, and whether they would be deleted.
+    pub waits: HashMap<usize, (Why, bool)>,
+}
+
+/// What a message shall be, as far as this run is concerned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Want {
+    /// Nothing is decided: it is out of scope.
+    Leave,
+    Gone,
+    Keep(State),
+}
+
+/// Makes plans.
+pub struct Planner<'a> {
+    /// The messages.
+    pub set: &'a mut WorkSet,
+    folders: &'a Folders,
+    archive: &'a Archive,
+    filter: &'a Filter,
+    limits: Limits,
+    renaming: [HashSet<Fid>; 2],
+    /// The folders in which each side can hold messages after that.
+    reachable: [HashSet<Fid>; 2],
+    wants: Vec<Want>,
+    conflicts: Vec<(usize, Conflict)>,
+    /// What a person confirmed to be deleted or replaced, on which side.
+    confirmed: HashSet<(Side, usize)>,
+}
+
+impl<'a> Planner<'a> {
+    /// Decides what every message of the working set shall be.
+    pub fn new(
+        set: &'a mut WorkSet,
+        folders: &'a Folders,
+        archive: &'a Archive,
+        filter: &'a Filter,
+        limits: Limits,
+    ) -> Planner<'a> {
+        let mut planner = Planner {
+            set,
+            folders,
+            archive,
+            filter,
+            limits,
+            renaming: Default::default(),
+            reachable: Default::default(),
+            wants: Vec::new(),
+            conflicts: Vec::new(),
+            confirmed: HashSet::new(),
+        };
+        planner.decide();
+        planner.separate();
+        planner
+    }
+}
+
+impl Planner<'_> {
+    /// Lays out how to get there, without the steps of the messages that are held back on a side.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn lay_out(&mut self, held: &HashSet<(Side, usize)>) -> Result<Plan, ArchiveError> {
+        let mut plan = Plan::default();
+        for side in Side::BOTH
+            .into_iter()
+            .filter(|side| self.limits.direction.changes(*side))
+        {
+            let mut renames = self.folders.renames(side, self.filter);
+            renames.retain(|(_, op)| self.is_allowed(side, op));
+            let renaming = renames.iter().map(|(id, _)| *id).collect();
+            self.reachable[side as usize] = self.folders.reachable(side, &renaming);
+            self.renaming[side as usize] = renaming;
+            plan.before[side as usize] = renames;
+            let copies = self.copies(side);
+            // A ring of messages that wait for each other's names is broken by a detour of one of them.
+            let (mut detours, mut stuck) = (HashSet::new(), HashSet::new());
+            loop {
+                let mut steps = self.steps(side, &copies, &mut plan.waits)?;
+                steps.retain(|step| {
+                    let why = if held.contains(&(side, step.index)) {
+                        Why::Guard
+                    } else if stuck.contains(&step.index) {
+                        Why::Changed
+                    } else {
+                        return true;
+                    };
+                    let deletes = step.kind == Kind::Deleted;
+                    plan.waits.insert(step.index, (why, deletes));
+                    false
+                });
+                self.take_detours(side, &mut steps, &detours);
+                match order(steps, &self.occupied(side)) {
+                    Ok(mut steps) => {
+                        self.settle_sources(side, &copies, &mut steps);
+                        plan.steps[side as usize] = steps;
+                        break;
+                    }
+                    Err(index) if detours.insert(index) => {}
+                    // Never seen, but a run must end: the message waits.
+                    Err(index) => {
+                        stuck.insert(index);
+                    }
+                }
+            }
+        }
+        self.leave_out(&mut plan);
+        self.plan_folders(&mut plan);
+        plan.renaming = self.renaming.clone();
+        plan.conflicts = self.conflicts.clone();
+        Ok(plan)
+    }
+
+    /// Takes in that a person confirmed what this run takes away of a message on a side.
+    pub fn confirm(&mut self, side: Side, index: usize) {
+        self.confirmed.insert((side, index));
+    }
+
+    /// Says why messages wait that this run does not deal with, or only on the other side.
+    fn leave_out(&self, plan: &mut Plan) {
+        for (index, want) in self.wants.iter().enumerate() {
+            let record = &self.set.all[index].record;
+            let is_due = |side: Side| match (want, record.seen(side)) {
+                (Want::Keep(state), Some(seen)) => !self.is_so(side, seen, state),
+                (Want::Keep(_), None) | (Want::Gone, Some(_)) => true,
+                (Want::Gone, None) | (Want::Leave, _) => false,
+            };
+            let why = match self.limits.direction {
+                _ if *want == Want::Leave => Some(Why::NotChosen),
+                Direction::Pull if is_due(Side::Remote) => Some(Why::Unchanged(Side::Remote)),
+                Direction::Push if is_due(Side::Local) => Some(Why::Unchanged(Side::Local)),
+                Direction::Pull | Direction::Push | Direction::Sync => None,
+            };
+            if let Some(why) = why {
+                let wait = (why, *want == Want::Gone);
+                plan.waits.entry(index).or_insert(wait);
+            }
+        }
+    }
+
+    /// Merges every message; an edit on both sides becomes two messages first.
+    fn decide(&mut self) {
+        let mut index = 0;
+        while index < self.set.all.len() {
+            let mut want = Want::Leave;
+            if self.in_scope(&self.set.all[index]) {
+                if self.set.all[index].record.is_damaged() {
+                    self.conflicts.push((index, Conflict::Damaged));
+                }
+                want = match reconcile(&self.set.all[index].record, &self.set.letters) {
+                    Merged::Keep(state, conflict) => {
+                        self.conflicts
+                            .extend(conflict.map(|conflict| (index, conflict)));
+                        Want::Keep(state)
+                    }
+                    Merged::Gone => Want::Gone,
+                    Merged::Split => self.split(index),
+                };
+            }
+            self.wants.push(want);
+            index += 1;
+        }
+    }
+
+    /// Makes the local version of a message that both sides edited a message of its own (row 11).
+    fn split(&mut self, index: usize) -> Want {
+        self.set.all[index].record.base = None;
+        let mut edited = index;
+        if let Some(local) = self.set.unlink(index, Side::Local) {
+            let mut work = Work {
+                is_dirty: true,
+                ..Work::default()
+            };
+            work.record.local = Some(local);
+            edited = self.set.add(work);
+        }
+        self.conflicts.push((edited, Conflict::Edited));
+        let remote = self.set.all[index].record.remote.as_ref();
+        remote.map_or(Want::Gone, |seen| Want::Keep(seen.state()))
+    }
+
+    /// Whether this run deals with a message: any of its folders is included.
+    fn in_scope(&self, work: &Work) -> bool {
+        work.record
+            .folders()
+            .any(|folder| self.folders.scope(self.filter, folder) == Scope::Included)
+    }
+
+    /// Gives a fresh name to all but one of the messages that want the same place (row 12), and to those whose place was
+    /// found taken. The server's occupant keeps it, so that several clients decide alike.
+    fn separate(&mut self) {
+        let claims = self.wants.iter().enumerate();
+        let claims = claims.filter_map(|(index, want)| match want {
+            Want::Keep(state) => Some((index, &state.place)),
+            // What is out of scope stays where it is.
+            Want::Leave => {
+                let remote = self.set.all[index].record.remote.as_ref();
+                remote.map(|seen| (index, &seen.place))
+            }
+            Want::Gone => None,
+        });
+        let mut taken = HashSet::with_capacity(self.wants.len());
+        let doubled: HashSet<&Place> = claims
+            .clone()
+            .map(|(_, place)| place)
+            .filter(|place| !taken.insert(*place))
+            .collect();
+        if doubled.is_empty() && self.set.taken.is_empty() {
+            return;
+        }
+        let mut rivals: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
+        for (index, place) in claims.filter(|(_, place)| doubled.contains(place)) {
+            rivals.entry(place.clone()).or_default().push(index);
+        }
+        let refused = self.set.taken.iter().map(|taken| &taken.place);
+        let taken: HashSet<Place> = taken.into_iter().chain(refused).cloned().collect();
+        for index in 0..self.wants.len() {
+            if self.is_refused(index) {
+                rename(&mut self.wants[index], &taken);
+                self.conflicts.push((index, Conflict::Named));
+            }
+        }
+        for (place, mut claimants) in rivals {
+            claimants.sort_by_key(|&index| {
+                let work = &self.set.all[index];
+                let is_theirs = work
+                    .record
+                    .remote
+                    .as_ref()
+                    .is_some_and(|seen| seen.place == place);
+                (!is_theirs, work.record.base.is_none(), index)
+            });
+            for &index in &claimants[1..] {
+                rename(&mut self.wants[index], &taken);
+                self.conflicts.push((index, Conflict::Named));
+            }
+        }
+        // That both versions of an edited message want its name is one conflict, and told already.
+        let edited = self.conflicts.iter();
+        let edited = edited.filter(|(_, conflict)| *conflict == Conflict::Edited);
+        let edited: HashSet<usize> = edited.map(|(index, _)| *index).collect();
+        self.conflicts
+            .retain(|(index, conflict)| *conflict != Conflict::Named || !edited.contains(index));
+    }
+
+    /// Whether a message is as it was when its name was found taken: then who has it is none that we know, as in an
+    /// excluded folder, or has the same unique name.
+    fn is_refused(&self, index: usize) -> bool {
+        let Want::Keep(state) = &self.wants[index] else {
+            return false;
+        };
+        let is_taken = |side| {
+            let seen = self.set.all[index].record.seen(side);
+            let taken = Taken::of(side, &state.place, seen);
+            seen.is_none_or(|seen| seen.state() != *state) && self.set.taken.contains(&taken)
+        };
+        !self.set.taken.is_empty() && Side::BOTH.into_iter().any(is_taken)
+    }
+
+    fn is_allowed(&self, side: Side, op: &Op) -> bool {
+        self.limits.forbid(side, op).is_none()
+    }
+
+    /// Folders are renamed and made before the messages are touched, and removed after.
+    fn plan_folders(&self, plan: &mut Plan) {
+        let mut needed: HashSet<Fid> = HashSet::new();
+        for (index, want) in self.wants.iter().enumerate() {
+            match want {
+                Want::Keep(state) => {
+                    needed.insert(state.place.folder);
+                    if self.folders.is_placeless(state.place.folder) {
+                        // It stays where it is on the other side.
+                        needed.extend(self.set.all[index].record.folders());
+                    }
+                }
+                Want::Leave => needed.extend(self.set.all[index].record.folders()),
+                Want::Gone => {}
+            }
+        }
+        for side in Side::BOTH
+            .into_iter()
+            .filter(|side| self.limits.direction.changes(*side))
+        {
+            let targets: HashSet<Fid> = plan.steps[side as usize]
+                .iter()
+                .filter_map(|step| Some(step.to.as_ref()?.folder))
+                .collect();
+            let wanted = |id: Fid| {
+                let folder = self.folders.get(id);
+                let is_new = folder.is_some_and(|folder| {
+                    let is_unknown = folder.base.is_none() || folder.is_renamed(side.other());
+                    is_unknown && folder.on(side.other()).is_some()
+                });
+                let is_new = is_new && self.folders.scope(self.filter, id) == Scope::Included;
+                self.reachable[side as usize].contains(&id) && (targets.contains(&id) || is_new)
+            };
+            let is_included = |id: Fid| self.folders.scope(self.filter, id) == Scope::Included;
+            let mut makings = self.folders.makings(side, &wanted);
+            makings.retain(|(_, op)| self.is_allowed(side, op));
+            plan.before[side as usize].append(&mut makings);
+            plan.after[side as usize] = self
+                .folders
+                .removals(side, &|id| needed.contains(&id) || !is_included(id));
+            plan.after[side as usize].retain(|(_, op)| self.is_allowed(side, op));
+        }
+    }
+}
+
+/// Gives a message a fresh name that nobody else wants.
+fn rename(want: &mut Want, taken: &HashSet<Place>) {
+    let Want::Keep(state) = want else { return };
+    let info_bytes = 3 + state.flags.letters().len();
+    loop {
+        let unique = state.place.unique.fresh(&state.digest, info_bytes);
+        let is_stuck = unique == state.place.unique;
+        state.place = Place {
+            unique,
+            copy: 0,
+            ..state.place.clone()
+        };
+        if is_stuck || !taken.contains(&state.place) {
+            return;
+        }
+    }
+}

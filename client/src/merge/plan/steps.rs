@@ -1,0 +1,338 @@
+//! The steps that bring one side to what is wanted, and where each gets its bytes; in no order yet.
+
+use std::collections::{BTreeMap, HashMap};
+
+use protocol::fingerprint::Form;
+use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
+use protocol::{Digest, Flags, Op};
+
+use super::{Kind, Planner, Step, Want};
+use crate::archive::ArchiveError;
+use crate::config::filter::Scope;
+use crate::merge::record::{Place, Seen, Side, State};
+use crate::report::waiting::Why;
+
+impl Planner<'_> {
+    /// Where a side will hold which bytes once its messages are where they shall be: copies come after moves. What is
+    /// about to go, or to get other bytes, is no source.
+    pub(super) fn copies(&self, side: Side) -> BTreeMap<Digest, Place> {
+        let mut copies = BTreeMap::new();
+        for (work, want) in self.set.all.iter().zip(&self.wants) {
+            let Some(seen) = work.record.seen(side) else {
+                continue;
+            };
+            let place = match want {
+                Want::Leave => &seen.place,
+                Want::Keep(state) if state.digest == seen.entry.digest => {
+                    if self.is_exiled(side, &seen.place, &state.place) {
+                        continue;
+                    }
+                    &state.place
+                }
+                Want::Keep(_) | Want::Gone => continue,
+            };
+            copies.insert(seen.entry.digest, place.clone());
+        }
+        copies
+    }
+
+    /// The steps that bring one side to what is wanted, in no order yet; those that may not be made wait.
+    pub(super) fn steps(
+        &self,
+        side: Side,
+        copies: &BTreeMap<Digest, Place>,
+        waits: &mut HashMap<usize, (Why, bool)>,
+    ) -> Result<Vec<Step>, ArchiveError> {
+        let is_first = self.archive.is_empty()?;
+        let mut steps = Vec::new();
+        for (index, want) in self.wants.iter().enumerate() {
+            let work = &self.set.all[index];
+            let seen = work.record.seen(side);
+            let step = match (seen, want) {
+                (_, Want::Leave) | (None, Want::Gone) => None,
+                (Some(seen), Want::Gone) => {
+                    Some(Ok(self.retire(side, index, seen, Reason::Deleted)))
+                }
+                (Some(seen), Want::Keep(state))
+                    if self.is_exiled(side, &seen.place, &state.place) =>
+                {
+                    Some(Ok(self.retire(side, index, seen, Reason::Excluded)))
+                }
+                (Some(seen), Want::Keep(state)) if !self.is_so(side, seen, state) => {
+                    Some(self.update(side, index, seen, state, copies, is_first)?)
+                }
+                (Some(_), Want::Keep(_)) => None,
+                (None, Want::Keep(state)) => {
+                    Some(self.create(side, index, state, copies, is_first)?)
+                }
+            };
+            let deletes = matches!(&step, Some(Ok(step)) if step.kind == Kind::Deleted);
+            match step.map(|step| step.and_then(|step| self.allow(side, step))) {
+                Some(Ok(step)) => steps.push(step),
+                Some(Err(why)) => {
+                    waits.insert(index, (why, deletes));
+                }
+                None => {}
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Bytes that will not lie where they shall be when they are to be copied come over the wire.
+    pub(super) fn settle_sources(
+        &self,
+        side: Side,
+        copies: &BTreeMap<Digest, Place>,
+        steps: &mut [Step],
+    ) {
+        // A first sync copies nothing, and has as many messages as there are.
+        if copies.is_empty() {
+            return;
+        }
+        let mut held: HashMap<At, Digest> = self
+            .set
+            .all
+            .iter()
+            .filter_map(|work| work.record.seen(side))
+            .map(|seen| (self.at(side, &seen.place), seen.entry.digest))
+            .collect();
+        for step in steps {
+            let (from, to, body) = match &mut step.op {
+                Op::Create { at, body, .. } => (None, Some(at), Some(body)),
+                Op::Update { at, to, body, .. } => (Some(at), Some(to), body.as_mut()),
+                Op::Retire { at, .. } => (Some(at), None, None),
+                _ => continue,
+            };
+            if let Some(body) = body
+                && let Source::Copy(at) = &body.source
+                && copies.contains_key(&body.digest)
+                && held.get(at) != Some(&body.digest)
+            {
+                body.source = Source::Body { offset: 0 };
+                if step.kind == Kind::Copied {
+                    step.kind = Kind::New;
+                }
+            }
+            if let Some(at) = from {
+                held.remove(at);
+            }
+            if let (Some(at), Some(target)) = (to, &step.target) {
+                held.insert(at.clone(), target.digest);
+            }
+        }
+    }
+
+    /// Whether a message leaves this side for a folder that is excluded here.
+    fn is_exiled(&self, side: Side, from: &Place, to: &Place) -> bool {
+        side == Side::Local
+            && self.folders.scope(self.filter, to.folder) == Scope::Excluded
+            && self.folders.scope(self.filter, from.folder) != Scope::Excluded
+    }
+
+    fn allow(&self, side: Side, step: Step) -> Result<Step, Why> {
+        match self.limits.forbid(side, &step.op) {
+            Some(why) => Err(why),
+            None if self.can_come(side, &step) => Ok(step),
+            None => Err(Why::NoPlace(side)),
+        }
+    }
+
+    /// Whether the folder to which a step leads is there or can be made: another one may have its name.
+    fn can_come(&self, side: Side, step: &Step) -> bool {
+        let to = step.to.as_ref();
+        to.is_none_or(|to| self.reachable[side as usize].contains(&to.folder))
+    }
+
+    /// A place as a side knows it once its folders have their names.
+    pub(super) fn at(&self, side: Side, place: &Place) -> At {
+        self.folders.at(side, place, &self.renaming[side as usize])
+    }
+
+    /// How it counts later that a message is taken away: what a person confirmed does not, nor what needed nobody's word.
+    fn consent(&self, side: Side, index: usize) -> Consent {
+        let is_copy = side == Side::Local && self.set.all[index].record.copied().is_some();
+        if self.limits.is_unguarded || is_copy || self.confirmed.contains(&(side, index)) {
+            Consent::Free
+        } else {
+            Consent::Counts
+        }
+    }
+
+    /// Whether a message is what it shall be, and its file says so.
+    pub(super) fn is_so(&self, side: Side, seen: &Seen, state: &State) -> bool {
+        seen.state() == *state && self.letters(side, seen, state).0 == seen.entry.flags()
+    }
+
+    /// The letters that a file shall bear, and how many keywords it loses because its folder has no letter for them.
+    fn letters(&self, side: Side, seen: &Seen, state: &State) -> (Flags, u64) {
+        let (letters, to) = (&self.set.letters, state.place.folder);
+        let kept = letters.carry(side, seen.owed, seen.place.folder, to);
+        let bears = letters.own(side, to, state.flags, kept);
+        let count = |flags: Flags| flags.keywords().count();
+        let lost = count(seen.entry.flags()).saturating_sub(count(seen.owed));
+        (bears, lost + count(seen.owed).saturating_sub(count(kept)))
+    }
+
+    fn retire(&self, side: Side, index: usize, seen: &Seen, reason: Reason) -> Step {
+        Step {
+            index,
+            op: Op::Retire {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                reason,
+                consent: self.consent(side, index),
+            },
+            kind: Kind::Deleted,
+            target: None,
+            forget: reason == Reason::Excluded,
+            is_detour: false,
+            dropped: 0,
+            from: Some(seen.place.clone()),
+            to: None,
+        }
+    }
+
+    fn update(
+        &self,
+        side: Side,
+        index: usize,
+        seen: &Seen,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Result<Step, Why>, ArchiveError> {
+        let body = if state.digest == seen.entry.digest {
+            None
+        } else {
+            let Some((_, body)) = self.body(side, index, state, copies, is_first)? else {
+                return Ok(Err(Why::NoGoodCopy));
+            };
+            Some(body)
+        };
+        let moves = state.place != seen.place;
+        let (bears, dropped) = self.letters(side, seen, state);
+        let kind = if body.is_some() {
+            Kind::Replaced
+        } else if moves {
+            Kind::Moved
+        } else {
+            Kind::Flags
+        };
+        Ok(Ok(Step {
+            index,
+            op: Op::Update {
+                at: self.at(side, &seen.place),
+                expect: expect(seen),
+                to: self.at(side, &state.place),
+                in_new: state.in_new,
+                flags: bears,
+                body,
+                consent: self.consent(side, index),
+            },
+            kind,
+            target: Some(state.clone()),
+            forget: false,
+            is_detour: false,
+            dropped,
+            from: moves.then(|| seen.place.clone()),
+            to: moves.then(|| state.place.clone()),
+        }))
+    }
+
+    fn create(
+        &self,
+        side: Side,
+        index: usize,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Result<Step, Why>, ArchiveError> {
+        match self.folders.scope(self.filter, state.place.folder) {
+            Scope::Included => {}
+            Scope::Placeless => return Ok(Err(Why::NoPlace(side))),
+            Scope::Excluded | Scope::NotSelected => return Ok(Err(Why::NotChosen)),
+        }
+        let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
+            return Ok(Err(Why::NoGoodCopy));
+        };
+        let (letters, folder) = (&self.set.letters, state.place.folder);
+        let bears = letters.own(side, folder, state.flags, Flags::EMPTY);
+        let kind = if matches!(body.source, Source::Copy(_)) {
+            Kind::Copied
+        } else {
+            Kind::New
+        };
+        Ok(Ok(Step {
+            index,
+            op: Op::Create {
+                at: self.at(side, &state.place),
+                in_new: state.in_new,
+                info: source.entry.info.with_flags(bears),
+                body,
+            },
+            kind,
+            target: Some(state.clone()),
+            forget: false,
+            is_detour: false,
+            dropped: 0,
+            from: None,
+            to: Some(state.place.clone()),
+        }))
+    }
+
+    /// Where a side gets bytes from: its own copy if it has one, else the other side's message.
+    fn body(
+        &self,
+        side: Side,
+        index: usize,
+        state: &State,
+        copies: &BTreeMap<Digest, Place>,
+        is_first: bool,
+    ) -> Result<Option<(Seen, NewBody)>, ArchiveError> {
+        let Some(source) = self.set.all[index].record.seen(side.other()) else {
+            return Ok(None);
+        };
+        if source.entry.digest != state.digest {
+            return Ok(None);
+        }
+        if let Some(form) = self.form(side, index) {
+            let body = new_body(source, Source::Remade(form));
+            return Ok(Some((source.clone(), body)));
+        }
+        let copy = match copies.get(&state.digest) {
+            Some(place) => Some(place.clone()),
+            None if is_first => None,
+            None => self
+                .archive
+                .agreed_with(&state.digest)?
+                .filter(|place| !self.set.is_claimed(place)),
+        };
+        let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| {
+            Source::Copy(self.at(side, &place))
+        });
+        Ok(Some((source.clone(), new_body(source, source_of_bytes))))
+    }
+
+    /// How the bytes that a message is to get are made of those that it has, where it is a copy of them.
+    fn form(&self, side: Side, index: usize) -> Option<Form> {
+        let copy = self.set.all[index].record.copied()?;
+        copy.form.clone().filter(|_| side == Side::Local)
+    }
+}
+
+fn new_body(of: &Seen, source: Source) -> NewBody {
+    NewBody {
+        digest: of.entry.digest,
+        size: of.entry.size,
+        mtime_ns: of.entry.mtime_ns,
+        source,
+    }
+}
+
+pub(super) fn expect(seen: &Seen) -> Expect {
+    Expect {
+        in_new: seen.entry.in_new,
+        flags: seen.entry.flags(),
+        digest: seen.entry.digest,
+    }
+}

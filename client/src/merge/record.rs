@@ -1,0 +1,353 @@
+//! The values that reconcile works on: a message as base and both sides know it.
+//!
+//! Plain data. Places use the archive's own folder numbers, so that a renamed folder is one changed name and not a
+//! change of every message in it.
+
+use protocol::fingerprint::Form;
+use protocol::{Digest, Entry, Flags, Unique};
+use serde::{Deserialize, Serialize};
+
+use crate::merge::letters::Letters;
+
+/// Which replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Side {
+    /// The one here.
+    Local,
+    /// The server's.
+    Remote,
+}
+
+impl Side {
+    /// Both, the local one first.
+    pub const BOTH: [Side; 2] = [Side::Local, Side::Remote];
+
+    /// What it is called before people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Local => "here",
+            Side::Remote => "there",
+        }
+    }
+
+    /// The one across.
+    #[must_use]
+    pub fn other(self) -> Side {
+        match self {
+            Side::Local => Side::Remote,
+            Side::Remote => Side::Local,
+        }
+    }
+}
+
+/// The archive's own number of a folder; the same for both sides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Fid(pub u32);
+
+/// A name that a message should have got on a side, and that another file had.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// The side.
+    pub side: Side,
+    /// Where the message should have been.
+    pub place: Place,
+    /// Whether it was there already, with other flags.
+    pub was_there: bool,
+}
+
+impl Taken {
+    /// The name of a place, for a message that is seen on a side, or is not.
+    #[must_use]
+    pub fn of(side: Side, place: &Place, seen: Option<&Seen>) -> Taken {
+        Taken {
+            side,
+            place: place.clone(),
+            was_there: seen.is_some_and(|seen| seen.place == *place),
+        }
+    }
+}
+
+/// Where a message is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// The folder.
+    pub folder: Fid,
+    /// The unique name.
+    pub unique: Unique,
+    /// The running number among files of the same unique name, mostly 0.
+    pub copy: u16,
+}
+
+/// A message as one side was last seen to hold it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where it is.
+    pub place: Place,
+    /// What it is; its info is what the file bears.
+    pub entry: Entry,
+    /// Its flags in common letters, see [`Letters`].
+    pub flags: Flags,
+    /// What the file shall bear for them; another thing than it bears where somebody moved it who did not translate.
+    pub owed: Flags,
+    /// The number under which the side's journal told it.
+    pub seq: u64,
+    /// It went and came back since base, or its folder was renamed: that counts like a move.
+    pub touched: bool,
+}
+
+/// What both sides agreed on. Presence is agreed wherever there is a base; a field is only once both sides were seen to
+/// hold the same value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Base {
+    /// The place, if agreed.
+    pub place: Option<Place>,
+    /// New or cur, if agreed.
+    pub in_new: Option<bool>,
+    /// The flags, where agreed, in common letters of the place's folder.
+    pub flags: Flags,
+    /// The letters that are not agreed.
+    pub open: Flags,
+    /// The bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// What both sides agreed on; none for a message that only one side ever had.
+    pub base: Option<Base>,
+    /// The message here.
+    pub local: Option<Seen>,
+    /// The message there.
+    pub remote: Option<Seen>,
+    /// The message here is a copy of the server's that was made over IMAP, and gets its bytes.
+    pub copy: Option<CopyOf>,
+}
+
+/// The bytes of which a message is a copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// Their digest.
+    pub digest: Digest,
+    /// How they are made of the copy, if they can be.
+    pub form: Option<Form>,
+}
+
+/// What a message shall be, on both sides.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Where.
+    pub place: Place,
+    /// In `new` or in `cur`.
+    pub in_new: bool,
+    /// With which flags, in common letters.
+    pub flags: Flags,
+    /// With which bytes.
+    pub digest: Digest,
+}
+
+impl Seen {
+    /// A message whose letters are common ones.
+    #[must_use]
+    pub fn new(place: Place, entry: Entry, seq: u64) -> Seen {
+        let flags = entry.flags();
+        Seen {
+            place,
+            entry,
+            flags,
+            owed: flags,
+            seq,
+            touched: false,
+        }
+    }
+
+    /// The four fields that are merged.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State {
+            place: self.place.clone(),
+            in_new: self.entry.in_new,
+            flags: self.flags,
+            digest: self.entry.digest,
+        }
+    }
+}
+
+impl Base {
+    /// What two sides have in common; the digest must be.
+    #[must_use]
+    pub fn common(local: &Seen, remote: &Seen, letters: &Letters) -> Base {
+        let (from, to) = (local.place.folder, remote.place.folder);
+        let here = letters.carry(Side::Remote, local.flags, from, to);
+        let there = remote.flags;
+        Base {
+            place: (local.place == remote.place).then(|| local.place.clone()),
+            in_new: (local.entry.in_new == remote.entry.in_new).then_some(local.entry.in_new),
+            flags: here.intersection(there),
+            open: here.difference(there),
+            digest: local.entry.digest,
+            size: local.entry.size,
+        }
+    }
+
+    /// Takes over whatever both sides now hold alike.
+    pub fn agree(&mut self, local: &Seen, remote: &Seen, letters: &Letters) {
+        let before = self.clone();
+        if local.place == remote.place {
+            self.place = Some(local.place.clone());
+        }
+        if local.entry.in_new == remote.entry.in_new {
+            self.in_new = Some(local.entry.in_new);
+        }
+        self.carry(before.folder(remote), self.folder(remote), letters);
+        let [here, there] = [local, remote].map(|seen| {
+            let from = seen.place.folder;
+            letters.carry(Side::Remote, seen.flags, from, self.folder(remote))
+        });
+        let alike = Flags::ALL.difference(here.difference(there));
+        self.flags = self.flags.with(alike, here);
+        self.open = self.open.with(alike, Flags::EMPTY);
+        if local.entry.digest == remote.entry.digest {
+            (self.digest, self.size) = (local.entry.digest, local.entry.size);
+        }
+    }
+
+    /// The folder whose letters the flags are in.
+    #[must_use]
+    pub fn folder(&self, remote: &Seen) -> Fid {
+        self.place.as_ref().unwrap_or(&remote.place).folder
+    }
+
+    /// Writes the flags as another folder has them.
+    pub fn carry(&mut self, from: Fid, to: Fid, letters: &Letters) {
+        self.flags = letters.carry(Side::Remote, self.flags, from, to);
+        self.open = letters.carry(Side::Remote, self.open, from, to);
+    }
+}
+
+impl Record {
+    /// What a side was last seen to hold.
+    #[must_use]
+    pub fn seen(&self, side: Side) -> Option<&Seen> {
+        match side {
+            Side::Local => self.local.as_ref(),
+            Side::Remote => self.remote.as_ref(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn seen_mut(&mut self, side: Side) -> &mut Option<Seen> {
+        match side {
+            Side::Local => &mut self.local,
+            Side::Remote => &mut self.remote,
+        }
+    }
+
+    /// Brings base up to what both sides are now seen to hold; a message that is gone on both sides loses it.
+    pub fn agree(&mut self, letters: &Letters) {
+        self.follow(letters);
+        match (&self.local, &self.remote) {
+            (Some(local), Some(remote)) => match &mut self.base {
+                Some(base) => base.agree(local, remote, letters),
+                None if local.entry.digest == remote.entry.digest => {
+                    self.base = Some(Base::common(local, remote, letters))
+                }
+                None => {}
+            },
+            (None, None) => self.base = None,
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if self.copied().is_none() {
+            self.copy = None;
+        }
+        if self.is_agreed() {
+            for side in Side::BOTH {
+                if let Some(seen) = self.seen_mut(side) {
+                    seen.touched = false;
+                }
+            }
+        }
+    }
+
+    /// What a side has no letter for it neither sets nor clears: there it is as on the other side.
+    fn follow(&mut self, letters: &Letters) {
+        if let (Some(local), Some(remote)) = (&mut self.local, &self.remote)
+            && local.place.folder == remote.place.folder
+            && local.flags != remote.flags
+        {
+            let foreign = letters.foreign(Side::Local, local.place.folder);
+            local.flags = local.flags.with(foreign, remote.flags);
+        }
+    }
+
+    /// Whether both sides hold exactly what is agreed.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        let (Some(base), Some(local), Some(remote)) = (&self.base, &self.local, &self.remote)
+        else {
+            return false;
+        };
+        let (here, there) = (local.state(), remote.state());
+        let is_written = |seen: &Seen| seen.owed == seen.entry.flags();
+        here == there
+            && is_written(local)
+            && is_written(remote)
+            && base.open.is_empty()
+            && base.place.as_ref() == Some(&here.place)
+            && (base.in_new, base.flags, base.digest)
+                == (Some(here.in_new), here.flags, here.digest)
+    }
+
+    /// The bytes of which the message here is a copy, as long as neither side changed its own.
+    #[must_use]
+    pub fn copied(&self) -> Option<&CopyOf> {
+        let (base, here, there) = (
+            self.base.as_ref()?,
+            self.local.as_ref()?,
+            self.remote.as_ref()?,
+        );
+        let copy = self.copy.as_ref()?;
+        let is_so = here.entry.digest == base.digest
+            && here.entry.digest != copy.digest
+            && there.entry.digest == copy.digest;
+        is_so.then_some(copy)
+    }
+
+    /// Whether nothing is known of it any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.local.is_none() && self.remote.is_none()
+    }
+
+    /// Whether a side holds damaged bytes instead of what was agreed.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let base = self.base.as_ref().map(|base| base.digest);
+        let seen = [self.local.as_ref(), self.remote.as_ref()]
+            .into_iter()
+            .flatten();
+        base.is_some_and(|base| {
+            seen.into_iter()
+                .any(|seen| seen.entry.damaged && seen.entry.digest != base)
+        })
+    }
+
+    /// Whether exactly one side has it.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.local.is_some() != self.remote.is_some()
+    }
+
+    /// Every folder in which it was seen or agreed.
+    pub fn folders(&self) -> impl Iterator<Item = Fid> {
+        let base = self.base.as_ref().and_then(|base| base.place.as_ref());
+        let seen = [self.local.as_ref(), self.remote.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|seen| &seen.place);
+        base.into_iter().chain(seen).map(|place| place.folder)
+    }
+}

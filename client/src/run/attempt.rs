@@ -1,0 +1,204 @@
+//! What became of the last attempt at an account, also where no connection came about.
+//!
+//! One small JSON file beside what [`crate::run::known`] remembers of the same address. `status` reads it, and so does a run
+//! that was given no account. Losing it costs an answer, nothing else.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maildir::durable::replace_file;
+use maildir::{Lock, private};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::now_secs;
+use crate::config::Account;
+use crate::config::address::Address;
+use crate::report::Summary;
+use crate::report::waiting::Waiting;
+use crate::run::exit_code::ExitCode;
+use crate::run::known;
+
+/// What the file's name has behind that of the address.
+const SUFFIX: &str = "-last";
+/// Two runs of one account may end at the same moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The last attempt at an account.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it ended, in seconds since 1970.
+    pub at: u64,
+    /// "pull", "push" or "sync".
+    pub command: String,
+    /// The number that the shell saw.
+    pub exit: u8,
+    /// What stopped it, or what the guard said: one sentence with its remedy.
+    pub error: Option<String>,
+    /// When the first attempt of a series that failed ended.
+    pub failing_since: Option<u64>,
+    /// When one last came to its end.
+    pub last_sync: Option<u64>,
+    /// What waits, and why; of the last attempt that compared both sides.
+    pub waiting: Vec<Waiting>,
+    /// The plan that can be confirmed; of the last attempt that asked the guard.
+    pub plan: Option<String>,
+    /// How the two places could be typed.
+    pub pair: String,
+    /// The options of a run that belong to them.
+    pub options: String,
+}
+
+impl Attempt {
+    /// Whether it failed: whatever is neither 0 nor 3.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
+    /// Whether it was the guard that stopped it, and not an earlier one.
+    #[must_use]
+    pub fn names_plan(&self) -> bool {
+        let said = self.error.as_ref().zip(self.plan.as_ref());
+        said.is_some_and(|(error, plan)| error.contains(plan))
+    }
+}
+
+/// The file of what is remembered of an account.
+#[must_use]
+pub fn path(account: &Account) -> PathBuf {
+    let mut path = known::path(account).into_os_string();
+    path.push(SUFFIX);
+    path.into()
+}
+
+/// What is remembered of an account.
+#[must_use]
+pub fn find(account: &Account) -> Option<Attempt> {
+    read(&path(account))
+}
+
+fn read(path: &Path) -> Option<Attempt> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Remembers how an attempt ended.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
+    let path = path(account);
+    let _lock = lock(&path)?;
+    let before = find(account);
+    let at = now_secs();
+    let failed = !matches!(summary.exit, ExitCode::InSync | ExitCode::Skipped);
+    let since = before.as_ref().and_then(|before| before.failing_since);
+    let last = before.as_ref().and_then(|before| before.last_sync);
+    let planned = before.as_ref().and_then(|before| before.plan.clone());
+    let waiting = before.map_or_else(Vec::new, |before| before.waiting);
+    let refused = summary.refusal.as_ref().map(|refusal| refusal.sentence());
+    let attempt = Attempt {
+        at,
+        command: summary.direction.to_owned(),
+        exit: summary.exit.number(),
+        error: summary.error.clone().or(refused),
+        failing_since: failed.then_some(since.unwrap_or(at)),
+        last_sync: if summary.error.is_none() {
+            Some(at)
+        } else {
+            last
+        },
+        waiting: summary.waiting.clone().unwrap_or(waiting),
+        plan: match &summary.refusal {
+            Some(refusal) => Some(refusal.plan.clone()),
+            // Nobody asked the guard, so its last word stands.
+            None => planned.filter(|_| summary.waiting.is_none()),
+        },
+        pair: pair(account),
+        options: options(account),
+    };
+    let text = serde_json::to_vec(&attempt).expect("plain values become JSON");
+    replace_file(&path, &text).inspect_err(|_| {
+        // Nothing is known then, which is better than that all is well. To go needs no room.
+        let _ = std::fs::remove_file(&path);
+    })
+}
+
+fn lock(path: &Path) -> maildir::Result<Lock> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    private::make_dirs(dir)?;
+    let why = "Another run is ending just now; try again";
+    Lock::take(&dir.join("last.lock"), LOCK_PATIENCE, why)
+}
+
+/// What was synced last below a state directory. A pair that never synced may have been mistyped.
+#[must_use]
+pub fn last_synced(state_dir: &Path) -> Option<Attempt> {
+    let entries = std::fs::read_dir(state_dir.join("addresses")).ok()?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let lasts = paths.filter(|path| path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()));
+    let synced = lasts.filter_map(|path| read(&path).filter(|attempt| attempt.last_sync.is_some()));
+    synced.max_by_key(|attempt| attempt.last_sync)
+}
+
+fn pair(account: &Account) -> String {
+    let remote = match &account.remote {
+        Address::Local(path) => quote(path.as_os_str()),
+        ssh @ Address::Ssh { .. } => quote(OsStr::new(&ssh.to_string())),
+    };
+    format!("{remote} {}", quote(account.local.as_os_str()))
+}
+
+/// Each with a space behind it.
+fn options(account: &Account) -> String {
+    let server = account.server_command.as_deref().map(OsStr::new);
+    let key = account.identity.as_deref().map(Path::as_os_str);
+    let config = account.ssh_config.as_deref().map(Path::as_os_str);
+    let options = [("--server-command", server), ("-i", key), ("-F", config)];
+    let said = options
+        .into_iter()
+        .filter_map(|(option, value)| Some(format!("{option} {} ", quote(value?))));
+    said.collect()
+}
+
+/// A word as a shell reads it back; bytes that are no text as bash and zsh have them.
+#[must_use]
+pub fn quote(word: &OsStr) -> String {
+    let bytes = word.as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(byte);
+    if !bytes.is_empty() && bytes.iter().all(is_plain) {
+        return bytes.iter().map(|&byte| char::from(byte)).collect();
+    }
+    let shown = protocol::bytes::escape(bytes);
+    if shown.as_bytes() == bytes {
+        format!("'{}'", shown.replace('\'', r"'\''"))
+    } else {
+        let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("$'{escaped}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        let words: [&[u8]; 6] = [
+            b"",
+            b"me@host:Mail",
+            b"it's $HOME",
+            b"a\nb",
+            b"\xff'",
+            "é~".as_bytes(),
+        ];
+        for word in words {
+            let script = format!("printf %s {}", quote(OsStr::from_bytes(word)));
+            let bash = std::process::Command::new("bash")
+                .args(["-c", &script])
+                .output();
+            assert_eq!(bash.expect("bash runs").stdout, word, "{script}");
+        }
+    }
+}

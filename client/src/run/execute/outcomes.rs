@@ -1,0 +1,232 @@
+//! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
+
+use protocol::message::{At, Source};
+use protocol::{BatchId, Entry, Info, Op, Outcome};
+
+use super::Executor;
+use crate::archive::Asking;
+use crate::merge::plan::{Kind, Step};
+use crate::merge::record::{Seen, Side, State, Taken};
+use crate::report::Tally;
+use crate::report::waiting::Why;
+use crate::run::failure::Failure;
+
+impl Executor<'_, '_> {
+    /// Records what is about to be asked of a side.
+    pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<(i64, BatchId), Failure> {
+        let asked: Vec<Asking> = steps
+            .iter()
+            .map(|&at| {
+                let step = &self.plan.steps[side as usize][at];
+                let work = &self.session.set.all[step.index];
+                Asking {
+                    side,
+                    stored: &work.stored,
+                    record: &work.record,
+                    target: step.target.as_ref(),
+                }
+            })
+            .collect();
+        let batch = BatchId(maildir::random()?);
+        Ok((self.session.archive.ask(side, batch, &asked)?, batch))
+    }
+
+    /// Takes in what became of a batch, and stores what is agreed now, in one transaction.
+    pub(super) fn steps_done(
+        &mut self,
+        side: Side,
+        asked: i64,
+        steps: &[usize],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
+        self.session.archive.begin()?;
+        let stored = self.store_outcomes(side, asked, steps, outcomes);
+        self.session.archive.end(stored)
+    }
+
+    fn store_outcomes(
+        &mut self,
+        side: Side,
+        asked: i64,
+        steps: &[usize],
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
+        if side == Side::Remote {
+            for &at in steps {
+                let index = self.plan.steps[Side::Remote as usize][at].index;
+                self.under_way[Side::Remote as usize][index] = false;
+            }
+        }
+        let mut full = None;
+        for (&at, outcome) in steps.iter().zip(outcomes) {
+            self.progress.advance(1, 0);
+            let step = &self.plan.steps[side as usize][at];
+            if is_remade(&step.op) && !matches!(outcome, Outcome::Done { .. }) {
+                // The next run fetches them.
+                self.session.set.not_remade(step.index);
+            }
+            match outcome {
+                Outcome::Done { seq } => self.step_done(side, at, *seq)?,
+                Outcome::Failed { why } => {
+                    self.skip_step(side, side, at, why);
+                }
+                Outcome::Full { why } => {
+                    self.wait(side, at, Why::Full(side));
+                    full = Some(why);
+                }
+                // It may be the place of one that stays for want of room.
+                Outcome::Taken if full.is_some() || self.done.full[side as usize].is_some() => {
+                    self.wait(side, at, Why::Full(side));
+                }
+                Outcome::Taken => {
+                    let step = &self.plan.steps[side as usize][at];
+                    let seen = self.session.set.all[step.index].record.seen(side);
+                    let target = step.target.as_ref();
+                    let taken = target.map(|state| Taken::of(side, &state.place, seen));
+                    self.taken.extend(taken);
+                }
+                Outcome::Stale | Outcome::Denied | Outcome::Made { .. } => {}
+            }
+        }
+        if let Some(why) = full {
+            self.stop_adding(side, why);
+        }
+        Ok(self.session.archive.answered(asked)?)
+    }
+
+    fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
+        let step = &self.plan.steps[side as usize][at];
+        if !step.is_detour {
+            let tally = &mut self.done.tallies[side as usize];
+            count(tally, step.kind);
+            tally.keywords_dropped += step.dropped;
+            if tracing::enabled!(tracing::Level::INFO) {
+                let name = self.describe(step);
+                tracing::info!("{}: {:?} {name}", side.word(), step.kind);
+            }
+        }
+        if side == Side::Local && self.session.account.post_hook.is_some() {
+            let path = named_after(&step.op).map(|at| self.session.local.lock().file_path(at));
+            self.done.changed.extend(path.transpose()?.flatten());
+        }
+        let set = &mut self.session.set;
+        let before = set.unlink(step.index, side);
+        if let Some(state) = &step.target {
+            let source = set.all[step.index]
+                .record
+                .seen(side.other())
+                .map(|seen| seen.entry.clone());
+            let owed = before.as_ref().map(|seen| seen.owed);
+            let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
+            let seen = Seen::new(state.place.clone(), entry, seq);
+            let seen = Seen {
+                flags: state.flags,
+                owed: owed.filter(|_| step.is_detour).unwrap_or(seen.owed),
+                ..seen
+            };
+            let displaced = set.link(step.index, side, seen);
+            if let Some(displaced) = displaced {
+                set.store(&self.session.archive, displaced)?;
+            }
+        }
+        if step.forget {
+            set.forget(step.index);
+        }
+        Ok(set.store(&self.session.archive, step.index)?)
+    }
+
+    pub(super) fn describe(&self, step: &Step) -> String {
+        let record = &self.session.set.all[step.index].record;
+        let place = step.target.as_ref().map(|state| &state.place);
+        let seen = record
+            .local
+            .as_ref()
+            .or(record.remote.as_ref())
+            .map(|seen| &seen.place);
+        place.or(seen).map_or_else(String::new, |place| {
+            format!(
+                "{}/{}",
+                self.session.folders.name(place.folder),
+                place.unique
+            )
+        })
+    }
+
+    /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
+    pub(super) fn store_end(&mut self) -> Result<(), Failure> {
+        let local = self.session.local.lock().settle()?;
+        let archive = &self.session.archive;
+        archive.begin()?;
+        for index in 0..self.session.set.all.len() {
+            if self.session.set.all[index].is_dirty {
+                self.session.set.store(archive, index)?;
+            }
+        }
+        self.session.folders.save(archive)?;
+        if !self.taken.is_empty() {
+            archive.set("taken", &self.taken)?;
+        }
+        archive.set("local_cursor", &local)?;
+        if let Some(remote) = self.finished {
+            archive.set("remote_cursor", &remote)?;
+        }
+        Ok(archive.commit()?)
+    }
+}
+
+fn count(tally: &mut Tally, kind: Kind) {
+    *match kind {
+        Kind::New => &mut tally.new,
+        Kind::Copied => &mut tally.copied,
+        Kind::Moved => &mut tally.moved,
+        Kind::Flags => &mut tally.flags,
+        Kind::Replaced => &mut tally.replaced,
+        Kind::Deleted => &mut tally.deleted,
+    } += 1;
+}
+
+/// Whether the new bytes were to be made of the old ones.
+fn is_remade(op: &Op) -> bool {
+    op.new_body()
+        .is_some_and(|body| matches!(body.source, Source::Remade(_)))
+}
+
+/// Which message an operation is about, as it is named afterwards.
+fn named_after(op: &Op) -> Option<&At> {
+    match op {
+        Op::Create { at, .. } | Op::Retire { at, .. } => Some(at),
+        Op::Update { to, .. } => Some(to),
+        Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => None,
+    }
+}
+
+/// What a side holds after an operation, as far as this side needs to know it.
+fn entry_after(op: &Op, before: Option<Entry>, source: Option<Entry>, state: &State) -> Entry {
+    let bears = match op {
+        Op::Update { flags, .. } => *flags,
+        Op::Create { info, .. } => info.flags(),
+        _ => state.flags,
+    };
+    let info = before
+        .as_ref()
+        .or(source.as_ref())
+        .map_or_else(Info::default, |entry| entry.info.with_flags(bears));
+    let body = op.new_body();
+    let (size, mtime_ns) = match (body, &before) {
+        (Some(body), _) => (body.size, body.mtime_ns),
+        (None, Some(entry)) => (entry.size, entry.mtime_ns),
+        (None, None) => (0, 0),
+    };
+    let damaged = match (body, &before) {
+        (None, Some(entry)) => entry.damaged,
+        (Some(_), _) | (None, None) => source.is_some_and(|source| source.damaged),
+    };
+    Entry {
+        in_new: state.in_new,
+        info,
+        digest: state.digest,
+        size,
+        mtime_ns,
+        damaged,
+    }
+}

@@ -1,0 +1,88 @@
+//! What stops a run, and how the process ends because of it.
+
+use crate::archive::ArchiveError;
+use crate::endpoint::link::LinkError;
+use crate::run::exit_code::ExitCode;
+
+/// Why a run of one account stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The other end.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The replica here.
+    #[error(transparent)]
+    Replica(#[from] maildir::Error),
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Going on could delete mail.
+    #[error("{0}")]
+    Unsafe(String),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A run that was cut off, by whatever: how far it came, and that the next one goes on.
+    #[error("{why}; {so_far}, and the next run goes on")]
+    CutOff {
+        /// What cut it off.
+        why: Box<Failure>,
+        /// What is done.
+        so_far: String,
+    },
+    /// A mistake of our own.
+    #[error("{0}; this is a bug in maildir-sync, please report it")]
+    Internal(String),
+}
+
+impl Failure {
+    /// A mistake of our own.
+    #[must_use]
+    pub fn internal(what: &str) -> Failure {
+        Failure::Internal(what.to_owned())
+    }
+
+    /// Somebody wants us to end.
+    #[must_use]
+    pub fn interrupted() -> Failure {
+        Failure::Link(LinkError::Interrupted)
+    }
+
+    /// Says how far the run had come, where this cut it off.
+    #[must_use]
+    pub fn after(self, so_far: impl FnOnce() -> String) -> Failure {
+        match &self {
+            Failure::Link(error) if error.is_cut() => Failure::CutOff {
+                so_far: so_far(),
+                why: Box::new(self),
+            },
+            _ => self,
+        }
+    }
+
+    /// How the process ends because of it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        use protocol::message::RefusalKind;
+        let of_replica = |error: &maildir::Error| match error.kind() {
+            RefusalKind::Usage => ExitCode::Usage,
+            RefusalKind::Error => ExitCode::Error,
+            RefusalKind::Unsafe => ExitCode::Unsafe,
+            RefusalKind::Temporary => ExitCode::Temporary,
+        };
+        match self {
+            Failure::Link(error) => error.exit_code(),
+            Failure::CutOff { why, .. } => why.exit_code(),
+            Failure::Replica(error) | Failure::Archive(ArchiveError::Lock(error)) => {
+                of_replica(error)
+            }
+            Failure::Archive(ArchiveError::Sqlite { source, .. }) if maildir::is_busy(source) => {
+                ExitCode::Temporary
+            }
+            Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. })
+            | Failure::Internal(_) => ExitCode::Error,
+            Failure::Unsafe(_) => ExitCode::Unsafe,
+            Failure::Usage(_) => ExitCode::Usage,
+        }
+    }
+}

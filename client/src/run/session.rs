@@ -1,0 +1,197 @@
+//! Opening a run: both replicas, the archive that belongs to them, and what changed on either side.
+//!
+//! Order matters for the time it takes: the agent is started first and scans while this side does. Ends with a working
+//! set that holds everything that is not agreed, stored together with the cursors that cover it (`docs/state.md`).
+
+use std::collections::{HashMap, HashSet};
+
+use maildir::{Lock, Scan};
+use protocol::message::Welcome;
+use protocol::{Cursor, Digest};
+
+use crate::archive::Archive;
+use crate::config::Account;
+use crate::endpoint::link::Link;
+use crate::endpoint::local::Local;
+use crate::endpoint::transport::ConnectOptions;
+use crate::merge::fold::WorkSet;
+use crate::merge::folders::Folders;
+use crate::merge::letters::Letters;
+use crate::merge::plan::Direction;
+use crate::merge::record::{Place, Side, Taken};
+use crate::report::Skipped;
+use crate::report::heading::Heading;
+use crate::report::progress::Progress;
+use crate::run::failure::Failure;
+use crate::run::known::{self, Pair};
+
+mod copied;
+mod exclude;
+mod observe;
+mod open;
+mod truncated;
+
+pub(crate) use open::keeps_state_inside;
+use open::{Expected, Stand, refuse_overlap};
+
+/// A run whose both sides are reached.
+pub struct Session<'a> {
+    /// What is synced.
+    pub account: &'a Account,
+    /// The replica here.
+    pub local: Local,
+    /// The agent.
+    pub link: Link,
+    /// How the agent introduced itself.
+    pub welcome: Welcome,
+    /// What both agreed on.
+    pub archive: Archive,
+    /// What is not agreed.
+    pub set: WorkSet,
+    /// The folders.
+    pub folders: Folders,
+    /// What both sides left alone.
+    pub skipped: Vec<Skipped>,
+    /// Bodies that the agent has part of.
+    pub partials: HashMap<Digest, u64>,
+    /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
+    pub deleted_lately: [u64; 2],
+    /// How many messages are missing on each side and may not be called gone: a place that cannot be read, among the
+    /// skipped with `holds`, or a busy tree.
+    pub held: [u64; 2],
+    /// Nothing was agreed before this run.
+    pub is_first: bool,
+    /// What people should know.
+    pub notes: Vec<String>,
+    /// How many messages were agreed on as they were told.
+    paired_at_once: usize,
+    scan: Scan,
+    pub(crate) told: Cursor,
+    _stand: Option<Stand>,
+    _lock: Option<Lock>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens both sides; what they tell is taken in by [`Session::stream`] and [`Session::observe`].
+    ///
+    /// # Errors
+    /// When a side cannot be reached or used, or going on could delete mail.
+    pub fn open(
+        account: &'a Account,
+        direction: Direction,
+        options: &ConnectOptions,
+        progress: &Progress,
+    ) -> Result<Session<'a>, Failure> {
+        refuse_overlap(account)?;
+        let mut expected = Expected::find(account, direction)?;
+        let (link, welcome, mut scan) = expected.meet(options, progress)?;
+        let pair = Pair {
+            local: expected.local.lock().id(),
+            remote: welcome.replica,
+        };
+        if expected.is_known_elsewhere(pair) {
+            // Ask again, now with its cursor.
+            known::remember(account, pair)?;
+            drop((link, expected));
+            return Session::open(account, direction, options, progress);
+        }
+        let (archive, notes) = expected.archive_of(pair, &welcome)?;
+        let Expected {
+            local, stand, lock, ..
+        } = expected;
+        let told = local.lock().tell()?;
+        let deleted_here = local.lock().deleted_lately()?;
+        let session = Session {
+            account,
+            deleted_lately: [deleted_here, 0],
+            held: [0; 2],
+            local,
+            link,
+            welcome,
+            is_first: archive.is_empty()?,
+            set: WorkSet::default(),
+            folders: Folders::load(&archive, account.setting())?,
+            archive,
+            skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
+            partials: HashMap::new(),
+            notes,
+            paired_at_once: 0,
+            scan,
+            told,
+            _stand: stand,
+            _lock: lock,
+        };
+        if !account.dry_run {
+            known::remember(account, pair)?;
+        }
+        Ok(session)
+    }
+
+    /// A place as a side names it now.
+    #[must_use]
+    pub fn at(&self, side: Side, place: &Place) -> protocol::message::At {
+        self.folders.at(side, place, &HashSet::new())
+    }
+
+    /// What a message of the working set says of itself, where its file lies here.
+    #[must_use]
+    pub fn heading(&self, index: usize) -> Option<Heading> {
+        let seen = self.set.all[index].record.local.as_ref()?;
+        let at = self.at(Side::Local, &seen.place);
+        let path = self.local.lock().file_path(&at).ok()??;
+        Heading::read(&path)
+    }
+
+    /// Stores what planning changed, before anything of it is carried out: a message that was split in two must not be
+    /// one again after a kill.
+    ///
+    /// # Errors
+    /// When the archive fails.
+    pub fn store_changed(&mut self) -> Result<(), Failure> {
+        if self.is_first || self.set.all.iter().all(|work| !work.is_dirty) {
+            return Ok(());
+        }
+        self.archive.begin()?;
+        for index in 0..self.set.all.len() {
+            if self.set.all[index].is_dirty {
+                self.set.store(&self.archive, index)?;
+            }
+        }
+        Ok(self.archive.commit()?)
+    }
+
+    /// Stores what was observed, with the cursors that cover it, in one transaction.
+    ///
+    /// A first sync stores its messages as they are transferred, and keeps cursors at the journals' beginning until its
+    /// end: interrupted, the next run hears everything again and pairs what has arrived.
+    fn store(&mut self, remote: Cursor) -> Result<(), Failure> {
+        let is_resumable = self.is_first;
+        for index in 0..self.set.all.len() {
+            let work = &self.set.all[index];
+            let is_new = work.record.base.is_none() && work.record.is_single();
+            if work.is_dirty && !(is_resumable && is_new) {
+                self.set.store(&self.archive, index)?;
+            }
+        }
+        self.folders.save(&self.archive)?;
+        self.set.letters.prune(&self.folders);
+        let letters = self.set.letters.stored();
+        if self.archive.get::<Letters>("letters")?.unwrap_or_default() != letters {
+            self.archive.set("letters", &letters)?;
+        }
+        if !self.set.taken.is_empty() {
+            self.archive.set("taken", &HashSet::<Taken>::new())?;
+        }
+        let number = |cursor: Cursor| Cursor {
+            number: if is_resumable { 0 } else { cursor.number },
+            ..cursor
+        };
+        self.archive.set("local_cursor", &number(self.told))?;
+        self.archive.set("remote_cursor", &number(remote))?;
+        for (id, ..) in self.archive.asked()? {
+            self.archive.answered(id)?;
+        }
+        self.archive.commit()?;
+        Ok(())
+    }
+}

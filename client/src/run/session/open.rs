@@ -1,0 +1,372 @@
+//! The local side as an account means it, and what the agent is told of it.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use maildir::{Lock, Options, Replica, Scan};
+use protocol::message::{Hello, PathBytes, STREAM, Welcome};
+use protocol::{BatchId, Cursor};
+
+use crate::archive::Archive;
+use crate::config::Account;
+use crate::config::address::Address;
+use crate::endpoint::link::{Link, LinkError};
+use crate::endpoint::local::Local;
+use crate::endpoint::transport::ConnectOptions;
+use crate::merge::plan::Direction;
+use crate::merge::record::Side;
+use crate::report::progress::Progress;
+use crate::run::failure::Failure;
+use crate::run::known::{self, Pair};
+use crate::run::stream::Progressed;
+
+/// How long a connection that is being made is given to let go of the terminal.
+const LETTING_GO: Duration = Duration::from_secs(1);
+/// How many unanswered batches a hello has room for; a run leaves two behind.
+const ASKED_MAX: usize = 16;
+
+/// What an account's two places are expected to be, before the server has answered.
+pub(super) struct Expected<'a> {
+    account: &'a Account,
+    hint: Option<Pair>,
+    archive: Option<Archive>,
+    continues_here: bool,
+    changes_here: bool,
+    pub(super) local: Local,
+    pub(super) stand: Option<Stand>,
+    pub(super) lock: Option<Lock>,
+}
+
+type Opened = Result<(Link, Welcome), LinkError>;
+
+/// What happens while both sides are opened.
+enum Met {
+    Opened(Box<Opened>),
+    Scanned(maildir::Result<Scan>),
+    Stopped,
+}
+
+impl<'a> Expected<'a> {
+    /// Locks the account, opens the local replica, and the archive that the account had last time.
+    pub(super) fn find(
+        account: &'a Account,
+        direction: Direction,
+    ) -> Result<Expected<'a>, Failure> {
+        let lock = if account.dry_run {
+            None
+        } else {
+            Some(known::lock(account)?)
+        };
+        let hint = known::find(account).filter(|_| !account.adopt);
+        let (local, stand) = open_local(account, hint, direction)?;
+        let known = hint.filter(|pair| {
+            pair.local == local.id() && Archive::exists(&account.state_dir, pair.local, pair.remote)
+        });
+        let archive = known
+            .map(|pair| Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run))
+            .transpose()?;
+        let cursor = match &archive {
+            Some(archive) => archive.get::<Cursor>("local_cursor")?,
+            None => None,
+        };
+        let continues_here = match cursor {
+            Some(cursor) => local.continues(cursor.tag)?,
+            None => true,
+        };
+        Ok(Expected {
+            account,
+            hint,
+            archive,
+            continues_here,
+            changes_here: direction.changes(Side::Local),
+            local: Local::new(local),
+            stand,
+            lock,
+        })
+    }
+
+    fn hello(&self) -> Result<Hello, Failure> {
+        let cursor = match &self.archive {
+            Some(archive) if self.continues_here => archive.get::<Cursor>("remote_cursor")?,
+            Some(_) | None => None,
+        };
+        let mut asked = match &self.archive {
+            Some(archive) => archive.unanswered(Side::Remote)?,
+            None => Vec::new(),
+        };
+        asked.truncate(ASKED_MAX);
+        Ok(Hello {
+            features: if self.streams()? { STREAM } else { 0 },
+            ..hello(self.account, self.hint, cursor, asked)?
+        })
+    }
+
+    /// Whether messages are to come with their bodies: nothing is here yet, but for what such a stream has brought.
+    fn streams(&self) -> Result<bool, Failure> {
+        let account = self.account;
+        let is_whole =
+            !account.dry_run && !account.adopt && !account.checksum && !account.filter.selects();
+        if !self.changes_here || !is_whole {
+            return Ok(false);
+        }
+        match &self.archive {
+            Some(archive) => {
+                Ok(self.continues_here && archive.get::<Progressed>(Progressed::KEY)?.is_some())
+            }
+            None => Ok(!self.local.lock().holds_messages()),
+        }
+    }
+
+    /// Reaches the agent, which scans while this side does. The progress is drawn once it is reached.
+    pub(super) fn meet(
+        &mut self,
+        options: &ConnectOptions,
+        progress: &Progress,
+    ) -> Result<(Link, Welcome, Scan), Failure> {
+        let hello = self.hello()?;
+        let (opened, scanned) = self.open_and_scan(options, &hello, progress)?;
+        let (link, welcome) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.local.lock().unmake(); // A mistyped address leaves no Maildir behind.
+                return Err(error.into());
+            }
+        };
+        let mut scan = scanned?;
+        let mut local = self.local.lock();
+        if welcome.replica == local.id() {
+            local.renew_id()?;
+            scan = local.scan()?;
+            self.archive = None;
+        }
+        Ok((link, welcome, scan))
+    }
+
+    /// Does both at once. When somebody wants us to end, neither is waited for: whatever they do is made to be cut off.
+    fn open_and_scan(
+        &self,
+        options: &ConnectOptions,
+        hello: &Hello,
+        progress: &Progress,
+    ) -> Result<(Opened, maildir::Result<Scan>), Failure> {
+        progress.hold();
+        let (sender, met) = channel();
+        let (remote, hello) = (self.account.remote.clone(), hello.clone());
+        let (opening, connecting, reached) = (sender.clone(), options.clone(), progress.clone());
+        std::thread::spawn(move || {
+            let opened = Link::open(&remote, &connecting, &hello, || reached.release());
+            opening.send(Met::Opened(Box::new(opened)))
+        });
+        let (scanning, local) = (sender.clone(), self.local.clone());
+        std::thread::spawn(move || {
+            let scanned = local.lock().scan();
+            scanning.send(Met::Scanned(scanned))
+        });
+        options.stop.tell(move || drop(sender.send(Met::Stopped)));
+        let (mut opened, mut scanned) = (None, None);
+        loop {
+            match met.recv() {
+                Ok(Met::Opened(result)) => opened = Some(*result),
+                Ok(Met::Scanned(result)) => scanned = Some(result),
+                Ok(Met::Stopped) | Err(_) => {
+                    if opened.is_none() {
+                        // An ssh that asks for a password is taken back from the terminal first.
+                        let _ = met.recv_timeout(LETTING_GO);
+                    }
+                    return Err(Failure::interrupted());
+                }
+            }
+            if opened.is_some()
+                && let Some(scanned) = scanned.take()
+                && let Some(opened) = opened.take()
+            {
+                return Ok((opened, scanned));
+            }
+        }
+    }
+
+    /// Whether another account has synced this pair, and its cursors are not asked with yet.
+    pub(super) fn is_known_elsewhere(&self, pair: Pair) -> bool {
+        let account = self.account;
+        let is_other = self.hint != Some(pair);
+        is_other
+            && !account.adopt
+            && !account.dry_run
+            && Archive::exists(&account.state_dir, pair.local, pair.remote)
+    }
+
+    /// The archive of the pair that was met, emptied where a tree is not the one that it remembers, and what people should
+    /// know of that.
+    pub(super) fn archive_of(
+        &mut self,
+        pair: Pair,
+        welcome: &Welcome,
+    ) -> Result<(Archive, Vec<String>), Failure> {
+        let account = self.account;
+        let archive = match self.archive.take().filter(|_| self.hint == Some(pair)) {
+            Some(archive) => archive,
+            None => Archive::open(&account.state_dir, pair.local, pair.remote, account.dry_run)?,
+        };
+        let mut notes = Vec::new();
+        if let Some(aside) = &archive.set_aside {
+            notes.push(format!(
+                "What was agreed before has an older format and is set aside as {aside:?}: both sides are joined, and nothing is deleted"
+            ));
+        }
+        if self.hint.is_some_and(|hint| hint != pair) {
+            notes.push("This is another pair of Maildirs than last time: both sides are joined, and nothing is deleted".to_owned());
+        }
+        let is_known = !archive.is_empty()?;
+        let continues = self.continues_here && welcome.continues == Some(true);
+        if account.adopt || (is_known && !continues) {
+            if is_known {
+                notes.push("What was agreed before is set aside: both sides are joined, and nothing is deleted".to_owned());
+            }
+            archive.reset()?;
+        }
+        Ok((archive, notes))
+    }
+}
+
+/// The Maildir, here or on this machine, in which an account's state would lie.
+fn tree_around_state(account: &Account) -> Option<&Path> {
+    let state = &account.state_dir;
+    let above_state = state
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok())
+        .unwrap_or_default();
+    let trees = remote_path(account).into_iter().chain([&*account.local]);
+    trees
+        .into_iter()
+        .find(|tree| state.starts_with(tree) || above_state.starts_with(real(tree)))
+}
+
+/// Whether nothing may be remembered of an account, since its state would lie in a Maildir.
+pub(crate) fn keeps_state_inside(account: &Account) -> bool {
+    tree_around_state(account).is_some()
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn remote_path(account: &Account) -> Option<&Path> {
+    match &account.remote {
+        Address::Local(path) => Some(path),
+        Address::Ssh { .. } => None,
+    }
+}
+
+/// A Maildir is not synced with itself, nor with one inside it, and nothing of ours is kept in one.
+pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
+    if let Some(tree) = tree_around_state(account) {
+        return Err(Failure::Usage(format!(
+            "The state directory {:?} would lie in the Maildir {tree:?}; name a place outside of it",
+            account.state_dir
+        )));
+    }
+    let remote = remote_path(account);
+    let Some(remote) = remote else { return Ok(()) };
+    let (here, there) = (real(&account.local), real(remote));
+    if here == there {
+        return Err(Failure::Usage(format!(
+            "{here:?} is both sides; name two Maildirs"
+        )));
+    }
+    if here.starts_with(&there) || there.starts_with(&here) {
+        return Err(Failure::Usage(format!(
+            "{here:?} and {there:?} lie one inside the other; name two separate Maildirs"
+        )));
+    }
+    Ok(())
+}
+
+/// An empty directory that stands for a root that is not there yet while a dry run looks at it.
+pub(super) struct Stand {
+    dir: PathBuf,
+}
+
+impl Stand {
+    fn make() -> Result<Stand, Failure> {
+        // /tmp belongs to everybody: a name that nobody can guess, and a directory that nobody else can enter.
+        let name = protocol::bytes::hex(&maildir::random::<16>()?);
+        let dir = std::env::temp_dir().join(format!("maildir-sync-{name}"));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|source| maildir::Error::Io {
+            what: "make",
+            path: dir.clone(),
+            source,
+        })?;
+        Ok(Stand { dir })
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.dir); // It is empty, and the system clears its own directory anyway.
+    }
+}
+
+fn open_local(
+    account: &Account,
+    hint: Option<Pair>,
+    direction: Direction,
+) -> Result<(Replica, Option<Stand>), Failure> {
+    let makes_root = direction != Direction::Push && hint.is_none();
+    let stand = if account.dry_run && makes_root && !account.local.exists() {
+        Some(Stand::make()?)
+    } else {
+        None
+    };
+    let root = stand
+        .as_ref()
+        .map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
+    let options = Options {
+        root,
+        state_dir: account.state_dir.clone(),
+        trash_dir: None,
+        trash_days: u64::from(account.trash_days),
+        client: client_name(),
+        dry_run: account.dry_run,
+        checksum: account.checksum,
+        expect: hint.map(|pair| pair.local),
+        adopt: account.adopt,
+        create: direction != Direction::Push && !account.dry_run,
+        follow_links: account.follow_links,
+    };
+    Ok((Replica::open(options)?, stand))
+}
+
+/// Who we are, for the trash's log at the other end; nothing is decided by it.
+fn client_name() -> String {
+    let name = rustix::system::uname().nodename().to_bytes().to_vec();
+    protocol::bytes::escape(&name[..name.len().min(64)])
+}
+
+fn hello(
+    account: &Account,
+    hint: Option<Pair>,
+    cursor: Option<Cursor>,
+    asked: Vec<BatchId>,
+) -> Result<Hello, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = match &account.remote {
+        Address::Ssh { path, .. } => path.as_os_str().as_bytes(),
+        Address::Local(path) => path.as_os_str().as_bytes(),
+    };
+    Ok(Hello {
+        versions: protocol::handshake::VERSIONS,
+        features: 0,
+        path: PathBytes::new(path).map_err(|error| Failure::Usage(error.to_string()))?,
+        client: client_name(),
+        expect: hint.map(|pair| pair.remote),
+        cursor,
+        dry_run: account.dry_run,
+        checksum: account.checksum,
+        adopt: account.adopt,
+        asked,
+        timeout: u16::try_from(account.timeout.as_secs()).unwrap_or(u16::MAX),
+    })
+}
