@@ -212,7 +212,9 @@ impl Archive {
     }
 
     fn ready(self) -> Result<Archive> {
-        self.batch("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;")?;
+        self.batch(
+            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;",
+        )?;
         let version: i64 = self.wrap(
             self.db
                 .query_row("PRAGMA user_version", [], |row| row.get(0)),
