@@ -555,29 +555,11 @@ fn fid(id: i64) -> Fid {
 }
 
 #[cfg(test)]
+mod fixture_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_archive_of_an_older_format_is_set_aside() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
-        let open = |dry_run| Archive::open(dir.path(), local, remote, dry_run).expect("it opens");
-        let archive = open(false);
-        archive.set("last_sync", &7_u64).expect("it is written");
-        archive
-            .batch("PRAGMA user_version = 1")
-            .expect("it is written");
-        drop(archive);
-        let known = |archive: &Archive| archive.get::<u64>("last_sync").expect("it can be asked");
-        for dry_run in [true, false] {
-            let archive = open(dry_run);
-            assert_eq!(known(&archive), None);
-            let aside = archive.set_aside.as_ref().expect("it was set aside");
-            assert_eq!(aside.exists(), !dry_run);
-        }
-        assert_eq!(open(false).set_aside, None);
-    }
 
     #[test]
     fn after_an_error_nobody_writes_into_what_was_begun() {

@@ -476,6 +476,9 @@ pub(crate) fn now_secs() -> u64 {
 }
 
 #[cfg(test)]
+mod fixture_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -502,22 +505,6 @@ mod tests {
         assert!(index.db.is_autocommit());
         let known = |key| index.meta::<i64>(key).expect("it can be asked");
         assert_eq!((known("half"), known("next")), (None, Some(2)));
-    }
-
-    #[test]
-    fn an_index_of_an_older_format_is_built_anew() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().join("index.db");
-        let old = Connection::open(&path).expect("it opens");
-        let sql = "CREATE TABLE files (x); INSERT INTO files VALUES (1); PRAGMA user_version = 1";
-        old.execute_batch(sql).expect("it is written");
-        drop(old);
-        let index = Index::open(&path, || IndexId([7; 8])).expect("it opens");
-        assert_eq!(index.id().expect("it has one"), IndexId([7; 8]));
-        assert!(index.folders().expect("it can be asked").is_empty());
-        drop(index);
-        let index = Index::open(&path, || IndexId([8; 8])).expect("it opens");
-        assert_eq!(index.id().expect("it has one"), IndexId([7; 8]));
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub const MARKER_NAME: &str = ".maildir-sync";
 const BESIDE: &str = ".maildir-sync.new-";
 /// How many tags a marker keeps; the index keeps all.
 const TAGS_KEPT: usize = 1000;
-const HEAD: &str = "maildir-sync 1 ";
+/// What every marker begins with, whatever its format.
+const NAME: &str = "maildir-sync ";
+const FORMAT: u64 = 1;
+/// No head of a marker is longer, up to its id.
+const HEAD_BYTES_MAX: u64 = 64;
 /// More is not read: no marker is that long.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -59,9 +63,15 @@ impl Marker {
     fn parse(path: &Path, text: &[u8]) -> Result<Marker> {
         let mut lines = text.split_inclusive(|&byte| byte == b'\n');
         let head = lines.next().and_then(|line| line.strip_suffix(b"\n"));
-        let id = head
-            .and_then(|head| head.strip_prefix(HEAD.as_bytes()))
-            .and_then(ReplicaId::parse);
+        let id = match head.and_then(format_of) {
+            Some((format, _)) if format > FORMAT => {
+                return Err(Error::Usage(format!(
+                    "The marker {path:?} has format {format}, and this version knows {FORMAT}; install the newer version"
+                )));
+            }
+            Some((FORMAT, id)) => ReplicaId::parse(id),
+            Some(_) | None => None,
+        };
         let Some(id) = id else {
             return Err(Error::Unsafe(format!(
                 "The marker {path:?} is damaged, so it is not known which mail this is; move it away and run again with --adopt"
@@ -111,7 +121,7 @@ impl Marker {
     pub(crate) fn save(&self, root: &Root) -> Result<()> {
         let path = path_in(root);
         sweep(root).context("clear what lies beside", &path)?;
-        let mut text = format!("{HEAD}{}\n", self.id);
+        let mut text = format!("{NAME}{FORMAT} {}\n", self.id);
         for tag in &self.tags {
             text.push_str(&format!("{tag}\n"));
         }
@@ -161,8 +171,16 @@ fn is_marker(opened: io::Result<File>) -> bool {
         stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     let mut head = Vec::new();
     is_file
-        && file.take(HEAD.len() as u64).read_to_end(&mut head).is_ok()
-        && head == HEAD.as_bytes()
+        && file.take(HEAD_BYTES_MAX).read_to_end(&mut head).is_ok()
+        && format_of(&head).is_some()
+}
+
+/// The format that the first line of a marker names, and what stands behind it.
+fn format_of(head: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = head.strip_prefix(NAME.as_bytes())?;
+    let end = rest.iter().position(|&byte| byte == b' ')?;
+    let digits = std::str::from_utf8(&rest[..end]).ok()?;
+    Some((digits.parse().ok()?, &rest[end + 1..]))
 }
 
 fn path_in(root: &Root) -> PathBuf {
@@ -233,6 +251,43 @@ mod tests {
 
     fn read(root: &Root) -> Marker {
         Marker::read(root).expect("readable").expect("there")
+    }
+
+    /// `fixtures/marker-N` for each format N.
+    fn fixture(format: u64) -> Vec<u8> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let path = dir.join(format!("marker-{format}"));
+        fs::read(&path).unwrap_or_else(|_| panic!("{path:?} is missing"))
+    }
+
+    #[test]
+    fn the_format_of_today_has_a_fixture_which_is_read_and_written_as_it_stands() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let root = root_in(dir.path());
+        let path = dir.path().join(MARKER_NAME);
+        fs::write(&path, fixture(FORMAT)).expect("written");
+        let marker = read(&root);
+        assert_eq!(marker.id, ReplicaId([0xab; 16]));
+        assert_eq!(marker.tags(), [Tag([1; 8]), Tag([2; 8])]);
+        marker.save(&root).expect("saved");
+        assert_eq!(fs::read(&path).expect("read"), fixture(FORMAT));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_is_a_marker_all_the_same() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (root, below_it) = (root_in(dir.path()), dir.path().join("a"));
+        let newer = FORMAT + 1;
+        let text = format!("maildir-sync {newer} what do we know\n");
+        for place in [dir.path(), &below_it] {
+            fs::create_dir_all(place).expect("made");
+            fs::write(place.join(MARKER_NAME), &text).expect("written");
+        }
+        let refused = Marker::read(&root).expect_err("it is refused").to_string();
+        let said = format!("has format {newer}, and this version knows {FORMAT}");
+        assert!(refused.contains(&said), "{refused}");
+        assert_eq!(below(&root, b"a"), Some(&b"a"[..]));
+        assert_eq!(above(&below_it), Some(&*below_it));
     }
 
     #[test]

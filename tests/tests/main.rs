@@ -21,6 +21,7 @@ mod faults;
 mod file_systems;
 mod first_sync;
 mod folders;
+mod formats;
 mod full_disk;
 mod guard;
 mod histories;

@@ -184,6 +184,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_stored_is_read_and_written_as_the_fixture_has_it() {
+        let attempt = Attempt {
+            at: 1_700_000_000,
+            command: "sync".to_owned(),
+            exit: 4,
+            error: Some("It would delete 70 messages; --confirm 1a2b3c4d".to_owned()),
+            failing_since: Some(1_699_990_000),
+            last_sync: Some(1_699_980_000),
+            waiting: vec![Waiting {
+                count: 70,
+                deletions: true,
+                why: "the guard asks first".to_owned(),
+                unseen: false,
+            }],
+            plan: Some("1a2b3c4d".to_owned()),
+            pair: "me@host:Mail '/home/me/my mail'".to_owned(),
+            options: "-i /home/me/key ".to_owned(),
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/address-last");
+        assert_eq!(read(&path).as_ref(), Some(&attempt));
+        let text = serde_json::to_vec(&attempt).expect("it becomes JSON");
+        assert_eq!(text, std::fs::read(&path).expect("it is there"));
+    }
+
+    #[test]
     fn a_shell_reads_back_what_was_quoted() {
         let words: [&[u8]; 6] = [
             b"",

@@ -48,11 +48,18 @@ pub fn beside(account: &Account, what: &str) -> PathBuf {
 /// What is remembered of an account.
 #[must_use]
 pub fn find(account: &Account) -> Option<Pair> {
-    let text = std::fs::read(path(account)).ok()?;
+    parse(&std::fs::read(path(account)).ok()?)
+}
+
+fn parse(text: &[u8]) -> Option<Pair> {
     let mut words = text.split(u8::is_ascii_whitespace);
     let local = ReplicaId::parse(words.next()?)?;
     let remote = ReplicaId::parse(words.next()?)?;
     Some(Pair { local, remote })
+}
+
+fn text(pair: Pair) -> String {
+    format!("{} {}\n", pair.local, pair.remote)
 }
 
 /// Remembers an account's pair.
@@ -67,10 +74,7 @@ pub fn remember(account: &Account, pair: Pair) -> maildir::Result<()> {
     if let Some(dir) = path.parent() {
         private::make_dirs(dir)?;
     }
-    replace_file(
-        &path,
-        format!("{} {}\n", pair.local, pair.remote).as_bytes(),
-    )
+    replace_file(&path, text(pair).as_bytes())
 }
 
 /// Keeps other runs of the same account out until it is dropped.
@@ -87,4 +91,21 @@ pub fn lock(account: &Account) -> maildir::Result<Lock> {
         LOCK_PATIENCE,
         "Another run is syncing this account; try again when it is through",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXTURE: &str = include_str!("../../fixtures/address");
+
+    #[test]
+    fn what_is_stored_is_read_and_written_as_the_fixture_has_it() {
+        let pair = Pair {
+            local: ReplicaId([0xab; 16]),
+            remote: ReplicaId([0xcd; 16]),
+        };
+        assert_eq!(parse(FIXTURE.as_bytes()), Some(pair));
+        assert_eq!(text(pair), FIXTURE);
+    }
 }

@@ -179,6 +179,17 @@ fn replace(path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const FIXTURE: &[u8] = include_bytes!("../../../fixtures/address-hook");
+
+    #[test]
+    fn what_is_stored_is_read_and_written_as_the_fixture_has_it() {
+        let paths = ["/mail/cur/1.a:2,S", "/mail/new/2 b\n"].map(PathBuf::from);
+        let news = News::new(paths.into(), [2, 1, 3]);
+        assert_eq!(news.encode(), FIXTURE);
+        let length = FIXTURE.len();
+        assert_eq!(News::decode(FIXTURE), News { length, ..news });
+    }
+
     #[test]
     fn what_failed_is_told_again_once_and_with_what_came_since() {
         let dir = tempfile::tempdir().expect("a temporary directory");
