@@ -11,6 +11,7 @@
 
 pub mod dovecot;
 pub mod faults;
+pub mod lacks;
 pub mod mail;
 pub mod mount;
 pub mod process;

@@ -1,9 +1,10 @@
 //! Small file systems of their own, for what a full, a read-only or a rotting disk does. Only root can mount; elsewhere
-//! there is none, and the test that wanted one says so.
+//! there is none, and the test that wanted one says so, or fails, see [`lacks`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::lacks::{is_root, lacks};
 use crate::process::{LIMIT, must, run};
 
 /// A mounted file system; it goes when it is dropped.
@@ -24,7 +25,7 @@ impl Mount {
     /// An ext4 file system in a file, whose bytes can be changed behind its back.
     #[must_use]
     pub fn in_image(dir: &Path, image: &Path, mib: u64) -> Option<Mount> {
-        if !is_root() {
+        if !is_root("mount a small disk") {
             return None;
         }
         let file = fs::File::create(image).expect("image is made");
@@ -69,24 +70,10 @@ impl Mount {
         Mount::at(dir, &["-t", "overlay", "-o", &options, "overlay"], None)
     }
 
-    /// The same, but that a machine which cannot mount it fails under continuous integration.
-    ///
-    /// # Panics
-    /// There.
-    #[must_use]
-    pub fn or_skip(mount: Option<Mount>, what: &str) -> Option<Mount> {
-        let is_due = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(mount.is_some() || !is_due, "{what} cannot be mounted here");
-        if mount.is_none() {
-            println!("skipped: {what} cannot be mounted here");
-        }
-        mount
-    }
-
     /// A btrfs in a file.
     #[must_use]
     pub fn btrfs(dir: &Path, image: &Path) -> Option<Mount> {
-        if !is_root() {
+        if !is_root("mount a small disk") {
             return None;
         }
         let file = fs::File::create(image).expect("image is made");
@@ -96,7 +83,7 @@ impl Mount {
     }
 
     fn at(dir: &Path, words: &[&str], image: Option<PathBuf>) -> Option<Mount> {
-        if !is_root() {
+        if !is_root("mount a small disk") {
             return None;
         }
         let words: Vec<&str> = words.iter().copied().chain([path(dir)]).collect();
@@ -109,10 +96,7 @@ impl Mount {
         command.args(words);
         let done = run(command, LIMIT);
         if done.code != Some(0) {
-            println!(
-                "shows nothing here: {program} cannot mount ({})",
-                done.stderr.trim()
-            );
+            lacks(&format!("{program} cannot mount ({})", done.stderr.trim()));
             return None;
         }
         let dir = dir.to_owned();
@@ -167,12 +151,4 @@ impl Drop for Mount {
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
-}
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        println!("shows nothing here: only root can mount a small disk");
-    }
-    is_root
 }

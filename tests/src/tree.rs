@@ -129,7 +129,7 @@ impl Tree {
         self.dir(folder).join("cur").is_dir()
     }
 
-    /// Waits until a file that was made now could be told from this one by its time, on any kernel.
+    /// Waits until a file that was made now could be told from this one by its time, on any kernel. No event tells of that.
     pub fn let_the_clock_tick(&self, folder: &str, unique: &str) {
         let file = fs::metadata(self.path(folder, unique)).expect("file is there");
         let changed = Duration::new(file.ctime().cast_unsigned(), file.ctime_nsec() as u32);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::lacks::lacks;
 use harness::tree::files;
 
 use crate::tidy::root;
@@ -122,7 +123,7 @@ fn systemd_takes_the_units() {
         .output()
         .is_err()
     {
-        println!("systemd-analyze is not there: nothing shown");
+        lacks("systemd-analyze is not there");
         return;
     }
     verify_units(&units);

@@ -40,7 +40,8 @@ fn odd_message(rng: &mut Rng, number: usize) -> Vec<u8> {
         4 => header = header.replace("Message-ID: ", "Message-ID:\n "),
         5 => rest.truncate(rest.trim_end().len()),
         6 => rest.push_str("\n\n  \nlast\tline  \n\n\n"),
-        _ => {}
+        7 => rest.push_str(&format!("From me\n.\n..\n>From\n{}\n", "long ".repeat(400))),
+        _ => header = header.replace("Subject: ", "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= \u{fc} "),
     }
     let text = match number % 5 {
         0 => format!("{header}\n{rest}").replace('\n', "\r\n"),
@@ -48,7 +49,11 @@ fn odd_message(rng: &mut Rng, number: usize) -> Vec<u8> {
         2 => format!("{}\n{rest}", header.replacen('\n', "\r\n", 2)),
         _ => format!("{header}\n{rest}"),
     };
-    text.into_bytes()
+    let mut bytes = text.into_bytes();
+    if number % 7 == 3 {
+        bytes.extend(b"in Latin-1: Gr\xfc\xdfe\n");
+    }
+    bytes
 }
 
 /// A server with odd messages in eight folders.
@@ -399,7 +404,6 @@ fn copies_cost_one_flight_more_and_only_where_both_sides_have_some() {
 fn corpus(layout: Layout, copy: impl Fn(&Dovecot, &Tree) -> bool) {
     let world = World::with_layouts(Layout::MaildirPlusPlus, &[layout]);
     let Some(dir) = crate::real_mail::corpus(&world) else {
-        println!("MAILDIR_SYNC_CORPUS is not set: nothing shown");
         return;
     };
     copy_dir(&dir.join("plain"), world.server().root());

@@ -320,8 +320,7 @@ impl Kind for Mounted {
     type Held = Mount;
 
     fn make(&self, _: &World, root: &Path) -> Option<Mount> {
-        let mount = Mount::in_memory(&root.join(".Lists.debian"), 4 << 10);
-        let mount = Mount::or_skip(mount, "tmpfs")?;
+        let mount = Mount::in_memory(&root.join(".Lists.debian"), 4 << 10)?;
         fill(root, DOVECOT);
         Some(mount)
     }

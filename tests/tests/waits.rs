@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::faults::Held;
 use harness::process::{LIMIT, Running, run};
@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// What the tests wait for instead of a minute.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// When a run is killed that does not end; no test asks how long one took.
 const PLENTY: Duration = Duration::from_secs(25);
 
 /// An account that is patient for [`TIMEOUT`].
@@ -211,10 +212,8 @@ fn a_server_that_never_answers_is_given_up_in_time() {
     for greeting in [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n"] {
         let world = World::new();
         through_port(&world, mute(greeting));
-        let begun = Instant::now();
         let run = by_account(world.client(), "pull").run().exits(75);
         let _ = run.says("mailhost").says_one_sentence();
-        assert!(begun.elapsed() < PLENTY);
         assert!(
             !world.local().root().join("cur").exists(),
             "nothing is made"
@@ -310,14 +309,10 @@ fn a_ctrl_c_at_a_question_ends_at_once() {
     let _sshd = asking(&world);
     let mut terminal = by_account(world.client(), "sync").before_a_person();
     terminal.expect("])? ");
-    let begun = Instant::now();
     terminal.press("\x03");
     let (code, drawn) = terminal.wait();
     assert_eq!(code, Some(75), "{drawn}");
-    assert!(
-        drawn.contains("Interrupted") && begun.elapsed() < PLENTY,
-        "{drawn}"
-    );
+    assert!(drawn.contains("Interrupted"), "{drawn}");
 }
 
 /// C76: under a forced command, whatever a person has executed ends at once and says what the key is for; `true` is valid

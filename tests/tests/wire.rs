@@ -152,10 +152,7 @@ fn no_run_takes_more_than_two_round_trips() {
         ("many flags", flags),
     ] {
         let (count, run) = flights(&world, world.client().sync());
-        assert!(
-            matches!(run.code, Some(0 | 3)) && run.done() > 0,
-            "{what}: {run:?}"
-        );
+        assert!(run.code == Some(0) && run.done() > 0, "{what}: {run:?}");
         assert!(count <= TWO_ROUND_TRIPS, "{what} took {count} flights");
         world.assert_same();
     }
@@ -256,8 +253,7 @@ fn a_spoilt_part_of_a_large_message_is_sent_again() {
             spoilt += 1;
         }
         assert_eq!(spoilt, 1, "a part was kept");
-        let first = world.client().sync().run();
-        assert!(matches!(first.code, Some(0 | 3)), "{first:?}");
+        let _ = world.client().sync().run().exits(3);
         let _ = world.client().sync().run().ok();
         world.assert_same();
         assert_eq!(Snapshot::of(world.server()).messages.len(), 1);

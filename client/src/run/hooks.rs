@@ -206,7 +206,6 @@ fn ended(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use super::*;
 
@@ -241,10 +240,8 @@ mod tests {
         let stop = Stop::default();
         stop.request();
         let limit = Duration::from_secs(600);
-        let begun = Instant::now();
         let result = super::run_post("sleep 600", &[], &Vec::new(), limit, &stop);
         assert_eq!(result, Err("hooks.post was interrupted".to_owned()));
-        assert!(begun.elapsed() < limit);
     }
 
     #[test]
