@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maildir::{Lock, private};
 use protocol::codec::{decode_state, encode_state};
-use protocol::{BatchId, Digest, FolderDir, ReplicaId};
+use protocol::{Digest, FolderDir, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::merge::record::{Fid, Place, Record, Side, State};
 
 mod agreed;
 
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// How long a second run waits for the first before it gives up (exit 75).
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// A number that no journal reaches: the side's own number is not known any more.
@@ -34,7 +34,7 @@ CREATE TABLE agreed (
   digest BLOB NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, local_seq INTEGER NOT NULL,
   remote_seq INTEGER NOT NULL, bears INTEGER, PRIMARY KEY (folder, uniq, copy)) WITHOUT ROWID;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
-CREATE TABLE asked (id INTEGER PRIMARY KEY, side INTEGER NOT NULL, batch BLOB NOT NULL, lines BLOB NOT NULL);
+CREATE TABLE asked (id INTEGER PRIMARY KEY, lines BLOB NOT NULL);
 CREATE TABLE plans (plan TEXT PRIMARY KEY, lines BLOB NOT NULL, at INTEGER NOT NULL);
 ";
 
@@ -419,38 +419,18 @@ impl Archive {
     ///
     /// # Errors
     /// When it does not read back.
-    pub fn asked(&self) -> Result<Vec<(i64, BatchId, Vec<Asked>)>> {
-        let lines = self.blobs("SELECT id, lines FROM asked ORDER BY id")?;
-        let batches = self.batches("SELECT batch FROM asked ORDER BY id", [])?;
-        let both = lines.into_iter().zip(batches);
-        Ok(both
-            .map(|((id, lines), batch)| (id, batch, lines))
-            .collect())
-    }
-
-    /// The names of the batches that a side never answered, the newest first.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn unanswered(&self, side: Side) -> Result<Vec<BatchId>> {
-        let sql = "SELECT batch FROM asked WHERE side = ?1 ORDER BY id DESC";
-        self.batches(sql, [side as u8])
-    }
-
-    fn batches(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<BatchId>> {
-        let mut statement = self.wrap(self.db.prepare_cached(sql))?;
-        let rows = self.wrap(statement.query_map(values, |row| row.get(0).map(BatchId)))?;
-        rows.map(|row| self.wrap(row)).collect()
+    pub fn asked(&self) -> Result<Vec<(i64, Vec<Asked>)>> {
+        self.blobs("SELECT id, lines FROM asked ORDER BY id")
     }
 
     /// Records, durably, what is about to be asked; returns the number under which it is answered.
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn ask(&self, side: Side, batch: BatchId, lines: &[Asking]) -> Result<i64> {
+    pub fn ask(&self, lines: &[Asking]) -> Result<i64> {
         self.execute(
-            "INSERT INTO asked (side, batch, lines) VALUES (?1, ?2, ?3)",
-            params![side as u8, batch.0, encode_state(lines)],
+            "INSERT INTO asked (lines) VALUES (?1)",
+            [encode_state(lines)],
         )?;
         Ok(self.db.last_insert_rowid())
     }

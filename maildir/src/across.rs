@@ -15,7 +15,6 @@ use crate::hash::hash_file;
 use crate::inbox::{Written, flush};
 use crate::index::{FileRow, FolderRow};
 use crate::listing::subdir;
-use crate::notes::Note;
 use crate::root::split_path;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, MOVED, Taken};
@@ -46,7 +45,6 @@ impl Applier<'_> {
     /// Moves a message to a folder on another file system.
     pub(crate) fn move_across(
         &mut self,
-        number: usize,
         row: &FileRow,
         (from, path): (&[u8], &[u8]),
         (folder, in_new): (&FolderRow, bool),
@@ -54,9 +52,6 @@ impl Applier<'_> {
         let body = (&row.entry.digest, row.stamp.mtime_ns);
         let near = self.copy_near(from, &folder.dir, body)?;
         let trash_name = self.announce_moved(from, &row.entry.digest)?;
-        if let Some(notes) = &self.notes {
-            notes.note_durably(number, Note::Copied)?;
-        }
         named(self.give_name(&near.path, path, folder, in_new))?;
         let (_, stamp, _record) = near.into_file();
         self.root.sync_dir(split_path(path).0)?;

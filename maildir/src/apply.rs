@@ -1,11 +1,10 @@
 //! Carrying out a batch of operations, each with what it expects to find.
 //!
 //! # The order (I1, I4, I5)
-//! *What holds*: a kill at any point leaves every message in full under its old name, its new one, or in the trash; and
-//! the next run knows of every operation whether it happened.
+//! *What holds*: a kill at any point leaves every message in full under its old name, its new one, or in the trash.
 //! 1. New bodies are written into `tmp`, checked against their digests, and made durable.
-//! 2. What is about to happen is recorded in the index (`pending`), durably: a message that we create and that the user
-//!    deletes before the next scan must not look as if it had never been created.
+//! 2. What is about to happen is recorded in the index (`pending`), durably: so the next run knows where to look for what a
+//!    kill left half done.
 //! 3. The operations are carried out, one after the other; no rename overwrites a file.
 //! 4. The directories are made durable, then the rows are committed, what counts for the guard is counted, and `pending`
 //!    is emptied, in the same transaction.
@@ -18,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 
 use protocol::message::{At, Expect, NewBody};
-use protocol::{BatchId, Entry, Flags, Info, Op, Outcome, Unique};
+use protocol::{Entry, Flags, Info, Op, Outcome, Unique};
 
 use crate::aside::set_aside;
 use crate::body::Body;
@@ -28,8 +27,7 @@ use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FileRow, FolderRow, Index, now_secs};
 use crate::listing::subdir;
-use crate::notes::{Note, Notes};
-use crate::op::{counted, fates_of, is_trashing};
+use crate::op::{counted, is_trashing};
 use crate::prepare::Ready;
 use crate::rename::Exchanged;
 use crate::root::{Root, join, split_path};
@@ -56,9 +54,6 @@ pub(crate) struct Applier<'a> {
     pub(crate) made: &'a mut BTreeSet<u32>,
     /// The folders of the batch in whose place another directory lies than when they were scanned.
     pub(crate) strange: BTreeSet<u32>,
-    /// Where notes are written of what happened.
-    pub(crate) notes_path: PathBuf,
-    pub(crate) notes: Option<Notes>,
 }
 
 /// A message that has its new name, and not yet its new row.
@@ -128,28 +123,24 @@ impl Applier<'_> {
     /// [`Source::Body`], in order.
     pub(crate) fn apply(
         &mut self,
-        batch: Option<BatchId>,
         ops: &[Op],
         bodies: Vec<io::Result<Body>>,
     ) -> Result<Vec<Outcome>> {
         self.find_strange(ops);
         let mut ready = self.prepare(ops, bodies);
-        let trash_names = self.record(batch, ops, &ready)?;
+        let trash_names = self.record(ops, &ready)?;
         self.index.begin()?;
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut trash_names = trash_names.into_iter();
-        for (number, (op, ready)) in ops.iter().zip(&ready).enumerate() {
+        for (op, ready) in ops.iter().zip(&ready) {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
-            let done = self.carry_out(number, op, ready, name.as_deref());
+            let done = self.carry_out(op, ready, name.as_deref());
             outcomes.push(match done {
                 Ok(folder) if matches!(op, Op::MakeFolder { .. }) => Outcome::Made {
                     folder: u32::try_from(folder).unwrap_or(0),
                 },
                 Ok(seq) => Outcome::Done { seq },
-                Err(Stop::Outcome(outcome)) => {
-                    self.note(number, Note::Refused);
-                    outcome
-                }
+                Err(Stop::Outcome(outcome)) => outcome,
                 Err(Stop::Fatal(error)) => return Err(error),
             });
         }
@@ -164,9 +155,6 @@ impl Applier<'_> {
         self.index.clear_pending()?;
         self.index
             .count_deleted(now_secs(), counted(ops, &outcomes))?;
-        if let Some(batch) = batch {
-            self.index.put_fates(batch, &fates_of(&outcomes))?;
-        }
         self.index.commit()?;
         for (ready, outcome) in ready.iter_mut().zip(&outcomes) {
             self.forget(ready, outcome);
@@ -176,19 +164,7 @@ impl Applier<'_> {
 
     // Step 3.
 
-    fn note(&self, number: usize, note: Note) {
-        if let Some(notes) = &self.notes {
-            notes.note(number, note);
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        number: usize,
-        op: &Op,
-        ready: &Ready,
-        trash_name: Option<&str>,
-    ) -> Step<u64> {
+    fn carry_out(&mut self, op: &Op, ready: &Ready, trash_name: Option<&str>) -> Step<u64> {
         if let Ready::No(outcome) = ready {
             return Err(Stop::Outcome(outcome.clone()));
         }
@@ -211,7 +187,7 @@ impl Applier<'_> {
                 in_new,
                 info,
                 body,
-            } => self.create(number, (at, *in_new, info, body), ready),
+            } => self.create((at, *in_new, info, body), ready),
             Op::Update {
                 at,
                 expect,
@@ -222,22 +198,20 @@ impl Applier<'_> {
                 consent: _,
             } => {
                 let (folder, row) = self.expected(at, expect)?;
-                let moved = self.rename_for(number, folder, row, to, *in_new, *flags)?;
-                self.note(number, Note::Renamed);
-                self.update(number, moved, (body.as_ref(), trash_name), ready)
+                let moved = self.rename_for(folder, row, to, *in_new, *flags)?;
+                self.update(moved, (body.as_ref(), trash_name), ready)
             }
             Op::Retire {
                 at,
                 expect,
                 reason: _,
                 consent: _,
-            } => self.retire(number, (at, expect), trash_name),
+            } => self.retire((at, expect), trash_name),
         }
     }
 
     fn create(
         &mut self,
-        number: usize,
         (at, in_new, info, body): (&At, bool, &Info, &NewBody),
         ready: &Ready,
     ) -> Step<u64> {
@@ -258,7 +232,6 @@ impl Applier<'_> {
         if is_on_another_disk {
             self.deliver_across(&tmp, &path, &folder, (in_new, body))?;
         }
-        self.note(number, Note::Renamed);
         let seq = self.index.next_number()?;
         let stamp = self.held.file_stamp(&path)?;
         let (unique, copy) = (at.unique.clone(), at.copy);
@@ -307,7 +280,6 @@ impl Applier<'_> {
     /// Gives a message its new name: what can still be refused without anything having happened.
     fn rename_for(
         &mut self,
-        number: usize,
         folder: FolderRow,
         mut row: FileRow,
         to: &At,
@@ -338,7 +310,7 @@ impl Applier<'_> {
         };
         match given {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                self.move_across(number, &row, (&from, &path), (&target_folder, in_new))?;
+                self.move_across(&row, (&from, &path), (&target_folder, in_new))?;
             }
             other => named(other)?,
         }
@@ -355,7 +327,6 @@ impl Applier<'_> {
 
     fn update(
         &mut self,
-        number: usize,
         moved: Moved,
         (body, trash_name): (Option<&NewBody>, Option<&str>),
         ready: &Ready,
@@ -374,7 +345,6 @@ impl Applier<'_> {
                 }
                 return Err(stop);
             }
-            self.note(number, Note::Replaced);
             self.dirty_dirs.insert(sub);
         }
         row.stamp = self.root.file_stamp(&path)?;
@@ -438,19 +408,13 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn retire(
-        &mut self,
-        number: usize,
-        (at, expect): (&At, &Expect),
-        name: Option<&str>,
-    ) -> Step<u64> {
+    fn retire(&mut self, (at, expect): (&At, &Expect), name: Option<&str>) -> Step<u64> {
         let (folder, mut row) = self.expected(at, expect)?;
         let path = path_of(&folder.dir, &row);
         let Some(name) = name else { return stale() };
         if self.trash.take(self.root, &path, &row.stamp, name)? == Taken::Changed {
             return stale();
         }
-        self.note(number, Note::Renamed);
         self.dirty_dirs
             .insert(join(&folder.dir, &[subdir(row.entry.in_new)]));
         (row.gone, row.lost, row.seq) = (true, false, self.index.next_number()?);

@@ -428,8 +428,8 @@ mod tests {
         let made = Op::MakeFolder {
             dir: FolderDir::root(),
         };
-        one.apply(None, &[made], Vec::new()).expect("it is made");
-        let outcomes = one.apply(None, &[op], bodies).expect("it is applied");
+        one.apply(&[made], Vec::new()).expect("it is made");
+        let outcomes = one.apply(&[op], bodies).expect("it is applied");
         assert!(
             matches!(outcomes[..], [Outcome::Done { .. }]),
             "{outcomes:?}"

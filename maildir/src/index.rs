@@ -13,9 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use protocol::codec::{decode_state, encode_state};
-use protocol::message::{Fate, Problem};
-use protocol::{BatchId, IndexId, Tag};
+use protocol::message::Problem;
+use protocol::{IndexId, Tag};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::clock::Clock;
@@ -25,7 +24,7 @@ mod rows;
 pub(crate) use rows::{FileRow, FolderRow, Known};
 
 /// The version of the schema below, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// How long the journal remembers that a message went.
 const JOURNAL_DAYS: u64 = 90;
 /// For how long a deletion counts for the guard.
@@ -51,7 +50,6 @@ CREATE UNIQUE INDEX places ON files (folder, uniq, copy);
 CREATE INDEX drafts ON files (seq) WHERE draft;
 CREATE INDEX due_files ON files (seq) WHERE due;
 CREATE TABLE pending (id INTEGER PRIMARY KEY, batch BLOB NOT NULL);
-CREATE TABLE batches (batch BLOB PRIMARY KEY, number INTEGER NOT NULL, fates BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE deletions (at INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE unseen (path BLOB PRIMARY KEY, mark INTEGER NOT NULL) WITHOUT ROWID;
@@ -166,7 +164,7 @@ impl Index {
         let _whole = self.whole();
         self.begin()?;
         self.batch(
-            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM batches; DELETE FROM deletions; \
+            "DELETE FROM files; DELETE FROM folders; DELETE FROM tags; DELETE FROM pending; DELETE FROM deletions; \
              DELETE FROM problems; DELETE FROM unseen; DELETE FROM meta;",
         )?;
         self.number.set(0);
@@ -345,7 +343,6 @@ impl Index {
         self.begin()?;
         self.execute("DELETE FROM files WHERE gone AND seq <= ?1", [floor])?;
         self.execute("DELETE FROM folders WHERE gone AND seq <= ?1", [floor])?;
-        self.execute("DELETE FROM batches WHERE number <= ?1", [floor])?;
         self.set_meta("floor", floor)?;
         self.commit()
     }
@@ -408,23 +405,6 @@ impl Index {
         )?;
         let rows = self.wrap(statement.query_map([], |row| row.get(0)))?;
         rows.map(|row| self.wrap(row)).collect()
-    }
-
-    /// Remembers what became of the operations of a batch.
-    pub(crate) fn put_fates(&self, batch: BatchId, fates: &[Fate]) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO batches (batch, number, fates) VALUES (?1, ?2, ?3)";
-        let number = self.number()?.cast_signed();
-        self.execute(sql, params![batch.0, number, encode_state(fates)])
-    }
-
-    /// What became of the operations of a batch, if it is remembered.
-    pub(crate) fn fates(&self, batch: BatchId) -> Result<Option<Vec<Fate>>> {
-        let sql = "SELECT fates FROM batches WHERE batch = ?1";
-        let found = self.db.query_row(sql, [batch.0], |row| {
-            let bytes = row.get_ref(0)?.as_blob()?;
-            decode_state(bytes).map_err(|error| broken(0, error))
-        });
-        self.wrap(found.optional())
     }
 
     pub(crate) fn clear_pending(&self) -> Result<()> {

@@ -188,7 +188,7 @@ mod tests {
             body: None,
             consent: Consent::Free,
         };
-        let outcomes = replica.apply(None, &[op], Vec::new()).expect("it is done");
+        let outcomes = replica.apply(&[op], Vec::new()).expect("it is done");
         assert!(
             matches!(outcomes[..], [protocol::Outcome::Done { .. }]),
             "{outcomes:?}"

@@ -28,7 +28,6 @@ mod listing;
 mod lock;
 mod lookup;
 mod marker;
-mod notes;
 mod op;
 mod pairing;
 mod partial;

@@ -1,6 +1,6 @@
 //! What an operation takes away, and whether that counts for the guard.
 
-use protocol::message::{At, Consent, Fate, Reason, Source};
+use protocol::message::{At, Consent, Reason, Source};
 use protocol::{Op, Outcome};
 
 /// What an operation takes away, and why.
@@ -49,17 +49,4 @@ pub(crate) fn counted(ops: &[Op], outcomes: &[Outcome]) -> u64 {
 /// Whether an operation takes anything away.
 pub(crate) fn is_trashing(op: &Op) -> bool {
     trashed(op).is_some() || matches!(op, Op::RemoveFolder { .. })
-}
-
-/// What the replica remembers of a batch.
-pub(crate) fn fates_of(outcomes: &[Outcome]) -> Vec<Fate> {
-    let fate = |outcome: &Outcome| match outcome {
-        Outcome::Done { .. } | Outcome::Made { .. } => Fate::Done,
-        Outcome::Stale
-        | Outcome::Taken
-        | Outcome::Denied
-        | Outcome::Failed { .. }
-        | Outcome::Full { .. } => Fate::No,
-    };
-    outcomes.iter().map(fate).collect()
 }

@@ -3,32 +3,18 @@
 use std::os::unix::ffi::OsStringExt;
 
 use protocol::message::{At, Reason};
-use protocol::{BatchId, Digest, Entry, Op, Unique};
+use protocol::{Digest, Entry, Op, Unique};
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applier, entry_of, info_after, target};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::folder_scan::path as path_of;
 use crate::listing::subdir;
-use crate::notes::{Notes, NotesKey};
 use crate::op::{counts, is_trashing, trashed};
 use crate::prepare::Ready;
 use crate::root::{join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Label, reason_text};
-
-/// A batch that was begun, as the index remembers it; the order of the fields is the stored format.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(crate) struct Begun {
-    /// The name under which the client will ask for it.
-    pub(crate) batch: Option<BatchId>,
-    /// How many operations it has.
-    pub(crate) ops: usize,
-    /// Whose notes are the batch's.
-    pub(crate) notes: NotesKey,
-    /// What was begun, by the number of the operation.
-    pub(crate) pending: Vec<(usize, Pending)>,
-}
 
 /// The file in `tmp` shall be exchanged with a message, whose old version then goes to the trash.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -39,18 +25,18 @@ pub(crate) struct Replaces {
     pub(crate) digest: Digest,
     pub(crate) folder: Vec<u8>,
     pub(crate) name: Vec<u8>,
+    /// Where the old version will lie in the trash; empty where it does not go there.
+    pub(crate) trashed: Vec<u8>,
     /// It counts for the guard.
     pub(crate) counts: bool,
 }
 
-/// An operation that was begun.
+/// An operation that was begun, as the index remembers it; the order of the fields is the stored format.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) enum Pending {
     /// A message shall appear from `tmp`.
     Create {
         tmp: Vec<u8>,
-        /// The inode of that file.
-        ino: u64,
         folder: u32,
         unique: Unique,
         copy: u16,
@@ -65,6 +51,8 @@ pub(crate) enum Pending {
         ctime_ns: i64,
         /// The bytes that it has.
         digest: Digest,
+        /// The inode of what lay under the new name, in another directory; 0 where nothing did.
+        there: u64,
         replaces: Option<Replaces>,
     },
     /// A message shall go to the trash.
@@ -136,12 +124,7 @@ impl Pending {
 
 impl Applier<'_> {
     /// Records the batch in the index; returns the names that its files get in the trash.
-    pub(crate) fn record(
-        &mut self,
-        batch: Option<BatchId>,
-        ops: &[Op],
-        ready: &[Ready],
-    ) -> Result<Vec<String>> {
+    pub(crate) fn record(&mut self, ops: &[Op], ready: &[Ready]) -> Result<Vec<String>> {
         let mut pending = Vec::new();
         self.index.begin()?;
         let names = self.announce(ops).unwrap_or_else(|error| {
@@ -150,11 +133,11 @@ impl Applier<'_> {
             Vec::new()
         });
         let mut trash_names = names.iter();
-        for (number, (op, ready)) in ops.iter().zip(ready).enumerate() {
+        for (op, ready) in ops.iter().zip(ready) {
             let name = is_trashing(op).then(|| trash_names.next()).flatten();
             let begun = match op {
                 Op::Create { .. } => self.begun_create(op, ready),
-                Op::Update { .. } => self.begun_update(op, ready)?,
+                Op::Update { .. } => self.begun_update(op, ready, name)?,
                 Op::Retire { at, .. } => self.begun_retire(at, counts(op), name)?,
                 Op::RenameFolder { number, .. } | Op::RemoveFolder { number, .. } => {
                     self.begun_folder(*number, name)
@@ -163,32 +146,16 @@ impl Applier<'_> {
                     dir: dir.as_bytes().to_vec(),
                 }),
             };
-            pending.extend(begun.map(|begun| (number, begun)));
+            pending.extend(begun);
         }
         if pending.is_empty() {
             self.index.rollback();
             return Ok(names);
         }
-        let notes = self.notes_key()?;
-        let begun = Notes::begin(&self.notes_path, notes, ops.len());
-        self.notes = Some(begun.context("write", &self.notes_path)?);
-        let begun = Begun {
-            batch,
-            ops: ops.len(),
-            notes,
-            pending,
-        };
         self.index
-            .put_pending(&protocol::codec::encode_state(&begun))?;
+            .put_pending(&protocol::codec::encode_state(&pending))?;
         self.index.commit()?;
         Ok(names)
-    }
-
-    fn notes_key(&self) -> Result<NotesKey> {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&self.tag.0);
-        key[8..].copy_from_slice(&self.index.number()?.to_le_bytes());
-        Ok(key)
     }
 
     fn begun_create(&self, op: &Op, ready: &Ready) -> Option<Pending> {
@@ -207,7 +174,6 @@ impl Applier<'_> {
         let folder = self.folder_of(at)?;
         Some(Pending::Create {
             tmp: tmp.clone(),
-            ino: stamp.ino,
             folder: folder.id,
             unique: at.unique.clone(),
             copy: at.copy,
@@ -215,7 +181,12 @@ impl Applier<'_> {
         })
     }
 
-    fn begun_update(&self, op: &Op, ready: &Ready) -> Result<Option<Pending>> {
+    fn begun_update(
+        &self,
+        op: &Op,
+        ready: &Ready,
+        name: Option<&String>,
+    ) -> Result<Option<Pending>> {
         let Op::Update {
             at,
             expect,
@@ -236,6 +207,7 @@ impl Applier<'_> {
                 digest: body.digest,
                 folder: at.folder.as_bytes().to_vec(),
                 name: at.unique.as_bytes().to_vec(),
+                trashed: name.map_or_else(Vec::new, |name| self.in_trash(name)),
                 counts: counts(op),
             }),
             (Some(_), Ready::Plain | Ready::No(_)) => return Ok(None), // It is not begun at all.
@@ -249,12 +221,17 @@ impl Applier<'_> {
             stamp = self.root.file_stamp(&from).ok();
         }
         let stamp = stamp.unwrap_or_default();
+        let there = match split_path(&from).0 == split_path(&target_path).0 {
+            true => None,
+            false => self.root.file_stamp(&target_path).ok(),
+        };
         Ok(Some(Pending::Update {
             from,
             to: target_path,
             ino: stamp.ino,
             ctime_ns: stamp.ctime_ns,
             digest: expect.digest,
+            there: there.map_or(0, |there| there.ino),
             replaces,
         }))
     }
@@ -281,13 +258,17 @@ impl Applier<'_> {
             copy: row.copy,
             path,
             stamp,
-            trashed: self.trash.path(name).into_os_string().into_vec(),
+            trashed: self.in_trash(name),
             counts,
         }))
     }
 
+    fn in_trash(&self, name: &str) -> Vec<u8> {
+        self.trash.path(name).into_os_string().into_vec()
+    }
+
     fn begun_folder(&self, number: u32, name: Option<&String>) -> Option<Pending> {
-        let trashed = name.map(|name| self.trash.path(name).into_os_string().into_vec());
+        let trashed = name.map(|name| self.in_trash(name));
         let dir = self.folder(number)?.dir.clone();
         Some(Pending::Folder { dir, trashed })
     }

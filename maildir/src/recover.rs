@@ -1,26 +1,23 @@
 //! What a batch that was cut off left behind, put in order before anything else is looked at.
 //!
-//! Runs under the root's lock, so nobody else's batch is under way. For each recorded operation the file system tells whether it happened:
-//! - *Create*: the file in `tmp` is there, and not in its place, too: no. It is gone, and the note says that it came, or it
-//!   lies where it shall: yes. Then its row is written, and if the user deleted the message meanwhile, the scan that follows
-//!   makes a tombstone of it: known as deleted, not as never there. It is gone without that: somebody has cleaned `tmp`, so
-//!   no.
-//! - *Update* without new bytes: the file has its old name and the ctime that it had: no. Otherwise the note of it says
-//!   so, or the file has its new name. A row need not be written: the scan sees what there is. Where it has both names, the
-//!   old one goes.
+//! Runs under the root's lock, so nobody else's batch is under way. Nothing tells how far the batch came but the tree. What it
+//! did is found by the scan that follows, and by the client, which remembers what it asked; here only that is done which they
+//! would take for something else:
+//! - *Create*: the file is in `tmp` no more, and no message of its name is in the folder. A user has deleted it or moved it on,
+//!   or somebody has cleaned `tmp`. So its place gets a tombstone of a message that is *lost*: if it is found elsewhere, it went
+//!   there, and else it comes once more.
+//! - *Update* without new bytes: where the file has both names, the old one goes. Where its copy has the new name, on another
+//!   file system, the old file goes.
 //! - *Update* with new bytes: an exchange that goes in steps is ended or taken back first. Then, the file in `tmp` is the new
-//!   version: no, but it may have been renamed. It is the old one: the exchange happened, and it goes to the trash. It is
-//!   somebody else's: that gets its place back. It is gone: as with *Create*.
-//! - *Retire*: its file is in its place with the ctime that it had: no. What is in the trash is another file: that goes back,
-//!   and no. Otherwise the note says that it went, or it lies in the trash and not in its place: yes. What is in its place
-//!   then came back since: the tombstone makes it so.
+//!   version: nothing happened. It is the old one: it goes to the trash. It is somebody else's: that gets its place back.
+//! - *Retire*: what lies in the trash is another file: that goes back. It is the message: a tombstone makes that what lies in
+//!   its place came back since.
 //! - A folder of which a part was made is made whole: the scan would take it for one that a user made so.
 //! - A folder that lies in the trash with mail in it goes back.
 //!
-//! What is found is kept under the batch's name, and its client will ask for it; what was deleted counts for the guard. All
-//! of it is flushed before it counts: the dead run may not have come to that.
+//! What was deleted counts for the guard. All of it is flushed before it counts: the dead run may not have come to that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -28,19 +25,17 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use protocol::Digest;
 use protocol::codec::decode_state;
-use protocol::message::{Fate, Reason};
+use protocol::message::Reason;
+use protocol::{Digest, Unique, name};
 
 use crate::apply::Applier;
 use crate::apply_folder::PARTS;
 use crate::error::{Context, Error, Result};
-use crate::folder_scan::path as path_of;
 use crate::hash::hash_file;
 use crate::index::{FileRow, now_secs};
 use crate::listing::subdir;
-use crate::notes::{self, Note};
-use crate::pending::{Begun, Pending};
+use crate::pending::Pending;
 use crate::record::sweep;
 use crate::rename::parked_name;
 use crate::root::{join, split_path};
@@ -51,36 +46,24 @@ use crate::trash::{Label, Taken, has_mail, reason_text};
 pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
     let mut leftovers = BTreeSet::new();
     for begun in applier.index.pending()? {
-        let begun: Begun =
+        let begun: Vec<Pending> =
             decode_state(&begun).map_err(|error| Error::Usage(format!("The index: {error}")))?;
         bring_back(applier, &begun)?;
-        leftovers.extend(
-            begun
-                .pending
-                .iter()
-                .filter_map(|(_, pending)| pending.tmp()),
-        );
-        let found = Found::of(applier, &begun);
-        let (mut fates, mut deleted) = (vec![Fate::No; begun.ops], 0);
+        leftovers.extend(begun.iter().filter_map(Pending::tmp));
+        let (mut names, mut deleted) = (Names::default(), 0);
         applier.index.begin()?;
-        for (number, pending) in begun.pending {
+        for pending in begun {
             let counts = pending.counts();
-            let fate = match pending {
-                Pending::Create { .. } => recover_create(applier, &found, number, pending)?,
-                Pending::Update { .. } => recover_update(applier, &found, number, pending)?,
-                Pending::Retire { .. } => recover_retire(applier, &found, number, pending)?,
+            let took_away = match pending {
+                Pending::Create { .. } => recover_create(applier, &mut names, pending)?,
+                Pending::Update { .. } => recover_update(applier, pending)?,
+                Pending::Retire { .. } => recover_retire(applier, pending)?,
                 Pending::MakeFolder { dir } => recover_made(applier, &dir)?,
                 Pending::Folder { .. } => recover_folder(applier, pending)?,
             };
-            deleted += u64::from(counts && fate == Fate::Done);
-            if let Some(place) = fates.get_mut(number) {
-                *place = fate;
-            }
+            deleted += u64::from(counts && took_away);
         }
         applier.index.count_deleted(now_secs(), deleted)?;
-        if let Some(batch) = begun.batch {
-            applier.index.put_fates(batch, &fates)?;
-        }
         // What users did to what did not happen need not have moved a directory's stamp.
         applier.index.distrust_folders()?;
     }
@@ -104,7 +87,7 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
 }
 
 /// Makes a folder whole of which there is a part. That it was made is seen by the scan.
-fn recover_made(applier: &mut Applier, dir: &[u8]) -> Result<Fate> {
+fn recover_made(applier: &mut Applier, dir: &[u8]) -> Result<bool> {
     let is_begun = PARTS.iter().any(|part| {
         let part = applier.root.dir_stamp(&join(dir, &[part]));
         part.is_ok()
@@ -113,15 +96,12 @@ fn recover_made(applier: &mut Applier, dir: &[u8]) -> Result<Fate> {
         let full = applier.root.full(dir);
         applier.make_parts(dir).context("make", &full)?;
     }
-    Ok(Fate::No)
+    Ok(false)
 }
 
 /// Brings back what was set aside for a moment, and remembers which directories may not have been flushed.
-fn bring_back(applier: &mut Applier, begun: &Begun) -> Result<()> {
-    let paths = begun
-        .pending
-        .iter()
-        .flat_map(|(_, pending)| pending.paths());
+fn bring_back(applier: &mut Applier, begun: &[Pending]) -> Result<()> {
+    let paths = begun.iter().flat_map(Pending::paths);
     for path in paths.collect::<BTreeSet<_>>() {
         let (sub, _) = split_path(&path);
         let (folder, _) = split_path(sub);
@@ -136,19 +116,19 @@ fn bring_back(applier: &mut Applier, begun: &Begun) -> Result<()> {
 }
 
 /// Gives a folder its directory back that went to the trash with mail in it.
-fn recover_folder(applier: &Applier, pending: Pending) -> Result<Fate> {
+fn recover_folder(applier: &Applier, pending: Pending) -> Result<bool> {
     let Pending::Folder {
         dir,
         trashed: Some(trashed),
     } = pending
     else {
-        return Ok(Fate::No);
+        return Ok(false);
     };
     let trashed = Path::new(OsStr::from_bytes(&trashed));
     if has_mail(trashed).unwrap_or(false) {
         put_back_dir(applier, trashed, &dir).context("put back", trashed)?;
     }
-    Ok(Fate::No)
+    Ok(false)
 }
 
 fn put_back_dir(applier: &Applier, trashed: &Path, dir: &[u8]) -> io::Result<()> {
@@ -172,53 +152,59 @@ fn put_back_dir(applier: &Applier, trashed: &Path, dir: &[u8]) -> io::Result<()>
     Ok(())
 }
 
-fn recover_create(
-    applier: &Applier,
-    found: &Found,
-    number: usize,
-    pending: Pending,
-) -> Result<Fate> {
+/// The unique names of what lies in folders, as far as they were asked for; none of one that cannot be listed.
+type Names = HashMap<u32, Option<HashSet<Unique>>>;
+
+fn recover_create(applier: &Applier, names: &mut Names, pending: Pending) -> Result<bool> {
     let Pending::Create {
         tmp,
-        ino,
         folder,
         unique,
         copy,
         entry,
     } = pending
     else {
-        return Ok(Fate::No);
+        return Ok(false);
     };
-    let at = applier.index.file_at(folder, &unique, copy)?;
-    let seq = applier.index.next_number()?;
-    let row = FileRow {
-        seq,
-        born: seq,
-        folder,
-        unique,
-        copy,
-        gone: false,
-        lost: false,
-        entry,
-        stamp: FileStamp::default(), // Proves nothing, so the scan looks at the file.
-        due: false,
-    };
-    let is_there = || {
-        let dir = applier.folders.iter().find(|known| known.id == folder);
-        dir.is_some_and(|known| is_at(applier, &path_of(&known.dir, &row), ino))
-    };
-    // In `tmp` and in its place: that is one file with two names.
-    let has_come = match is_gone(applier, &tmp)? {
-        true => found.notes.get(number) == Some(&Note::Renamed) || is_there(),
-        false => is_there(),
-    };
-    if !has_come {
-        return Ok(Fate::No);
+    if !is_gone(applier, &tmp)? {
+        return Ok(false);
     }
-    if at.is_none_or(|row| row.gone) {
-        applier.index.put_file(&row)?;
+    let names = names
+        .entry(folder)
+        .or_insert_with(|| names_in(applier, folder).ok());
+    let is_away = names.as_ref().is_some_and(|names| !names.contains(&unique));
+    if is_away && applier.index.file_at(folder, &unique, copy)?.is_none() {
+        let seq = applier.index.next_number()?;
+        applier.index.put_file(&FileRow {
+            seq,
+            born: seq,
+            folder,
+            unique,
+            copy,
+            gone: true,
+            lost: true,
+            entry,
+            stamp: FileStamp::default(),
+            due: false,
+        })?;
     }
-    Ok(Fate::Done)
+    Ok(false)
+}
+
+fn names_in(applier: &Applier, folder: u32) -> io::Result<HashSet<Unique>> {
+    let mut names = HashSet::new();
+    let Some(folder) = applier.folder(folder) else {
+        return Ok(names);
+    };
+    for in_new in [true, false] {
+        let listed = match applier.root.list(&join(&folder.dir, &[subdir(in_new)])) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let split = |name: &[u8]| Some(name::split(name).ok()?.0);
+        names.extend(listed.iter().filter_map(|listed| split(&listed.name)));
+    }
+    Ok(names)
 }
 
 /// Whether the very file lies there.
@@ -227,50 +213,37 @@ fn is_at(applier: &Applier, path: &[u8], ino: u64) -> bool {
     seen.is_ok_and(|stamp| stamp.ino == ino)
 }
 
-fn recover_update(
-    applier: &mut Applier,
-    found: &Found,
-    number: usize,
-    pending: Pending,
-) -> Result<Fate> {
+fn recover_update(applier: &mut Applier, pending: Pending) -> Result<bool> {
     let Pending::Update {
         from,
         to,
         ino,
         ctime_ns,
         digest,
+        there,
         replaces,
     } = pending
     else {
-        return Ok(Fate::No);
+        return Ok(false);
     };
-    if found.is_copied(applier, number, (&from, &to), (ino, ctime_ns), &digest) {
+    let untouched = |stamp: FileStamp| (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns);
+    if !applier.root.file_stamp(&from).is_ok_and(untouched) {
+        leave_old_name(applier, (&from, &to), ino)?; // A rename moves the ctime.
+    } else if has_copy(applier, &to, [ino, there], &digest) {
         applier.finish_move(&from, &digest)?;
-        return Ok(if replaces.is_some() {
-            Fate::Renamed
-        } else {
-            Fate::Done
-        });
     }
-    let is_renamed = found.is_renamed(applier, number, (&from, &to), (ino, ctime_ns));
-    if is_renamed {
-        leave_old_name(applier, (&from, &to), ino)?;
-    }
-    let renamed = if is_renamed { Fate::Renamed } else { Fate::No };
     let Some(replaces) = replaces else {
-        return Ok(if is_renamed { Fate::Done } else { Fate::No });
+        return Ok(false);
     };
     // What cannot be read may be the old version, so it is not swept away.
     let path = applier.root.full(&replaces.tmp);
-    let is_ended = end_exchange(applier, &replaces.tmp, &to).context("put in order", &path)?;
+    end_exchange(applier, &replaces.tmp, &to).context("put in order", &path)?;
     if is_gone(applier, &replaces.tmp)? {
-        let is_replaced =
-            found.notes.get(number) == Some(&Note::Replaced) || is_at(applier, &to, replaces.ino);
-        return Ok(if is_replaced { Fate::Done } else { renamed });
+        return Ok(Path::new(OsStr::from_bytes(&replaces.trashed)).exists());
     }
     let left = hash_file(applier.root, &replaces.tmp).context("read", &path)?;
     if left.digest == replaces.digest {
-        return Ok(renamed);
+        return Ok(false);
     }
     if left.stamp.ino != ino && left.digest != digest {
         // Somebody else's, which had come to that name: it has that again.
@@ -279,15 +252,21 @@ fn recover_update(
             false => applier.root.put_back(&replaces.tmp, &to),
         };
         back.context("put back", &path)?;
-        return Ok(renamed);
+        return Ok(false);
     }
     trash_leftover(applier, &replaces.tmp, replaces.folder, replaces.name)?;
-    Ok(if is_ended { Fate::Done } else { renamed })
+    Ok(true)
 }
 
-/// Ends or takes back an exchange that goes in steps, see [`crate::rename::exchange`]. Returns whether the new version has its
-/// place, as far as that can be told; `false` where somebody else had come to the name.
-fn end_exchange(applier: &Applier, tmp: &[u8], to: &[u8]) -> io::Result<bool> {
+/// Whether a message's copy has the name, on another file system: another file than the message, and than what lay there before.
+fn has_copy(applier: &Applier, to: &[u8], others: [u64; 2], digest: &Digest) -> bool {
+    let seen = applier.root.file_stamp(to);
+    seen.is_ok_and(|seen| !others.contains(&seen.ino))
+        && hash_file(applier.root, to).is_ok_and(|hashed| hashed.digest == *digest)
+}
+
+/// Ends or takes back an exchange that goes in steps, see [`crate::rename::exchange`].
+fn end_exchange(applier: &Applier, tmp: &[u8], to: &[u8]) -> io::Result<()> {
     let root = applier.root;
     let parked = parked_name(tmp);
     let ino = |path: &[u8]| match root.file_stamp(path) {
@@ -296,15 +275,15 @@ fn end_exchange(applier: &Applier, tmp: &[u8], to: &[u8]) -> io::Result<bool> {
         Err(error) => Err(error),
     };
     let Some(old) = ino(&parked)? else {
-        return Ok(true);
+        return Ok(());
     };
     match (ino(tmp)?, ino(to)?) {
-        (None, _) => root.rename_to_ours(&parked, tmp).map(|()| true),
-        (Some(_), None) => root.rename(&parked, to).map(|()| true),
-        (Some(_), Some(there)) if there == old => root.unlink(&parked).map(|()| true),
-        (Some(new), Some(there)) => {
+        (None, _) => root.rename_to_ours(&parked, tmp),
+        (Some(_), None) => root.rename(&parked, to),
+        (Some(_), Some(there)) if there == old => root.unlink(&parked),
+        (Some(_), Some(_)) => {
             root.unlink(tmp)?;
-            root.rename_to_ours(&parked, tmp).map(|()| there == new)
+            root.rename_to_ours(&parked, tmp)
         }
     }
 }
@@ -320,12 +299,7 @@ fn leave_old_name(applier: &Applier, (from, to): (&[u8], &[u8]), ino: u64) -> Re
         .context("remove", &applier.root.full(from))
 }
 
-fn recover_retire(
-    applier: &Applier,
-    found: &Found,
-    number: usize,
-    pending: Pending,
-) -> Result<Fate> {
+fn recover_retire(applier: &Applier, pending: Pending) -> Result<bool> {
     let Pending::Retire {
         folder,
         unique,
@@ -336,42 +310,38 @@ fn recover_retire(
         counts: _,
     } = pending
     else {
-        return Ok(Fate::No);
+        return Ok(false);
     };
-    let seen = applier.root.file_stamp(&path);
-    // A machine that lost power may have kept a note and lost its rename.
-    let is_untouched =
-        matches!(&seen, Ok(seen) if (seen.ino, seen.ctime_ns) == (stamp.ino, stamp.ctime_ns));
+    // Then what lies in the trash is a copy, or part of one: that is on another file system.
+    if may_be_there(applier.root.file_stamp(&path), stamp.ino) {
+        return Ok(false);
+    }
     let trashed = Path::new(OsStr::from_bytes(&trashed));
-    let has_gone = match found.notes.get(number) {
-        _ if is_untouched => false,
-        Some(Note::Renamed | Note::Replaced | Note::Copied) => true,
-        Some(Note::Refused) => false,
-        Some(Note::Nothing) | None => match FileStamp::outside(trashed) {
-            Ok(there) if there.same_bytes(&stamp) => !may_be_there(seen, stamp.ino),
-            Ok(_) => {
-                put_back_file(applier, trashed, &path).context("put back", trashed)?;
-                false
-            }
-            Err(_) => false,
-        },
-    };
-    if !has_gone {
-        return Ok(Fate::No);
+    match FileStamp::outside(trashed) {
+        Ok(there) if there.same_bytes(&stamp) => {}
+        Ok(_) => {
+            put_back_file(applier, trashed, &path).context("put back", trashed)?;
+            return Ok(false);
+        }
+        Err(_) => return Ok(false),
     }
     let row = applier.index.file_at(folder, &unique, copy)?;
     if let Some(mut row) = row.filter(|row| !row.gone) {
         (row.gone, row.lost, row.seq) = (true, false, applier.index.next_number()?);
         applier.index.put_file(&row)?;
     }
-    Ok(Fate::Done)
+    Ok(true)
 }
 
 /// Gives another program's file its name back that had gone to the trash with it.
 fn put_back_file(applier: &Applier, trashed: &Path, path: &[u8]) -> io::Result<()> {
     let dir = File::open(trashed.parent().unwrap_or(trashed))?;
     let name = trashed.file_name().unwrap_or_default().as_bytes();
-    applier.root.put_in(dir.as_fd(), name, path)
+    match applier.root.put_in(dir.as_fd(), name, path) {
+        // On another file system it is part of a copy of what stayed.
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether a message may be where it was before it was to be retired. What cannot be looked at is unknown, not absent: the
@@ -380,67 +350,6 @@ fn may_be_there(seen: io::Result<FileStamp>, ino: u64) -> bool {
     match seen {
         Ok(stamp) => ino == 0 || stamp.ino == ino,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
-/// How far a batch had come by its notes.
-struct Found {
-    notes: Vec<Note>,
-    /// The operation during which it may have been cut off: its rename may have happened without a note.
-    cut_off: Option<usize>,
-}
-
-impl Found {
-    fn of(applier: &Applier, begun: &Begun) -> Found {
-        let notes = notes::read(&applier.notes_path, begun.notes, begun.ops);
-        let last = notes.iter().rposition(|note| *note != Note::Nothing);
-        let mut begun = begun.pending.iter().map(|(number, _)| *number);
-        let cut_off = begun.find(|number| last.is_none_or(|last| *number > last));
-        Found { notes, cut_off }
-    }
-
-    /// Whether a message's copy has its new name on another disk, and the old file is still there as it was.
-    fn is_copied(
-        &self,
-        applier: &Applier,
-        number: usize,
-        (from, to): (&[u8], &[u8]),
-        (ino, ctime_ns): (u64, i64),
-        digest: &Digest,
-    ) -> bool {
-        let untouched = |stamp: FileStamp| (stamp.ino, stamp.ctime_ns) == (ino, ctime_ns);
-        self.notes.get(number) == Some(&Note::Copied)
-            && applier.root.file_stamp(from).is_ok_and(untouched)
-            && hash_file(applier.root, to).is_ok_and(|hashed| hashed.digest == *digest)
-    }
-
-    /// Whether a message was renamed, whatever a user made of it since. A rename moves the ctime.
-    fn is_renamed(
-        &self,
-        applier: &Applier,
-        number: usize,
-        (from, to): (&[u8], &[u8]),
-        (ino, ctime_ns): (u64, i64),
-    ) -> bool {
-        let seen = |path: &[u8]| {
-            let stamp = applier.root.file_stamp(path).ok();
-            stamp.filter(|stamp| ino != 0 && stamp.ino == ino)
-        };
-        if from == to {
-            return false;
-        }
-        let stayed = seen(from);
-        if stayed.is_some_and(|stamp| stamp.ctime_ns == ctime_ns) {
-            return false;
-        }
-        match self.notes.get(number) {
-            Some(Note::Renamed | Note::Replaced | Note::Copied) => true,
-            Some(Note::Refused) => false,
-            // Back under its old name: most likely it was away. Under a third one: most likely it was not.
-            Some(Note::Nothing) | None => {
-                seen(to).is_some() || (stayed.is_some() && self.cut_off == Some(number))
-            }
-        }
     }
 }
 

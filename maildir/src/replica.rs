@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::entry::Change;
-use protocol::message::{At, Fate};
-use protocol::{BatchId, Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::message::At;
+use protocol::{Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located};
@@ -519,26 +519,13 @@ impl Replica {
         self.partials.clone()
     }
 
-    /// What became of the operations of a batch, if it is remembered.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn fates(&self, batch: BatchId) -> Result<Option<Vec<Fate>>> {
-        self.index.fates(batch)
-    }
-
-    /// Carries out a batch and remembers what became of it under its name, if it has one; `bodies` has one entry for each operation whose bytes come from outside, in order.
+    /// Carries out a batch; `bodies` has one entry for each operation whose bytes come from outside, in order.
     /// Where the disk has no room for the run's tag, nothing is done.
     ///
     /// # Errors
     /// When the index, the marker or the trash's log fails, or the lock is not to be had; the next scan puts in order
     /// what was begun.
-    pub fn apply(
-        &mut self,
-        batch: Option<BatchId>,
-        ops: &[Op],
-        bodies: Vec<io::Result<Body>>,
-    ) -> Result<Vec<Outcome>> {
+    pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Body>>) -> Result<Vec<Outcome>> {
         let _lock = self.lock()?;
         if self.tag.is_none()
             && let Err(error) = self.append_tag()
@@ -548,7 +535,7 @@ impl Replica {
         }
         let before = self.index.number()?;
         self.has_applied = true;
-        let outcomes = self.with_applier(|applier| applier.apply(batch, ops, bodies))?;
+        let outcomes = self.with_applier(|applier| applier.apply(ops, bodies))?;
         // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
         if before == self.told {
             self.told = self.index.number()?;
@@ -575,8 +562,6 @@ impl Replica {
             dirty_dirs: BTreeSet::new(),
             made: &mut self.made,
             strange: BTreeSet::new(),
-            notes_path: self.state.join("notes"),
-            notes: None,
         };
         work(&mut applier)
     }

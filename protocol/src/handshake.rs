@@ -231,7 +231,6 @@ mod tests {
             dry_run: false,
             checksum: false,
             adopt: false,
-            asked: Vec::new(),
             timeout: 60,
         }
     }

@@ -48,12 +48,6 @@ random_id!(
     8
 );
 
-random_id!(
-    /// One batch of operations, named by the client that asks for it.
-    BatchId,
-    8
-);
-
 /// From where on a client wants a replica's changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cursor {

@@ -24,7 +24,7 @@ pub use entry::{Change, Entry, FolderChange};
 pub use fingerprint::Fingerprint;
 pub use flags::Flags;
 pub use folder::FolderDir;
-pub use identity::{BatchId, Cursor, IndexId, ReplicaId, Tag};
+pub use identity::{Cursor, IndexId, ReplicaId, Tag};
 pub use keywords::{Keyword, Keywords};
 pub use message::{Op, Outcome, Request, Response};
 pub use name::{Info, Unique};

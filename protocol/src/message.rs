@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Change, FolderChange};
 use crate::fingerprint::{Fingerprint, Form};
-use crate::{BatchId, Cursor, Digest, Flags, FolderDir, Info, ReplicaId, Unique};
+use crate::{Cursor, Digest, Flags, FolderDir, Info, ReplicaId, Unique};
 
 /// The feature by which a client that has nothing yet gets messages and bodies together, as the agent reads them: see
 /// [`Request::Stream`].
@@ -36,8 +36,6 @@ pub struct Hello {
     pub checksum: bool,
     /// Take the tree as it is, even if it is not the expected one.
     pub adopt: bool,
-    /// Batches that were asked for and whose outcomes never came; answered by [`Response::Fates`].
-    pub asked: Vec<BatchId>,
     /// After how many seconds without a byte the client gives up while it waits; see [`Response::Busy`].
     pub timeout: u16,
 }
@@ -388,17 +386,6 @@ pub enum Outcome {
     Taken,
 }
 
-/// What became of an operation of which the client never heard, as the replica remembers it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Fate {
-    /// It did not happen.
-    No,
-    /// It happened, whatever users made of it since.
-    Done,
-    /// The message got its new place, new-or-cur and flags, but not its new bytes.
-    Renamed,
-}
-
 /// A body that is wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fetch {
@@ -423,12 +410,7 @@ pub enum Request {
     /// Whether shorter bytes are the beginning of a message, answered by [`Response::Prefixes`].
     Prefixes(Vec<Prefix>),
     /// Operations, applied as one batch and answered by [`Response::Outcomes`].
-    Apply {
-        /// The name under which the replica remembers what became of them, if it shall.
-        batch: Option<BatchId>,
-        /// The operations.
-        ops: Vec<Op>,
-    },
+    Apply(Vec<Op>),
     /// The client is through; answered by [`Response::Finished`].
     Finish,
     /// What messages have in common with copies that were made over IMAP, answered by [`Response::Fingerprints`] in one
@@ -494,13 +476,6 @@ pub enum Response {
     Prefixes(Vec<Option<Digest>>),
     /// What became of a batch, in its order.
     Outcomes(Vec<Outcome>),
-    /// What became of one of the hello's batches, in its order; those that are not known are left out.
-    Fates {
-        /// The batch.
-        batch: BatchId,
-        /// One for each of its operations.
-        fates: Vec<Fate>,
-    },
     /// Answers to [`Request::Fingerprints`], in its order; `None` where the message is not to be had.
     Fingerprints(Vec<Option<Fingerprint>>),
     /// It is still at work; said when nothing else has been for a while.

@@ -19,7 +19,7 @@ use protocol::message::{
     At, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
     STREAM, Source, Welcome,
 };
-use protocol::{BatchId, Digest, Op, Outcome, Request, Response};
+use protocol::{Digest, Op, Outcome, Request, Response};
 
 use crate::alive::{Due, Work, heartbeat, keep_alive, wait_for_end};
 use crate::allowance::{Allowance, Total};
@@ -231,12 +231,6 @@ impl Agent {
                 .message(&Response::Partials(partials))
                 .map_err(broken)?;
         }
-        for &batch in &hello.asked {
-            if let Some(fates) = self.replica.fates(batch).map_err(refusal)? {
-                self.put(&Response::Fates { batch, fates })
-                    .map_err(refusal)?;
-            }
-        }
         let listed = Listed {
             from,
             cursor: told,
@@ -292,7 +286,7 @@ impl Agent {
                 Request::Manifests { folders } => self.manifests(&folders)?,
                 Request::Fetch(lines) => self.fetch(&lines, &wanted)?,
                 Request::Prefixes(lines) => self.prefixes(&lines)?,
-                Request::Apply { batch, ops } => self.apply(batch, &ops)?,
+                Request::Apply(ops) => self.apply(&ops)?,
                 Request::Finish => break,
                 Request::Stream { .. } => {
                     anyhow::bail!("A stream is asked for where none is served")
@@ -420,7 +414,7 @@ impl Agent {
     }
 
     /// Takes the batch's bodies from the stream, then carries out what the rights allow. Nothing of the others is stored.
-    fn apply(&mut self, batch: Option<BatchId>, ops: &[Op]) -> anyhow::Result<()> {
+    fn apply(&mut self, ops: &[Op]) -> anyhow::Result<()> {
         let allowed: Vec<bool> = ops.iter().map(|op| self.allows(op)).collect();
         check_bodies(ops)?;
         let mut bodies = Vec::new();
@@ -436,9 +430,7 @@ impl Agent {
         let mut done = if chosen.is_empty() {
             Vec::new()
         } else {
-            // What was denied in part is not remembered by the numbers of its operations.
-            let batch = batch.filter(|_| chosen.len() == ops.len());
-            self.replica.apply(batch, &chosen, bodies)?
+            self.replica.apply(&chosen, bodies)?
         }
         .into_iter();
         let outcomes: Vec<Outcome> = allowed

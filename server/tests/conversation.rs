@@ -19,7 +19,6 @@ fn agent(dir: &std::path::Path) -> Child {
         dry_run: false,
         checksum: false,
         adopt: false,
-        asked: Vec::new(),
         timeout: 60,
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_maildir-sync-server"));

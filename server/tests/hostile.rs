@@ -32,7 +32,6 @@ fn hello() -> Hello {
         dry_run: false,
         checksum: false,
         adopt: false,
-        asked: Vec::new(),
         timeout: 60,
     }
 }
@@ -88,7 +87,7 @@ impl Client {
     }
 
     fn apply(&mut self, ops: Vec<Op>) {
-        self.say(&Request::Apply { batch: None, ops });
+        self.say(&Request::Apply(ops));
     }
 
     fn outcomes(&mut self) -> Vec<Outcome> {

@@ -49,11 +49,24 @@ pub(crate) struct History {
     adopting: BTreeSet<usize>,
     /// What was taken away lately, to be put back.
     taken: Vec<(Place, Vec<u8>)>,
+    /// Runs that were killed, until the next one of the same archive.
+    killed: Vec<Killed>,
     /// Replicas of which there is an earlier copy, with what users were removing then.
     saved: BTreeMap<usize, BTreeSet<String>>,
     trail: Trail,
     number: usize,
     salt: u64,
+}
+
+/// What a run that was killed did to one of its replicas: where a user takes that back before the next run, it may be made once
+/// more, and nothing else may (I4).
+struct Killed {
+    archive: usize,
+    replica: usize,
+    /// Bodies that it brought, and where.
+    brought: BTreeSet<(String, Place)>,
+    /// Bodies that it replaced by others, and where.
+    replaced: BTreeSet<(String, Place)>,
 }
 
 /// The second archive of a client.
@@ -83,6 +96,7 @@ impl History {
             has_seconds: false,
             adopting: BTreeSet::new(),
             taken: Vec::new(),
+            killed: Vec::new(),
             saved: BTreeMap::new(),
             trail: Trail(Vec::new()),
             number: 0,

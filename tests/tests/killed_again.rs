@@ -4,7 +4,7 @@
 use std::fs;
 
 use harness::faults::End;
-use harness::{Kill, Tree, World, body};
+use harness::{Kill, Mount, Snapshot, Tree, World, body};
 
 const NEW: &str = "1700000009.M9P9.new";
 const OLD: &str = "1700000001.M1P1.old";
@@ -173,31 +173,76 @@ fn a_deletion_cut_off_ends_as_if_there_had_been_no_kill() {
     }
 }
 
-/// A machine that loses power may keep the note of a rename and lose the rename: the file tells, which is as it was.
+/// Messages that come, and what users do to each before the next run.
+const ONWARD: [(&str, Deed); 4] = [
+    ("1.read", |tree| tree.to_cur("INBOX", "1.read", "S")),
+    ("2.moved", |tree| {
+        tree.rename("INBOX", "2.moved", "A", "2.moved")
+    }),
+    ("3.renamed", |tree| {
+        tree.rename("INBOX", "3.renamed", "A", "3.other")
+    }),
+    (DELETED, |tree| tree.delete("INBOX", DELETED)),
+];
+
+const DELETED: &str = "4.deleted";
+
+/// What came before the kill, and was moved on since, is there once. I4: what was deleted since may come once more.
 #[test]
-fn a_deletion_of_which_only_the_note_is_left_did_not_happen() {
+fn what_a_killed_run_brought_and_users_moved_on_is_not_doubled() {
     for side in [End::Client, End::Agent] {
         let world = world();
-        world.server().store("INBOX", NEW, "S", &body("doomed"));
+        world.server().make_folder("A");
         let _ = world.client().sync().run().ok();
-        tree(&world, other(side)).delete("INBOX", NEW);
-        kill_at_rename(&world, side);
-        let state = match side {
-            End::Client => world.client().state(),
-            End::Agent => world.server_state(),
-        };
-        let replicas = fs::read_dir(state.join("replicas")).expect("it has one");
-        let notes = replicas.flatten().map(|dir| dir.path().join("notes"));
-        let [notes] = notes.collect::<Vec<_>>().try_into().expect("it has one");
-        let mut bytes = fs::read(&notes).expect("a batch was begun");
-        assert_eq!(bytes[16..], [0], "one operation, of which nothing is noted");
-        bytes[16] = 1;
-        fs::write(&notes, bytes).expect("it is noted");
-        settle(&world, "power lost");
-        for tree in [world.local(), world.server()] {
-            assert!(!tree.has("INBOX", NEW), "{side:?}: the deletion came back");
+        for (name, _) in ONWARD {
+            tree(&world, other(side)).deliver("INBOX", name, &body(name));
         }
+        world.save("delivered");
+        let calls = ["renameat2", "pwrite64", "fdatasync", "fsync"];
+        let met = std::cell::Cell::new(0);
+        let _ = kill_everywhere(&world, "delivered", side, &calls, 8, |kill| {
+            let came = ONWARD.map(|(name, _)| tree(&world, side).has("INBOX", name));
+            for ((_, deed), _) in ONWARD.iter().zip(came).filter(|(_, has_come)| *has_come) {
+                met.set(met.get() + 1);
+                deed(tree(&world, side));
+            }
+            settle(&world, kill);
+            let all = Snapshot::of(world.server());
+            for ((name, _), has_come) in ONWARD.iter().zip(came) {
+                let digest = harness::digest_hex(&body(name));
+                let count = all.counts().get(digest.as_str()).copied().unwrap_or(0);
+                let least = usize::from(!has_come || *name != DELETED);
+                assert!((least..=1).contains(&count), "{kill}: {count} of {name}");
+            }
+        });
+        assert!(met.get() > 10, "{side:?}: {} had come", met.get());
     }
+}
+
+/// Where the trash lies on another disk, a copy goes there; one that broke off is no mail.
+#[test]
+fn half_a_copy_in_the_trash_is_in_nobodys_way() {
+    let world = world();
+    let state = world.client().state();
+    let Some(_mounted) = Mount::in_memory(&state, 16 << 10) else {
+        return;
+    };
+    world.server().store("INBOX", NEW, "S", &body("doomed"));
+    let _ = world.client().sync().args(&["--adopt"]).run().ok();
+    world.server().delete("INBOX", NEW);
+    kill_at_rename(&world, End::Client);
+    let replicas = fs::read_dir(state.join("replicas")).expect("it has one");
+    let trash = replicas.flatten().map(|dir| dir.path().join("trash"));
+    let runs = trash.flat_map(|trash| fs::read_dir(trash).expect("it is there").flatten());
+    let mut count = 0;
+    for run in runs {
+        fs::write(run.path().join("000001"), "From").expect("it is written");
+        count += 1;
+    }
+    assert_eq!(count, 1, "it was announced");
+    world.local().set_flags("INBOX", NEW, "FS");
+    settle(&world, "half a copy");
+    assert!(!world.local().has("INBOX", NEW), "the deletion came back");
 }
 
 /// A folder that is renamed into a directory goes entry by entry; a kill in between leaves none of its mail behind.

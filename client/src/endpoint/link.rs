@@ -14,7 +14,7 @@ use protocol::codec::decode;
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
 use protocol::message::{Hello, Refusal, Welcome};
-use protocol::{BatchId, Op, Request, Response};
+use protocol::{Op, Request, Response};
 
 use crate::config::address::Address;
 use crate::endpoint::transport::{
@@ -83,7 +83,7 @@ pub type Sending = (Option<Located>, u64);
 enum Outbound {
     Request(Request),
     /// A batch with the bodies that follow it; `None` for one that is not to be had any more.
-    Apply(Option<BatchId>, Vec<Op>, Vec<Sending>),
+    Apply(Vec<Op>, Vec<Sending>),
     /// Where bodies are read from here.
     Source(Bodies),
 }
@@ -219,8 +219,8 @@ impl Link {
     }
 
     /// Sends a batch of operations and the bodies that belong to it.
-    pub fn apply(&self, batch: Option<BatchId>, ops: Vec<Op>, bodies: Vec<Sending>) {
-        let _ = self.outbound.send(Outbound::Apply(batch, ops, bodies));
+    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<Sending>) {
+        let _ = self.outbound.send(Outbound::Apply(ops, bodies));
     }
 
     /// Says where bodies are read from.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use maildir::{Body, Inbox, Incoming, Places, QUICK_BYTES_MAX, Replica, flush_bodies};
 use protocol::message::{At, NewBody};
-use protocol::{BatchId, Op, Outcome};
+use protocol::{Op, Outcome};
 
 /// How many batches are under way at once: one is flushed, one is carried out, and one waits. Their bodies lie in `tmp`.
 const BATCHES_AHEAD: usize = 3;
@@ -46,7 +46,6 @@ enum Work {
 
 /// One batch, with its bodies in order.
 struct Job {
-    batch: BatchId,
     ops: Vec<Op>,
     bodies: Vec<io::Result<Body>>,
 }
@@ -87,7 +86,7 @@ impl Hand {
         let replica = local.clone();
         let applying = std::thread::spawn(move || {
             for job in to_apply {
-                let result = replica.lock().apply(Some(job.batch), &job.ops, job.bodies);
+                let result = replica.lock().apply(&job.ops, job.bodies);
                 // After a failure nothing more is begun: the driver hears of it and ends the run.
                 let is_failed = result.is_err();
                 if done.send(result).is_err() || is_failed {
@@ -129,9 +128,8 @@ impl Hand {
     }
 
     /// Hands over a batch, to which the `count` oldest bodies belong that no earlier one had.
-    pub fn give(&mut self, batch: BatchId, ops: Vec<Op>, count: usize) {
+    pub fn give(&mut self, ops: Vec<Op>, count: usize) {
         let job = Job {
-            batch,
             ops,
             bodies: Vec::new(),
         };
@@ -276,7 +274,7 @@ pub(crate) mod tests {
         let inbox = Op::MakeFolder {
             dir: FolderDir::root(),
         };
-        let made = replica.apply(None, &[inbox], Vec::new());
+        let made = replica.apply(&[inbox], Vec::new());
         made.expect("INBOX is made");
     }
 
@@ -308,8 +306,7 @@ pub(crate) mod tests {
                 body,
             });
         }
-        let batch = BatchId(maildir::random().expect("random bytes"));
-        hand.give(batch, ops, names.len());
+        hand.give(ops, names.len());
     }
 
     fn in_tmp(dir: &Path) -> usize {

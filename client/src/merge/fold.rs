@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::entry::Change;
-use protocol::message::Fate;
-use protocol::{BatchId, Digest, Entry, Flags};
+use protocol::{Digest, Entry, Flags};
 
 use crate::archive::{Archive, ArchiveError, Asked, SEQ_UNKNOWN, Stored};
 use crate::merge::letters::Letters;
@@ -32,6 +31,15 @@ pub struct Work {
     pub is_dirty: bool,
 }
 
+/// What is gone from a place of a side.
+struct Gone {
+    digest: Digest,
+    /// The number at which it went.
+    seq: u64,
+    /// Nobody is known to have deleted it.
+    lost: bool,
+}
+
 /// All records of a run.
 #[derive(Default)]
 pub struct WorkSet {
@@ -45,11 +53,11 @@ pub struct WorkSet {
     pub letters: Letters,
     /// Names that the last run found taken.
     pub taken: HashSet<Taken>,
-    /// What is gone from a place, and the number at which it went.
-    tombstones: [HashMap<Place, (Digest, u64)>; 2],
-    asked: Vec<((BatchId, usize), usize, Asked)>,
-    /// What the sides remember of what they were asked.
-    fates: HashMap<BatchId, Vec<Fate>>,
+    /// What is gone from a place.
+    tombstones: [HashMap<Place, Gone>; 2],
+    asked: Vec<(usize, Asked)>,
+    /// Messages that a side was asked to make and that may never have come there.
+    unsure: Vec<(usize, Side)>,
     /// Where the agreed records of the set are stored.
     claimed: HashSet<Place>,
     /// Whose row stands in the archive under a place.
@@ -74,10 +82,10 @@ impl WorkSet {
                 ..Work::default()
             });
         }
-        for (_, batch, lines) in archive.asked()? {
-            for (number, asked) in lines.into_iter().enumerate() {
+        for (_, lines) in archive.asked()? {
+            for asked in lines {
                 let index = set.find_asked(archive, &asked)?;
-                set.asked.push(((batch, number), index, asked));
+                set.asked.push((index, asked));
             }
         }
         Ok(set)
@@ -251,7 +259,12 @@ impl WorkSet {
         }
         let known = self.claim(archive, side, &place)?;
         if change.gone {
-            self.tombstones[side as usize].insert(place, (change.entry.digest, change.seq));
+            let gone = Gone {
+                digest: change.entry.digest,
+                seq: change.seq,
+                lost: change.lost,
+            };
+            self.tombstones[side as usize].insert(place, gone);
             if let Some(index) = known {
                 let is_edited = !self.is_reborn(index, side, change, is_new_life);
                 self.lose(index, side);
@@ -317,7 +330,9 @@ impl WorkSet {
         );
         let mut later = HashSet::with_capacity(loose.len());
         let is_last = |seen: &Seen| {
-            let went = gone.get(&seen.place).is_some_and(|(_, at)| *at > seen.seq);
+            let went = gone
+                .get(&seen.place)
+                .is_some_and(|gone| gone.seq > seen.seq);
             !went && later.insert(seen.place.clone())
         };
         let mut kept: Vec<bool> = loose.iter().rev().map(is_last).collect();
@@ -366,23 +381,14 @@ impl WorkSet {
         Ok(())
     }
 
-    /// Takes in what a side remembers of a batch.
-    pub fn learn_fates(&mut self, batch: BatchId, fates: Vec<Fate>) {
-        if self.asked.iter().any(|((asked, _), ..)| *asked == batch) {
-            self.fates.insert(batch, fates);
-        }
-    }
-
-    /// Finds out of everything asked and never answered whether it happened; what did is agreed.
+    /// Finds out of everything asked and never answered whether it happened: what stands there as asked is agreed (I4).
     ///
-    /// Runs after both sides' changes are in. A kill between asking and storing the answer, followed by anything a user
-    /// did, is then merged as if there had been no kill (I4).
+    /// Runs after both sides' changes are in.
     pub fn confirm_asked(&mut self) {
-        for ((batch, number), index, asked) in std::mem::take(&mut self.asked) {
-            let fate = self.fates.get(&batch).and_then(|fates| fates.get(number));
-            match (&asked.target, fate.copied()) {
-                (None, _) => self.confirm_gone(index, asked.side),
-                (Some(target), fate) => self.confirm_there(index, &asked, target, fate),
+        for (index, asked) in std::mem::take(&mut self.asked) {
+            match &asked.target {
+                None => self.confirm_gone(index, asked.side),
+                Some(target) => self.confirm_there(index, &asked, target),
             }
         }
     }
@@ -397,31 +403,29 @@ impl WorkSet {
         }
     }
 
-    fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State, fate: Option<Fate>) {
+    fn confirm_there(&mut self, index: usize, asked: &Asked, target: &State) {
         let side = asked.side;
         let before = asked.record.seen(side).map(Seen::state);
         let made = self.as_asked(asked, target);
         self.link_arrived(index, side, target, made.as_ref());
         let tombstone = self.tombstones[side as usize].get(&target.place);
-        let was_there = tombstone.is_some_and(|(digest, _)| *digest == target.digest);
+        let tombstone = tombstone.filter(|gone| gone.digest == target.digest);
         let work = &mut self.all[index];
         work.is_dirty = true;
         let size = asked
             .record
             .seen(side.other())
             .map_or(0, |seen| seen.entry.size);
-        let confirmed = match (fate, work.record.seen(side), &before) {
-            // It happened, whatever users made of it since.
-            (Some(Fate::Done), ..) => target.clone(),
-            (Some(Fate::Renamed), _, Some(before)) => State {
-                digest: before.digest,
-                ..target.clone()
-            },
-            // Nobody remembers: what shows the new value was asked.
-            (_, Some(seen), _) => seen.state(),
+        let confirmed = match (work.record.seen(side), tombstone) {
+            (Some(seen), _) => seen.state(),
             // It arrived and went again: the user took it away, or moved it on.
-            (_, None, _) if was_there => target.clone(),
-            (_, None, _) => return,
+            (None, Some(gone)) => {
+                if gone.lost && before.is_none() {
+                    self.unsure.push((index, side));
+                }
+                target.clone()
+            }
+            (None, None) => return,
         };
         let base = &mut work.record.base;
         match (&before, base) {
@@ -433,10 +437,7 @@ impl WorkSet {
             (Some(_), None) => {}
         }
         if work.record.seen(side).is_none() && confirmed.place == target.place {
-            work.lost[side as usize] = made.map(|mut made| {
-                made.entry.digest = confirmed.digest;
-                Box::new(made)
-            });
+            work.lost[side as usize] = made.map(Box::new);
         }
     }
 
@@ -452,6 +453,7 @@ impl WorkSet {
         let entry = Entry {
             in_new: target.in_new,
             info: source.entry.info.with_flags(bears),
+            digest: target.digest,
             ..source.entry.clone()
         };
         Some(Seen {
@@ -484,6 +486,12 @@ impl WorkSet {
     /// Lets what a side lost without anybody having deleted it come back from the other: base ends, as if that side had never
     /// had it. Returns how many messages that are. Comes after it is known what moved.
     pub fn bring_back(&mut self) -> usize {
+        for (index, side) in std::mem::take(&mut self.unsure) {
+            let work = &mut self.all[index];
+            if work.record.seen(side).is_none() {
+                (work.record.base, work.lost[side as usize]) = (None, None);
+            }
+        }
         let mut count = 0;
         for work in &mut self.all {
             for side in Side::BOTH {

@@ -216,11 +216,8 @@ impl<'s, 'a> Executor<'s, 'a> {
 
     fn send_folders(&mut self, ops: Vec<(Fid, Op)>) {
         for ops in batches_of(ops) {
-            self.session.link.apply(
-                None,
-                ops.iter().map(|(_, op)| op.clone()).collect(),
-                Vec::new(),
-            );
+            let plain = ops.iter().map(|(_, op)| op.clone()).collect();
+            self.session.link.apply(plain, Vec::new());
             self.in_flight
                 .push_back((InFlight::Folders(ops), Vec::new()));
         }
@@ -231,7 +228,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             return Ok(());
         }
         let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
-        let outcomes = self.session.local.lock().apply(None, &plain, Vec::new())?;
+        let outcomes = self.session.local.lock().apply(&plain, Vec::new())?;
         self.folders_done(Side::Local, &ops, &outcomes)
     }
 

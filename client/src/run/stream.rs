@@ -15,9 +15,7 @@ use maildir::{Incoming, Partials, Reader};
 use protocol::codec::batches;
 use protocol::entry::Change;
 use protocol::message::{Course, Listing, NewBody, STREAM, Source};
-use protocol::{
-    BatchId, Cursor, Entry, Flags, FolderChange, Info, Op, Outcome, Request, Response, Unique,
-};
+use protocol::{Cursor, Entry, Flags, FolderChange, Info, Op, Outcome, Request, Response, Unique};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Asking, Stored};
@@ -166,7 +164,7 @@ impl Session<'_> {
         let ops = self.folders.makings(Side::Local, &is_wanted);
         let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
         if !plain.is_empty() {
-            let outcomes = self.local.lock().apply(None, &plain, Vec::new())?;
+            let outcomes = self.local.lock().apply(&plain, Vec::new())?;
             for ((id, op), outcome) in ops.iter().zip(&outcomes) {
                 if matches!(outcome, Outcome::Made { .. }) {
                     self.folders.done(Side::Local, *id, op, outcome);
@@ -448,20 +446,19 @@ impl Stream<'_, '_> {
             let place = &brought.theirs.place;
             self.progressed.advance(place.folder, &place.unique);
         }
-        let name = BatchId(maildir::random()?);
         self.session.archive.begin()?;
-        let asked = self.ask(name, &batch);
+        let asked = self.ask(&batch);
         let asked = self.session.archive.end(asked)?;
         if batch.is_empty() {
             return Ok(());
         }
         let ops: Vec<Op> = batch.iter().map(|brought| self.op(brought)).collect();
-        self.hand.give(name, ops, batch.len());
+        self.hand.give(ops, batch.len());
         self.in_hand.push_back((asked, batch));
         Ok(())
     }
 
-    fn ask(&mut self, name: BatchId, batch: &[Brought]) -> Result<i64, Failure> {
+    fn ask(&mut self, batch: &[Brought]) -> Result<i64, Failure> {
         self.leave()?;
         let archive = &self.session.archive;
         archive.set(Progressed::KEY, &self.progressed)?;
@@ -476,7 +473,7 @@ impl Stream<'_, '_> {
             record: &brought.record,
             target: Some(target),
         });
-        Ok(archive.ask(Side::Local, name, &lines.collect::<Vec<_>>())?)
+        Ok(archive.ask(&lines.collect::<Vec<_>>())?)
     }
 
     /// Stores what could not be delivered, for the merge that follows.

@@ -72,9 +72,7 @@ impl Fixture {
     /// Carries one operation out, with a body where it wants one.
     fn apply(&mut self, op: Op) -> Outcome {
         let bodies = op.new_body().map(|_| Ok(Body::Small(NEW.to_vec())));
-        let done = self
-            .replica
-            .apply(None, &[op], bodies.into_iter().collect());
+        let done = self.replica.apply(&[op], bodies.into_iter().collect());
         done.expect("it is applied").remove(0)
     }
 

@@ -3,11 +3,12 @@
 
 use std::fs;
 
+use protocol::codec::{decode_state, encode_state};
 use protocol::entry::Entry;
 use protocol::{Digest, Flags, Info, Keyword, Keywords, Unique};
 
 use super::*;
-use crate::pending::{Begun, Pending, Replaces};
+use crate::pending::{Pending, Replaces};
 use crate::stamp::{DirStamp, FileStamp};
 
 #[path = "dump.rs"]
@@ -113,18 +114,18 @@ fn files() -> [FileRow; 3] {
 }
 
 /// A batch of one operation of each kind.
-fn begun() -> Begun {
+fn begun() -> Vec<Pending> {
     let replaces = Replaces {
         tmp: b"tmp/maildir-sync-0-1".to_vec(),
         ino: 41,
         digest: Digest::new([4; 32]),
         folder: b".Work".to_vec(),
         name: b"1.a:2,S".to_vec(),
+        trashed: b"000003".to_vec(),
         counts: true,
     };
     let create = Pending::Create {
         tmp: b"tmp/maildir-sync-0-0".to_vec(),
-        ino: 40,
         folder: 1,
         unique: unique(b"1.b"),
         copy: 2,
@@ -136,6 +137,7 @@ fn begun() -> Begun {
         ino: 42,
         ctime_ns: -1,
         digest: Digest::new([5; 32]),
+        there: 44,
         replaces,
     };
     let retire = Pending::Retire {
@@ -154,7 +156,7 @@ fn begun() -> Begun {
     let made = Pending::MakeFolder {
         dir: b".New".to_vec(),
     };
-    let all = [
+    vec![
         create,
         update(None),
         update(Some(replaces)),
@@ -162,16 +164,8 @@ fn begun() -> Begun {
         made,
         folder(None),
         folder(Some(b"000002".to_vec())),
-    ];
-    Begun {
-        batch: Some(BatchId([3; 8])),
-        ops: 9,
-        notes: [8; 16],
-        pending: all.into_iter().enumerate().collect(),
-    }
+    ]
 }
-
-const FATES: [Fate; 3] = [Fate::No, Fate::Done, Fate::Renamed];
 
 fn problem() -> Problem {
     Problem {
@@ -202,7 +196,6 @@ fn fill(index: &Index) -> Result<()> {
         index.put_file(&file)?;
     }
     index.put_pending(&encode_state(&begun()))?;
-    index.put_fates(BatchId([5; 8]), &FATES)?;
     index.count_deleted(NOW, 12)?;
     index.replace_problems(1, &[problem()])?;
     index.replace_unseen(&unseen())?;
@@ -239,11 +232,8 @@ fn the_format_of_today_is_read_with_the_very_values_that_stand_there() {
         assert_eq!(index.files_of(1)?, [draft, gone, damaged]);
         let stored = index.pending()?;
         assert_eq!(stored.len(), 1);
-        assert_eq!(
-            decode_state::<Begun>(&stored[0]).expect("it is one"),
-            begun()
-        );
-        assert_eq!(index.fates(BatchId([5; 8]))?.as_deref(), Some(&FATES[..]));
+        let stored = decode_state::<Vec<Pending>>(&stored[0]);
+        assert_eq!(stored.expect("it is one"), begun());
         assert_eq!(index.deleted_lately(NOW)?, 12);
         assert_eq!(index.problems()?, [problem()]);
         assert_eq!(index.unseen()?, unseen());

@@ -48,10 +48,7 @@ where
 fn refuse_everywhere(name: &[u8], hostiles: &[&[u8]]) -> usize {
     let applies: Vec<_> = samples::ops()
         .into_iter()
-        .map(|op| Request::Apply {
-            batch: None,
-            ops: vec![op],
-        })
+        .map(|op| Request::Apply(vec![op]))
         .collect();
     refuse_all::<Op>(&samples::ops(), name, hostiles)
         + refuse_all::<Request>(&applies, name, hostiles)

@@ -12,8 +12,8 @@ use protocol::message::{
     Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
-    Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
+    Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId, Info,
+    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 use crate::samples;
@@ -209,10 +209,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn batch() -> impl Strategy<Value = BatchId> {
-    any::<[u8; 8]>().prop_map(BatchId)
-}
-
 fn fingerprint() -> impl Strategy<Value = Fingerprint> {
     "(([A-C]|X-TUID|Message-ID): ?[a-c]{0,3}\r?\n){0,4}\r?\n([a-c]{0,3}\r{0,2}\n){0,4}"
         .prop_filter_map("no header", |text| {
@@ -231,8 +227,7 @@ fn request() -> impl Strategy<Value = Request> {
         vec(any::<u32>(), 0..20).prop_map(|folders| Request::Manifests { folders }),
         vec(fetch, 0..9).prop_map(Request::Fetch),
         vec(prefix, 0..9).prop_map(Request::Prefixes),
-        (option::of(batch()), vec(op(), 0..9))
-            .prop_map(|(batch, ops)| Request::Apply { batch, ops }),
+        vec(op(), 0..9).prop_map(Request::Apply),
         Just(Request::Finish),
         vec((at(), digest()), 0..9).prop_map(Request::Fingerprints),
         (vec(course, 0..9), vec(digest(), 0..9))
@@ -311,8 +306,6 @@ fn response() -> impl Strategy<Value = Response> {
         vec(outcome(), 0..9).prop_map(Response::Outcomes),
         Just(Response::Busy),
         cursor().prop_map(|cursor| Response::Finished { cursor }),
-        (batch(), vec(select(samples::FATES.to_vec()), 0..9))
-            .prop_map(|(batch, fates)| Response::Fates { batch, fates }),
         vec(option::of(fingerprint()), 0..9).prop_map(Response::Fingerprints),
     ]
 }
@@ -322,7 +315,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     let memory = (
         option::of(any::<[u8; 16]>().prop_map(ReplicaId)),
         option::of(cursor()),
-        (vec(batch(), 0..9), any::<u16>()),
+        any::<u16>(),
     );
     (
         1..=1_u16,
@@ -340,7 +333,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                 features,
                 path,
                 client,
-                (expect, cursor, (asked, timeout)),
+                (expect, cursor, timeout),
                 (dry_run, checksum, adopt),
             )| {
                 Hello {
@@ -353,7 +346,6 @@ fn hello() -> impl Strategy<Value = Hello> {
                     dry_run,
                     checksum,
                     adopt,
-                    asked,
                     timeout,
                 }
             },

@@ -1,12 +1,12 @@
 //! One value of every variant of every message, as the golden bytes pin them.
 
 use protocol::message::{
-    At, Consent, Course, Expect, Fate, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix,
+    At, Consent, Course, Expect, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix,
     Problem, Reason, Refusal, RefusalKind, Rights, Source, Welcome,
 };
 use protocol::{
-    BatchId, Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId,
-    Info, Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
+    Change, Cursor, Digest, Entry, Fingerprint, Flags, FolderChange, FolderDir, IndexId, Info,
+    Keywords, Op, Outcome, ReplicaId, Request, Response, Tag, Unique,
 };
 
 /// The names that stand in the samples wherever one can stand.
@@ -26,7 +26,6 @@ pub(crate) fn hello() -> Hello {
         dry_run: false,
         checksum: true,
         adopt: false,
-        asked: vec![batch()],
         timeout: 60,
     }
 }
@@ -36,7 +35,6 @@ pub(crate) fn hello_first() -> Hello {
         path: PathBytes::new(b"").expect("valid"),
         expect: None,
         cursor: None,
-        asked: Vec::new(),
         ..hello()
     }
 }
@@ -56,10 +54,7 @@ pub(crate) fn requests() -> Vec<Request> {
             digest: digest(),
             length: 300,
         }]),
-        Request::Apply {
-            batch: Some(batch()),
-            ops: vec![Op::MakeFolder { dir: folder() }],
-        },
+        Request::Apply(vec![Op::MakeFolder { dir: folder() }]),
         Request::Finish,
         Request::Fingerprints(vec![(at(), digest())]),
         Request::Stream {
@@ -167,10 +162,6 @@ pub(crate) fn responses() -> Vec<Response> {
         Response::NoBody { why: why() },
         Response::Prefixes(vec![Some(digest()), None]),
         Response::Outcomes(vec![Outcome::Stale]),
-        Response::Fates {
-            batch: batch(),
-            fates: FATES.to_vec(),
-        },
         Response::Fingerprints(vec![Some(fingerprint()), None]),
         Response::Busy,
         Response::Finished { cursor: cursor() },
@@ -251,7 +242,6 @@ pub(crate) const REASONS: [Reason; 4] = [
     Reason::Damaged,
 ];
 pub(crate) const CONSENTS: [Consent; 2] = [Consent::Counts, Consent::Free];
-pub(crate) const FATES: [Fate; 3] = [Fate::No, Fate::Done, Fate::Renamed];
 pub(crate) const REFUSALS: [RefusalKind; 4] = [
     RefusalKind::Usage,
     RefusalKind::Error,
@@ -291,10 +281,6 @@ fn cursor() -> Cursor {
         number: 1000,
         tag: Tag([0x22; 8]),
     }
-}
-
-fn batch() -> BatchId {
-    BatchId([0x44; 8])
 }
 
 fn replica() -> ReplicaId {

@@ -117,6 +117,13 @@ impl Oracle {
         fact.may_return |= returns;
     }
 
+    /// A user took back what a killed run had replaced: it may be replaced once more, and then lies in the trash (I4).
+    pub(crate) fn replaced_again(&mut self, digest: &str) {
+        let fact = self.fact(digest);
+        fact.removals += 1;
+        fact.touched = true;
+    }
+
     /// A user moved an instance; `doubles` where something may bring it back to where it was.
     pub(crate) fn moved(&mut self, digest: &str, doubles: bool) {
         let fact = self.fact(digest);

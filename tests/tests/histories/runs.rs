@@ -1,10 +1,28 @@
 //! Runs of every kind, kills, backups that are put back, state that is lost.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use harness::faults::End;
 use harness::world::{copy_dir, link_dir, remove_dir};
 use harness::{Invocation, Kill, Run, Snapshot};
 
-use super::{FOLDERS, History, REPLICAS, second};
+use super::oracle::Place;
+use super::{FOLDERS, History, Killed, REPLICAS, second};
+
+/// What lies where.
+type Bodies = BTreeMap<Place, String>;
+
+fn by_place(view: &Snapshot) -> Bodies {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let mail = view.mail().into_iter();
+    mail.map(|message| {
+        (
+            (text(&message.folder), text(&message.unique)),
+            message.digest.clone(),
+        )
+    })
+    .collect()
+}
 
 impl History {
     pub(super) fn run_step(&mut self) {
@@ -48,6 +66,7 @@ impl History {
             );
             return self.run(client, invocation.args(&["--adopt"]));
         }
+        self.killed.retain(|killed| killed.archive != client);
         run
     }
 
@@ -220,6 +239,31 @@ impl History {
         assert!(!run.stderr.contains("panicked"), "{run:?}");
         self.note_outcome(&run);
         self.after(&before);
+        if !hit {
+            return;
+        }
+        for (replica, before) in [0, (client - 1) % (REPLICAS - 1) + 1]
+            .into_iter()
+            .zip(before)
+        {
+            let after = self.view(replica);
+            let (was, is) = (by_place(&before), by_place(&after));
+            let differing = |one: &Bodies, other: &Bodies| -> BTreeSet<(String, Place)> {
+                let all = one
+                    .iter()
+                    .filter(|(place, digest)| other.get(*place) != Some(*digest));
+                all.map(|(place, digest)| (digest.clone(), place.clone()))
+                    .collect()
+            };
+            let mut replaced = differing(&was, &is);
+            replaced.retain(|(_, place)| is.contains_key(place));
+            self.killed.push(Killed {
+                archive: client,
+                replica,
+                brought: differing(&is, &was),
+                replaced,
+            });
+        }
     }
 
     /// Keeps an earlier copy of a replica, tree and state.

@@ -1,9 +1,11 @@
 //! What users, mail readers and delivery agents do.
 
+use std::collections::BTreeSet;
+
 use harness::digest_hex;
 
 use super::oracle::Place;
-use super::{FOLDERS, History};
+use super::{FOLDERS, History, Killed};
 
 /// Something that somebody does to a replica.
 type UserStep = fn(&mut History, usize);
@@ -81,14 +83,35 @@ impl History {
     /// Files are only taken away through here, so that the oracle knows.
     fn take(&mut self, replica: usize, place: &Place) -> Vec<u8> {
         let bytes = self.bytes(replica, place);
+        let digest = digest_hex(&bytes);
+        let is_brought = self.was_killed(replica, &digest, place, |killed| &killed.brought);
         self.oracle
-            .removed(&digest_hex(&bytes), place, !self.adopting.is_empty());
+            .removed(&digest, place, is_brought || !self.adopting.is_empty());
         self.taken.push((place.clone(), bytes.clone()));
         bytes
     }
 
+    /// Whether a killed run did something to a body at a place of a replica, of which its archive has not heard yet.
+    fn was_killed(
+        &self,
+        replica: usize,
+        digest: &str,
+        place: &Place,
+        did: impl Fn(&Killed) -> &BTreeSet<(String, Place)>,
+    ) -> bool {
+        let done = (digest.to_owned(), place.clone());
+        let killed = self.killed.iter();
+        killed
+            .filter(|killed| killed.replica == replica)
+            .any(|killed| did(killed).contains(&done))
+    }
+
     fn make(&mut self, replica: usize, place: &Place, bytes: &[u8], in_new: bool) {
-        self.oracle.made(replica, &digest_hex(bytes), place);
+        let digest = digest_hex(bytes);
+        self.oracle.made(replica, &digest, place);
+        if self.was_killed(replica, &digest, place, |killed| &killed.replaced) {
+            self.oracle.replaced_again(&digest);
+        }
         let (folder, unique) = place;
         if in_new {
             self.tree(replica).deliver(folder, unique, bytes);

@@ -69,8 +69,8 @@ impl Outflow<'_> {
             match next {
                 Outbound::Request(request) => self.writer.message(&request)?,
                 Outbound::Source(bodies) => self.source = Some(bodies),
-                Outbound::Apply(batch, ops, bodies) => {
-                    self.writer.message(&Request::Apply { batch, ops })?;
+                Outbound::Apply(ops, bodies) => {
+                    self.writer.message(&Request::Apply(ops))?;
                     for (located, offset) in bodies {
                         self.write_body(located.as_ref(), offset)?;
                         self.count();
@@ -196,7 +196,7 @@ mod tests {
             send(Outbound::Source(source));
             for batch in batches {
                 std::thread::sleep(pause);
-                send(Outbound::Apply(None, Vec::new(), batch));
+                send(Outbound::Apply(Vec::new(), batch));
             }
         });
         let counter = AtomicU64::new(7);

@@ -160,12 +160,12 @@ impl Executor<'_, '_> {
         while self.hand.is_busy() {
             self.take_one_from_hand(true)?;
         }
-        let (asked, batch) = self.ask(Side::Local, &steps)?;
+        let asked = self.ask(Side::Local, &steps)?;
         let ops: Vec<Op> = steps
             .iter()
             .map(|&at| self.plan.steps[Side::Local as usize][at].op.clone())
             .collect();
-        self.hand.give(batch, ops, bodies);
+        self.hand.give(ops, bodies);
         self.in_hand.push_back((asked, steps));
         Ok(())
     }

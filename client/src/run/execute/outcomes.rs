@@ -1,7 +1,7 @@
 //! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
 
 use protocol::message::{At, Source};
-use protocol::{BatchId, Entry, Info, Op, Outcome};
+use protocol::{Entry, Info, Op, Outcome};
 
 use super::Executor;
 use crate::archive::Asking;
@@ -13,7 +13,7 @@ use crate::run::failure::Failure;
 
 impl Executor<'_, '_> {
     /// Records what is about to be asked of a side.
-    pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<(i64, BatchId), Failure> {
+    pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<i64, Failure> {
         let asked: Vec<Asking> = steps
             .iter()
             .map(|&at| {
@@ -27,8 +27,7 @@ impl Executor<'_, '_> {
                 }
             })
             .collect();
-        let batch = BatchId(maildir::random()?);
-        Ok((self.session.archive.ask(side, batch, &asked)?, batch))
+        Ok(self.session.archive.ask(&asked)?)
     }
 
     /// Takes in what became of a batch, and stores what is agreed now, in one transaction.

@@ -30,7 +30,7 @@ impl Executor<'_, '_> {
             if steps.is_empty() {
                 break; // The next one waits for its bytes to have been read.
             }
-            let (asked, batch) = self.ask(Side::Remote, &steps)?;
+            let asked = self.ask(Side::Remote, &steps)?;
             let mut ops = Vec::with_capacity(steps.len());
             let mut bodies = Vec::new();
             for &at in &steps {
@@ -38,7 +38,7 @@ impl Executor<'_, '_> {
                 ops.push(op);
                 bodies.extend(body);
             }
-            self.session.link.apply(Some(batch), ops, bodies);
+            self.session.link.apply(ops, bodies);
             self.in_flight
                 .push_back((InFlight::Steps { asked, steps }, Vec::new()));
         }

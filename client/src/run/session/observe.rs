@@ -50,11 +50,6 @@ impl Session<'_> {
         {
             self.observe_local(local)?;
         }
-        for batch in self.archive.unanswered(Side::Local)? {
-            if let Some(fates) = self.local.lock().fates(batch)? {
-                self.set.learn_fates(batch, fates);
-            }
-        }
         let listed = self.observe_remote()?;
         if let Some(local) = local {
             self.observe_local(local)?;
@@ -237,7 +232,6 @@ impl Session<'_> {
                     let room = PARTIALS_MAX.saturating_sub(self.partials.len());
                     self.partials.extend(partials.into_iter().take(room));
                 }
-                Response::Fates { batch, fates } => self.set.learn_fates(batch, fates),
                 Response::Listed(listed) => break listed,
                 other => return Err(unexpected(&other).into()),
             }

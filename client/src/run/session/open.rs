@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use maildir::{Lock, Options, Replica, Scan};
+use protocol::Cursor;
 use protocol::message::{Hello, PathBytes, STREAM, Welcome};
-use protocol::{BatchId, Cursor};
 
 use crate::archive::Archive;
 use crate::config::Account;
@@ -24,8 +24,6 @@ use crate::run::stream::Progressed;
 
 /// How long a connection that is being made is given to let go of the terminal.
 const LETTING_GO: Duration = Duration::from_secs(1);
-/// How many unanswered batches a hello has room for; a run leaves two behind.
-const ASKED_MAX: usize = 16;
 
 /// What an account's two places are expected to be, before the server has answered.
 pub(super) struct Expected<'a> {
@@ -92,14 +90,9 @@ impl<'a> Expected<'a> {
             Some(archive) if self.continues_here => archive.get::<Cursor>("remote_cursor")?,
             Some(_) | None => None,
         };
-        let mut asked = match &self.archive {
-            Some(archive) => archive.unanswered(Side::Remote)?,
-            None => Vec::new(),
-        };
-        asked.truncate(ASKED_MAX);
         Ok(Hello {
             features: if self.streams()? { STREAM } else { 0 },
-            ..hello(self.account, self.hint, cursor, asked)?
+            ..hello(self.account, self.hint, cursor)?
         })
     }
 
@@ -345,12 +338,7 @@ fn client_name() -> String {
     protocol::bytes::escape(&name[..name.len().min(64)])
 }
 
-fn hello(
-    account: &Account,
-    hint: Option<Pair>,
-    cursor: Option<Cursor>,
-    asked: Vec<BatchId>,
-) -> Result<Hello, Failure> {
+fn hello(account: &Account, hint: Option<Pair>, cursor: Option<Cursor>) -> Result<Hello, Failure> {
     use std::os::unix::ffi::OsStrExt;
     let path = match &account.remote {
         Address::Ssh { path, .. } => path.as_os_str().as_bytes(),
@@ -366,7 +354,6 @@ fn hello(
         dry_run: account.dry_run,
         checksum: account.checksum,
         adopt: account.adopt,
-        asked,
         timeout: u16::try_from(account.timeout.as_secs()).unwrap_or(u16::MAX),
     })
 }
