@@ -19,7 +19,7 @@ use crate::durable::{Disk, SYNCFS_FROM, Unflushed, sync_files};
 use crate::hash::hash_open;
 use crate::partial::Partial;
 use crate::record::Record;
-use crate::root::{Root, join, set_mtime, split_path, stamp_of};
+use crate::root::{Root, join, set_mtime, split_path, stat_of};
 use crate::stamp::FileStamp;
 
 /// How many `tmp` are open at once at most.
@@ -186,9 +186,13 @@ impl Inbox {
     ) -> io::Result<Written> {
         let (mut file, mode, mut written) = self.create(dir)?;
         fill(&mut file)?;
-        rustix::fs::fchmod(&file, mode)?;
         set_mtime(&file, mtime_ns)?;
-        written.stamp = stamp_of(&file)?;
+        let stat = stat_of(&file)?;
+        // Only where the umask or the directory's ACL took something.
+        if Mode::from_raw_mode(stat.st_mode) != mode {
+            rustix::fs::fchmod(&file, mode)?;
+        }
+        written.stamp = FileStamp::from(&stat);
         if Arc::strong_count(&self.handles) <= SYNCFS_FROM {
             let _counted = Arc::clone(&self.handles);
             written.open = Some(Open { file, _counted });
@@ -226,8 +230,8 @@ impl Inbox {
     fn create_named(&mut self, dir: &[u8], name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.tmp(dir)?.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(file.into())
+        let tmp = self.tmp(dir)?;
+        Ok(rustix::fs::openat(&tmp.dir, name, flags, tmp.mode)?.into())
     }
 
     /// The record of this inbox, in which the directory stands from now on.

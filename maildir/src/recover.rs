@@ -42,10 +42,19 @@ use crate::root::{join, split_path};
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Taken, has_mail, reason_text};
 
-/// Puts the leftovers of dead runs in order.
+/// Puts the leftovers of dead runs in order. Nothing is written where there are none.
 pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
+    let batches = applier.index.pending()?;
+    if !batches.is_empty() {
+        recover_batches(applier, batches)?;
+    }
+    let path = applier.root.path().to_owned();
+    sweep(applier.root, &applier.records).context("remove what was left in", &path)
+}
+
+fn recover_batches(applier: &mut Applier, batches: Vec<Vec<u8>>) -> Result<()> {
     let mut leftovers = BTreeSet::new();
-    for begun in applier.index.pending()? {
+    for begun in batches {
         let begun: Vec<Pending> =
             decode_state(&begun).map_err(|error| Error::Usage(format!("The index: {error}")))?;
         bring_back(applier, &begun)?;
@@ -83,7 +92,7 @@ pub(crate) fn recover(applier: &mut Applier) -> Result<()> {
             other => other.context("remove", &applier.root.full(&tmp))?,
         }
     }
-    sweep(applier.root, &applier.records).context("remove what was left in", &path)
+    Ok(())
 }
 
 /// Makes a folder whole of which there is a part. That it was made is seen by the scan.

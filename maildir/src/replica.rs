@@ -455,6 +455,16 @@ impl Replica {
         Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
     }
 
+    /// The paths of the files that are or last were at places, as far as they are known.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn file_paths(&self, places: &[&At]) -> Result<Vec<PathBuf>> {
+        let path = |at: &&At| self.file_path(at).transpose();
+        self.index
+            .reading(|| places.iter().filter_map(path).collect())
+    }
+
     /// The folder of a place; asked for each message, so it looks at no other one.
     fn folder_at(&self, at: &At) -> Result<Option<FolderRow>> {
         match at.number {

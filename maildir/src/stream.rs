@@ -39,8 +39,11 @@ pub(crate) const RELAXED: &str = "relaxed";
 const THREADS: usize = 4;
 /// From how many files on they are worth starting.
 const THREADS_FROM: usize = 32;
-/// How many files each of them is ahead.
-const FILES_AHEAD: usize = 8;
+/// How many files one of them hands over at once, and from how many bytes on: handing over costs as much as reading a small one.
+const FILES_AT_ONCE: usize = 8;
+const BYTES_AT_ONCE: u64 = 256 << 10;
+/// How often each of them has handed over what is not taken yet.
+const AHEAD: usize = 2;
 /// How many messages are told at once at first, and at most: each group may be twice as large as the one before, since writing
 /// their rows costs per group. They have so many bytes at most, but for a single larger one.
 const FIRST_FILES: usize = 8;
@@ -394,26 +397,35 @@ fn read_ahead<E>(
     };
     std::thread::scope(|scope| {
         let share = |thread: usize| {
-            let (sender, receiver) = sync_channel(FILES_AHEAD);
+            let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
+                let (mut group, mut bytes, mut room) = (Vec::new(), 0, 1);
                 for found in found.iter().skip(thread).step_by(threads) {
                     // Large ones are read one at a time, or memory had no bound.
-                    let opened = open(found).map(|(file, stamp)| match stamp.size {
-                        0..=SMALL_BYTES_MAX => Opened::Read(read_whole(file, stamp)),
+                    group.push(open(found).map(|(file, stamp)| match stamp.size {
+                        0..=SMALL_BYTES_MAX => {
+                            bytes += stamp.size;
+                            Opened::Read(read_whole(file, stamp))
+                        }
                         _ => Opened::Large(file, stamp),
-                    });
-                    if sender.send(opened).is_err() {
+                    }));
+                    if group.len() < room && bytes < BYTES_AT_ONCE {
+                        continue;
+                    }
+                    (bytes, room) = (0, (room * 2).min(FILES_AT_ONCE));
+                    if sender.send(std::mem::take(&mut group)).is_err() {
                         return;
                     }
                 }
+                let _ = sender.send(group); // Whoever took the others may have enough.
             });
-            receiver
+            receiver.into_iter().flatten()
         };
-        let readers: Vec<_> = (0..threads).map(share).collect();
+        let mut readers: Vec<_> = (0..threads).map(share).collect();
         for at in 0..found.len() {
             let opened = readers[at % threads]
-                .recv()
-                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+                .next()
+                .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
             let taken = opened.and_then(|opened| match opened {
                 Opened::Read(taken) => taken,
                 Opened::Large(file, stamp) => read_whole(file, stamp),

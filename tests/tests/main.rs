@@ -12,6 +12,7 @@ mod between;
 mod bodies;
 mod clocks;
 mod concurrent;
+mod costs;
 mod damage;
 mod disk;
 mod editors;

@@ -168,18 +168,24 @@ impl Hand {
 /// Writes bodies as they come, and passes batches on with those that are theirs.
 fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<Job>) {
     let (mut writer, mut waiting) = (None, VecDeque::new());
-    for work in work.into_iter().flatten() {
-        match work {
-            Work::Body(body) => {
-                let (to, new, incoming) = *body;
-                let body = incoming.finish();
-                let write = |body| Writer::of(&mut writer, local)?.write(local, &to, &new, body);
-                waiting.push_back(body.and_then(write));
-            }
-            Work::Batch(mut job, count) => {
-                job.bodies = waiting.drain(..count).collect();
-                if written.send(job).is_err() {
-                    return;
+    for group in work {
+        if let Some(Writer { seen, .. }) = &mut writer {
+            *seen = None;
+        }
+        for work in group {
+            match work {
+                Work::Body(body) => {
+                    let (to, new, incoming) = *body;
+                    let body = incoming.finish();
+                    let write =
+                        |body| Writer::of(&mut writer, local)?.write(local, &to, &new, body);
+                    waiting.push_back(body.and_then(write));
+                }
+                Work::Batch(mut job, count) => {
+                    job.bodies = waiting.drain(..count).collect();
+                    if written.send(job).is_err() {
+                        return;
+                    }
                 }
             }
         }
@@ -191,6 +197,8 @@ struct Writer {
     inbox: Inbox,
     /// Where folders lay when that was last asked: the replica is busy most of the time.
     places: Places,
+    /// The directory that was there when the last body of this group was written.
+    seen: Option<Vec<u8>>,
 }
 
 impl Writer {
@@ -201,7 +209,12 @@ impl Writer {
                 let mut replica = local.lock();
                 let inbox = replica.inbox().map_err(as_io)?;
                 let places = replica.places().map_err(as_io)?;
-                none.insert(Writer { inbox, places })
+                let seen = None;
+                none.insert(Writer {
+                    inbox,
+                    places,
+                    seen,
+                })
             }
         })
     }
@@ -212,7 +225,7 @@ impl Writer {
             self.inbox.make_dir(&dir)?;
             return self.inbox.write(&dir, new, body).map(Body::Written);
         }
-        let is_there = |dir: &Vec<u8>| self.inbox.has_dir(dir);
+        let is_there = |dir: &Vec<u8>| self.seen.as_ref() == Some(dir) || self.inbox.has_dir(dir);
         let dir = match self.places.dir(to).filter(is_there) {
             Some(dir) => dir,
             None => {
@@ -220,7 +233,9 @@ impl Writer {
                 self.places.dir(to).ok_or(io::ErrorKind::NotFound)?
             }
         };
-        self.inbox.write(&dir, new, body).map(Body::Written)
+        let written = self.inbox.write(&dir, new, body).map(Body::Written);
+        self.seen = written.is_ok().then_some(dir);
+        written
     }
 }
 

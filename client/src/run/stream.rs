@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use maildir::{Incoming, Partials, Reader};
 use protocol::codec::batches;
 use protocol::entry::Change;
-use protocol::message::{Course, Listing, NewBody, STREAM, Source};
+use protocol::message::{At, Course, Listing, NewBody, STREAM, Source};
 use protocol::{Cursor, Entry, Flags, FolderChange, Info, Op, Outcome, Request, Response, Unique};
 use serde::{Deserialize, Serialize};
 
@@ -527,6 +527,15 @@ impl Stream<'_, '_> {
         batch: Vec<Brought>,
         outcomes: &[Outcome],
     ) -> Result<(), Failure> {
+        if self.session.account.post_hook.is_some() {
+            let done = batch.iter().zip(outcomes);
+            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+            let places = done.map(|(one, _)| self.session.at(Side::Local, &one.theirs.place));
+            let places: Vec<At> = places.collect();
+            let paths = self.session.local.lock();
+            let paths = paths.file_paths(&places.iter().collect::<Vec<_>>())?;
+            self.done.changed.extend(paths);
+        }
         for (brought, outcome) in batch.into_iter().zip(outcomes) {
             self.progress.advance(1, 0);
             match outcome {
@@ -563,11 +572,6 @@ impl Stream<'_, '_> {
         };
         let mut ours = Seen::new(theirs.place.clone(), entry, seq);
         ours.flags = theirs.flags;
-        if self.session.account.post_hook.is_some() {
-            let at = self.session.at(Side::Local, &ours.place);
-            let path = self.session.local.lock().file_path(&at)?;
-            self.done.changed.extend(path);
-        }
         tracing::info!("here: New {:?}", ours.place.unique);
         record.local = Some(ours);
         record.agree(&self.session.set.letters);

@@ -56,6 +56,14 @@ impl Executor<'_, '_> {
                 self.under_way[Side::Remote as usize][index] = false;
             }
         }
+        if side == Side::Local && self.session.account.post_hook.is_some() {
+            let done = steps.iter().zip(outcomes);
+            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+            let ops = done.map(|(&at, _)| &self.plan.steps[side as usize][at].op);
+            let places: Vec<&At> = ops.filter_map(named_after).collect();
+            let paths = self.session.local.lock().file_paths(&places)?;
+            self.done.changed.extend(paths);
+        }
         let mut full = None;
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
@@ -103,10 +111,6 @@ impl Executor<'_, '_> {
                 let name = self.describe(step);
                 tracing::info!("{}: {:?} {name}", side.word(), step.kind);
             }
-        }
-        if side == Side::Local && self.session.account.post_hook.is_some() {
-            let path = named_after(&step.op).map(|at| self.session.local.lock().file_path(at));
-            self.done.changed.extend(path.transpose()?.flatten());
         }
         let set = &mut self.session.set;
         let before = set.unlink(step.index, side);

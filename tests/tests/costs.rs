@@ -1,0 +1,147 @@
+//! What a run costs, counted and not timed (SPEC §7): system calls, opened messages, writes, bytes.
+//!
+//! Flights are counted in `wire`, the bytes that an agent reads in `stream`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use harness::{Invocation, Run, World, bulky};
+
+use crate::first_sync::name;
+
+/// So many messages of so many bytes, so that starting two programs counts for little.
+const MANY: usize = 2000;
+const BYTES: usize = 2000;
+/// System calls for each message of a first pull, of both ends together, with all that they do once. At 20,000 messages there
+/// are 14.4 in a release build.
+const SYSCALLS: usize = 18;
+
+/// Every system call of a run, of both ends. Debug builds ask for the flags of each file that they close; that is left out.
+fn traced(world: &World, invocation: Invocation) -> (Run, Vec<String>) {
+    // A file for each thread, so that no line is cut in two by another's.
+    let logs = world.path("strace");
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir(&logs).expect("it is made");
+    let log = logs.join("of").display().to_string();
+    let run = invocation.under(&["strace", "-ff", "-q", "-y", "-s", "0", "-o", &log]);
+    let run = run.run();
+    let text = |path: PathBuf| fs::read_to_string(path).expect("it is text");
+    let logs = fs::read_dir(&logs).expect("strace keeps logs");
+    let mut calls = Vec::new();
+    for log in logs {
+        let log = text(log.expect("a log").path());
+        let lines = log.lines().filter(|line| line.contains('('));
+        calls.extend(
+            lines
+                .filter(|line| !line.contains("F_GETFD"))
+                .map(str::to_owned),
+        );
+    }
+    (run, calls)
+}
+
+/// The paths of messages that were opened: strace names what a call returns.
+fn opened(calls: &[String]) -> Vec<&str> {
+    let opens = calls.iter().filter(|call| call.starts_with("open"));
+    let paths = opens.filter_map(|call| call.rsplit_once("= ")?.1.split_once('<'));
+    let is_message = |path: &&str| path.contains("/cur/") || path.contains("/new/");
+    paths.map(|(_, path)| path).filter(is_message).collect()
+}
+
+/// Calls that write, cut or make anything of a database.
+fn writes_of_databases(calls: &[String]) -> Vec<&String> {
+    let is_write = |call: &&String| {
+        [
+            "write",
+            "pwrite64",
+            "ftruncate",
+            "fsync",
+            "fdatasync",
+            "unlink",
+        ]
+        .iter()
+        .any(|name| call.starts_with(&format!("{name}(")))
+    };
+    let writes = calls.iter().filter(is_write);
+    writes.filter(|call| call.contains(".db")).collect()
+}
+
+/// Names with what they were called how often, the most first.
+fn counts(calls: &[String]) -> String {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for call in calls {
+        let name = call.split_once('(').map_or("", |(name, _)| name);
+        *counts.entry(name).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let lines = counts
+        .iter()
+        .map(|(name, count)| format!("{count} {name}\n"));
+    lines.collect()
+}
+
+/// A server with many messages, half of them in INBOX.
+fn filled() -> World {
+    let world = World::new();
+    for number in 0..MANY {
+        let folder = if number % 2 == 0 { "INBOX" } else { "Lists" };
+        let bytes = bulky(&format!("message {number}"), BYTES);
+        world.server().store(folder, &name(number), "S", &bytes);
+    }
+    world
+}
+
+#[test]
+fn a_first_pull_takes_few_system_calls_for_each_message() {
+    let world = filled();
+    let (run, calls) = traced(&world, world.client().pull());
+    assert_eq!(run.ok().here("new"), MANY as u64);
+    let by_name = counts(&calls);
+    assert!(calls.len() >= MANY, "does strace work here?\n{by_name}");
+    assert!(
+        calls.len() <= SYSCALLS * MANY,
+        "{} system calls for {MANY} messages:\n{by_name}",
+        calls.len()
+    );
+    let opened = opened(&calls).len();
+    assert_eq!(opened, MANY, "each message is opened once");
+    world.assert_same();
+}
+
+#[test]
+fn a_run_with_nothing_to_do_opens_no_message_and_writes_no_row() {
+    let world = filled();
+    let _ = world.client().pull().run().ok();
+    for command in ["sync", "pull", "push", "sync"] {
+        let (run, calls) = traced(&world, world.client().pair(command));
+        let run = run.ok().idle();
+        assert!(!calls.is_empty(), "does strace work here?");
+        assert_eq!(opened(&calls), Vec::<&str>::new(), "{command}");
+        let writes = writes_of_databases(&calls);
+        assert_eq!(writes, Vec::<&String>::new(), "{command}");
+        assert!(run.bytes() < 1024, "{command}: {}", run.stdout);
+    }
+}
+
+/// Of many messages some are new: only these are opened, each once, and once more where they are flushed.
+#[test]
+fn a_run_opens_only_what_is_new() {
+    let world = filled();
+    let _ = world.client().pull().run().ok();
+    let new: Vec<String> = (MANY..MANY + 20).map(name).collect();
+    for unique in &new {
+        world
+            .server()
+            .store("INBOX", unique, "", &bulky(unique, BYTES));
+    }
+    let (run, calls) = traced(&world, world.client().sync());
+    assert_eq!(run.ok().here("new"), new.len() as u64);
+    let opened = opened(&calls);
+    let is_new = |path: &&str| new.iter().any(|unique| path.contains(unique.as_str()));
+    let others: Vec<_> = opened.iter().filter(|path| !is_new(path)).collect();
+    assert_eq!(others, Vec::<&&str>::new());
+    // Hashed, and read to be sent.
+    assert!(opened.len() <= 2 * new.len(), "{opened:?}");
+    world.assert_same();
+}
