@@ -188,7 +188,7 @@ impl Inbox {
         fill(&mut file)?;
         set_mtime(&file, mtime_ns)?;
         let stat = stat_of(&file)?;
-        // Only where the umask or the directory's ACL took something.
+        // In most folders it has its mode already.
         if Mode::from_raw_mode(stat.st_mode) != mode {
             rustix::fs::fchmod(&file, mode)?;
         }
@@ -230,8 +230,9 @@ impl Inbox {
     fn create_named(&mut self, dir: &[u8], name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let tmp = self.tmp(dir)?;
-        Ok(rustix::fs::openat(&tmp.dir, name, flags, tmp.mode)?.into())
+        // Until it is whole it is its owner's alone, whoever may read it then.
+        let file = rustix::fs::openat(&self.tmp(dir)?.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(file.into())
     }
 
     /// The record of this inbox, in which the directory stands from now on.
