@@ -170,8 +170,8 @@ impl Agent {
         })
     }
 
-    /// Introduces the replica, looks at the tree and tells what changed.
-    fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
+    /// Introduces the replica. Returns whether the tree continues the hello's cursor, and whether a stream follows.
+    fn introduce(&self, hello: &Hello, version: u16) -> Result<(Option<bool>, bool), Refusal> {
         let continues = hello
             .cursor
             .map(|cursor| self.replica.continues(cursor.tag))
@@ -191,9 +191,13 @@ impl Agent {
             continues,
             root: PathBytes::new(root).map_err(broken)?,
         };
-        self.output
-            .say(&Response::Welcome(welcome))
-            .map_err(broken)?;
+        let said = self.output.say(&Response::Welcome(welcome));
+        said.map(|()| (continues, streams)).map_err(broken)
+    }
+
+    /// Introduces the replica, looks at the tree and tells what changed.
+    fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
+        let (continues, streams) = self.introduce(hello, version)?;
         let streamed = match streams {
             true => Some(self.stream()?),
             false => None,

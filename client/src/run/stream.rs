@@ -11,15 +11,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use maildir::{Incoming, Partials, Reader};
+use maildir::{Incoming, Partials};
 use protocol::codec::batches;
 use protocol::entry::Change;
-use protocol::message::{At, Course, Listing, NewBody, STREAM, Source};
-use protocol::{Cursor, Entry, Flags, FolderChange, Info, Op, Outcome, Request, Response, Unique};
+use protocol::message::{Course, Listing, NewBody, STREAM};
+use protocol::{Cursor, Info, Request, Response, Unique};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Asking, Stored};
-use crate::config::filter::Scope;
 use crate::endpoint::link::{Answer, LinkError, unexpected};
 use crate::endpoint::local::Hand;
 use crate::merge::record::{Fid, Place, Record, Seen, Side};
@@ -29,6 +27,9 @@ use crate::run::execute::Done;
 use crate::run::failure::Failure;
 use crate::run::session::Session;
 use crate::run::stop::Stop;
+
+mod begin;
+mod deliver;
 
 /// How many messages a batch has at most, and how many bytes.
 const BATCH_MESSAGES: usize = 1000;
@@ -151,101 +152,6 @@ impl Session<'_> {
         };
         let result = stream.run(courses);
         (stream.done, result)
-    }
-
-    /// Makes the folders here, and says which of theirs are wanted.
-    fn begin_stream(&mut self) -> Result<(Progressed, Vec<Course>), Failure> {
-        let (folders, cursor) = self.streamed_folders()?;
-        self.archive.begin()?;
-        let begun = self.take_streamed_folders(&folders, cursor);
-        self.archive.end(begun)?;
-        let filter = &self.account.filter;
-        let is_wanted = |id: Fid| self.folders.scope(filter, id) == Scope::Included;
-        let ops = self.folders.makings(Side::Local, &is_wanted);
-        let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
-        if !plain.is_empty() {
-            let outcomes = self.local.lock().apply(&plain, Vec::new())?;
-            for ((id, op), outcome) in ops.iter().zip(&outcomes) {
-                if matches!(outcome, Outcome::Made { .. }) {
-                    self.folders.done(Side::Local, *id, op, outcome);
-                }
-            }
-        }
-        self.archive.begin()?;
-        let saved = self.folders.save(&self.archive);
-        self.archive.end(saved)?;
-        let progressed: Progressed = self.archive.get(Progressed::KEY)?.unwrap_or_default();
-        let courses = self.courses(&progressed);
-        Ok((progressed, courses))
-    }
-
-    /// The folders that the agent names before it is told which are wanted.
-    fn streamed_folders(&mut self) -> Result<(Vec<FolderChange>, Cursor), Failure> {
-        let mut folders = Vec::new();
-        loop {
-            match self.link.response()? {
-                Response::Folders(more) => folders.extend(more),
-                Response::Listed(listed) if listed.from == Listing::Folders => {
-                    return Ok((folders, listed.cursor));
-                }
-                other => return Err(unexpected(&other).into()),
-            }
-        }
-    }
-
-    fn take_streamed_folders(
-        &mut self,
-        folders: &[FolderChange],
-        cursor: Cursor,
-    ) -> Result<(), Failure> {
-        let known = self.archive.get::<Cursor>("remote_cursor")?;
-        if known.is_none_or(|known| known.index != cursor.index) {
-            self.begin_new_life(Side::Remote)?;
-        }
-        self.set.letters = self.archive.get("letters")?.unwrap_or_default();
-        self.take_folders(Side::Remote, folders);
-        let mut reader = Reader::since(0, false);
-        loop {
-            let page = self.local.lock().next_page(&mut reader)?;
-            let Some(page) = page else { break };
-            self.take_folders(Side::Local, &page.folders);
-        }
-        self.folders.part_names(&self.account.filter);
-        self.set.letters.place(&self.folders);
-        self.archive.set("letters", &self.set.letters.stored())?;
-        if known.is_none() {
-            self.archive.set("remote_cursor", &cursor)?;
-            self.archive.set("local_cursor", &self.told)?;
-            self.archive.set(Progressed::KEY, &Progressed::default())?;
-        }
-        Ok(self.folders.save(&self.archive)?)
-    }
-
-    /// What is still to come of each folder that both sides have, INBOX first.
-    fn courses(&self, progressed: &Progressed) -> Vec<Course> {
-        let filter = &self.account.filter;
-        let mut wanted: Vec<(bool, Fid, Course)> = self
-            .folders
-            .iter()
-            .filter(|(id, folder)| {
-                folder.local.is_some()
-                    && self.folders.scope(filter, *id) == Scope::Included
-                    && !progressed.ended.contains(id)
-            })
-            .filter_map(|(id, folder)| {
-                let folder = (folder.remote.as_ref()?.number, folder.name().is_inbox());
-                let last = progressed.last.as_ref().filter(|(last, _)| *last == id);
-                let after = last.map(|(_, unique)| unique.clone());
-                let (number, is_inbox) = folder;
-                let course = Course {
-                    folder: number,
-                    after,
-                };
-                Some((!is_inbox, id, course))
-            })
-            .collect();
-        wanted.sort_by_key(|(is_other, id, course)| (course.after.is_none(), *is_other, *id));
-        wanted.into_iter().map(|(.., course)| course).collect()
     }
 }
 
@@ -398,196 +304,6 @@ impl Stream<'_, '_> {
             self.deliver()?;
         }
         Ok(())
-    }
-
-    /// Puts a message into the batch.
-    fn bring(&mut self, theirs: Seen, incoming: Incoming) {
-        let place = &theirs.place;
-        let letters = &self.session.set.letters;
-        let bears = letters.own(Side::Local, place.folder, theirs.flags, Flags::EMPTY);
-        let entry = &theirs.entry;
-        let body = NewBody {
-            digest: entry.digest,
-            size: entry.size,
-            mtime_ns: entry.mtime_ns,
-            source: Source::Body { offset: 0 },
-        };
-        let at = self.session.at(Side::Local, place);
-        self.hand.bring(at, body.clone(), incoming);
-        self.batch_bytes = self.batch_bytes.saturating_add(body.size);
-        self.batch_due
-            .get_or_insert_with(|| Instant::now() + self.batch_age);
-        self.batch.push(Brought {
-            in_new: entry.in_new,
-            info: entry.info.with_flags(bears),
-            body,
-            record: Record {
-                remote: Some(theirs.clone()),
-                ..Record::default()
-            },
-            theirs,
-        });
-    }
-
-    /// Hands the batch over, once it is stored what is asked and how far the stream has come.
-    fn deliver(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
-        if self.batch_due.take().is_some() {
-            self.batch_age = (self.batch_age * 2).min(LAST_AGE);
-        }
-        if batch.is_empty() && self.left.is_empty() {
-            return Ok(());
-        }
-        while self.hand.is_busy() {
-            self.take_one(true)?;
-        }
-        for brought in &batch {
-            let place = &brought.theirs.place;
-            self.progressed.advance(place.folder, &place.unique);
-        }
-        self.session.archive.begin()?;
-        let asked = self.ask(&batch);
-        let asked = self.session.archive.end(asked)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let ops: Vec<Op> = batch.iter().map(|brought| self.op(brought)).collect();
-        self.hand.give(ops, batch.len());
-        self.in_hand.push_back((asked, batch));
-        Ok(())
-    }
-
-    fn ask(&mut self, batch: &[Brought]) -> Result<i64, Failure> {
-        self.leave()?;
-        let archive = &self.session.archive;
-        archive.set(Progressed::KEY, &self.progressed)?;
-        if batch.is_empty() {
-            return Ok(0);
-        }
-        let targets: Vec<_> = batch.iter().map(|brought| brought.theirs.state()).collect();
-        let lines = batch.iter().zip(&targets);
-        let lines = lines.map(|(brought, target)| Asking {
-            side: Side::Local,
-            stored: &Stored::Nowhere,
-            record: &brought.record,
-            target: Some(target),
-        });
-        Ok(archive.ask(&lines.collect::<Vec<_>>())?)
-    }
-
-    /// Stores what could not be delivered, for the merge that follows.
-    fn leave(&mut self) -> Result<(), Failure> {
-        for theirs in std::mem::take(&mut self.left) {
-            // What shares its name is told once more by each stream.
-            let is_known = self.session.archive.agreed_at(&theirs.place)?.is_some();
-            if is_known || !self.pending.insert(theirs.place.clone()) {
-                continue;
-            }
-            let record = Record {
-                remote: Some(theirs),
-                ..Record::default()
-            };
-            self.session.archive.put(&Stored::Nowhere, &record)?;
-        }
-        Ok(())
-    }
-
-    fn op(&self, brought: &Brought) -> Op {
-        Op::Create {
-            at: self.session.at(Side::Local, &brought.theirs.place),
-            in_new: brought.in_new,
-            info: brought.info.clone(),
-            body: brought.body.clone(),
-        }
-    }
-
-    fn take_from_hand(&mut self, wait: bool) -> Result<(), Failure> {
-        while self.take_one(wait)? {}
-        Ok(())
-    }
-
-    fn take_one(&mut self, wait: bool) -> Result<bool, Failure> {
-        let Some(outcomes) = self.hand.take(wait)? else {
-            return Ok(false);
-        };
-        let Some((asked, batch)) = self.in_hand.pop_front() else {
-            return Ok(false);
-        };
-        self.session.archive.begin()?;
-        let stored = self.store(asked, batch, &outcomes);
-        self.session.archive.end(stored)?;
-        Ok(true)
-    }
-
-    /// Takes in what became of a batch: what was delivered is agreed.
-    fn store(
-        &mut self,
-        asked: i64,
-        batch: Vec<Brought>,
-        outcomes: &[Outcome],
-    ) -> Result<(), Failure> {
-        if self.session.account.post_hook.is_some() {
-            let done = batch.iter().zip(outcomes);
-            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
-            let places = done.map(|(one, _)| self.session.at(Side::Local, &one.theirs.place));
-            let places: Vec<At> = places.collect();
-            let paths = self.session.local.lock();
-            let paths = paths.file_paths(&places.iter().collect::<Vec<_>>())?;
-            self.done.changed.extend(paths);
-        }
-        for (brought, outcome) in batch.into_iter().zip(outcomes) {
-            self.progress.advance(1, 0);
-            match outcome {
-                Outcome::Done { seq } => self.agree(brought, *seq)?,
-                Outcome::Full { why } => {
-                    self.done.full[Side::Local as usize] = Some(why.clone());
-                    self.left.push(brought.theirs);
-                }
-                // The merge tries again, and says what is the matter.
-                Outcome::Failed { .. }
-                | Outcome::Taken
-                | Outcome::Stale
-                | Outcome::Denied
-                | Outcome::Made { .. } => self.left.push(brought.theirs),
-            }
-        }
-        self.leave()?;
-        // Our own changes are no news of this side, as long as nobody else made some between them.
-        let local = self.session.local.lock().cursor()?;
-        self.session.archive.set("local_cursor", &local)?;
-        Ok(self.session.archive.answered(asked)?)
-    }
-
-    fn agree(&mut self, brought: Brought, seq: u64) -> Result<(), Failure> {
-        let Brought {
-            theirs,
-            info,
-            mut record,
-            ..
-        } = brought;
-        let entry = Entry {
-            info,
-            ..theirs.entry.clone()
-        };
-        let mut ours = Seen::new(theirs.place.clone(), entry, seq);
-        ours.flags = theirs.flags;
-        tracing::info!("here: New {:?}", ours.place.unique);
-        record.local = Some(ours);
-        record.agree(&self.session.set.letters);
-        self.session.archive.put(&Stored::Nowhere, &record)?;
-        self.done.tallies[Side::Local as usize].new += 1;
-        Ok(())
-    }
-
-    /// The stream has ended: from here on the list goes on, and this side's journal is known up to what was delivered.
-    fn end(&mut self) -> Result<(), Failure> {
-        let session = &mut *self.session;
-        session.told = session.local.lock().cursor()?;
-        session.is_first = false;
-        session.archive.begin()?;
-        let removed = session.archive.remove(Progressed::KEY);
-        Ok(session.archive.end(removed)?)
     }
 }
 

@@ -1,0 +1,204 @@
+//! Batches of a stream: asked of this side, delivered, agreed.
+
+use std::time::Instant;
+
+use maildir::Incoming;
+use protocol::message::{At, NewBody, Source};
+use protocol::{Entry, Flags, Op, Outcome};
+
+use super::{Brought, LAST_AGE, Progressed, Stream};
+use crate::archive::{Asking, Stored};
+use crate::merge::record::{Record, Seen, Side};
+use crate::run::failure::Failure;
+
+impl Stream<'_, '_> {
+    /// Puts a message into the batch.
+    pub(super) fn bring(&mut self, theirs: Seen, incoming: Incoming) {
+        let place = &theirs.place;
+        let letters = &self.session.set.letters;
+        let bears = letters.own(Side::Local, place.folder, theirs.flags, Flags::EMPTY);
+        let entry = &theirs.entry;
+        let body = NewBody {
+            digest: entry.digest,
+            size: entry.size,
+            mtime_ns: entry.mtime_ns,
+            source: Source::Body { offset: 0 },
+        };
+        let at = self.session.at(Side::Local, place);
+        self.hand.bring(at, body.clone(), incoming);
+        self.batch_bytes = self.batch_bytes.saturating_add(body.size);
+        self.batch_due
+            .get_or_insert_with(|| Instant::now() + self.batch_age);
+        self.batch.push(Brought {
+            in_new: entry.in_new,
+            info: entry.info.with_flags(bears),
+            body,
+            record: Record {
+                remote: Some(theirs.clone()),
+                ..Record::default()
+            },
+            theirs,
+        });
+    }
+
+    /// Hands the batch over, once it is stored what is asked and how far the stream has come.
+    pub(super) fn deliver(&mut self) -> Result<(), Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        if self.batch_due.take().is_some() {
+            self.batch_age = (self.batch_age * 2).min(LAST_AGE);
+        }
+        if batch.is_empty() && self.left.is_empty() {
+            return Ok(());
+        }
+        while self.hand.is_busy() {
+            self.take_one(true)?;
+        }
+        for brought in &batch {
+            let place = &brought.theirs.place;
+            self.progressed.advance(place.folder, &place.unique);
+        }
+        self.session.archive.begin()?;
+        let asked = self.ask(&batch);
+        let asked = self.session.archive.end(asked)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let ops: Vec<Op> = batch.iter().map(|brought| self.op(brought)).collect();
+        self.hand.give(ops, batch.len());
+        self.in_hand.push_back((asked, batch));
+        Ok(())
+    }
+
+    fn ask(&mut self, batch: &[Brought]) -> Result<i64, Failure> {
+        self.leave()?;
+        let archive = &self.session.archive;
+        archive.set(Progressed::KEY, &self.progressed)?;
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let targets: Vec<_> = batch.iter().map(|brought| brought.theirs.state()).collect();
+        let lines = batch.iter().zip(&targets);
+        let lines = lines.map(|(brought, target)| Asking {
+            side: Side::Local,
+            stored: &Stored::Nowhere,
+            record: &brought.record,
+            target: Some(target),
+        });
+        Ok(archive.ask(&lines.collect::<Vec<_>>())?)
+    }
+
+    /// Stores what could not be delivered, for the merge that follows.
+    fn leave(&mut self) -> Result<(), Failure> {
+        for theirs in std::mem::take(&mut self.left) {
+            // What shares its name is told once more by each stream.
+            let is_known = self.session.archive.agreed_at(&theirs.place)?.is_some();
+            if is_known || !self.pending.insert(theirs.place.clone()) {
+                continue;
+            }
+            let record = Record {
+                remote: Some(theirs),
+                ..Record::default()
+            };
+            self.session.archive.put(&Stored::Nowhere, &record)?;
+        }
+        Ok(())
+    }
+
+    fn op(&self, brought: &Brought) -> Op {
+        Op::Create {
+            at: self.session.at(Side::Local, &brought.theirs.place),
+            in_new: brought.in_new,
+            info: brought.info.clone(),
+            body: brought.body.clone(),
+        }
+    }
+
+    pub(super) fn take_from_hand(&mut self, wait: bool) -> Result<(), Failure> {
+        while self.take_one(wait)? {}
+        Ok(())
+    }
+
+    fn take_one(&mut self, wait: bool) -> Result<bool, Failure> {
+        let Some(outcomes) = self.hand.take(wait)? else {
+            return Ok(false);
+        };
+        let Some((asked, batch)) = self.in_hand.pop_front() else {
+            return Ok(false);
+        };
+        self.session.archive.begin()?;
+        let stored = self.store(asked, batch, &outcomes);
+        self.session.archive.end(stored)?;
+        Ok(true)
+    }
+
+    /// Takes in what became of a batch: what was delivered is agreed.
+    fn store(
+        &mut self,
+        asked: i64,
+        batch: Vec<Brought>,
+        outcomes: &[Outcome],
+    ) -> Result<(), Failure> {
+        if self.session.account.post_hook.is_some() {
+            let done = batch.iter().zip(outcomes);
+            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+            let places = done.map(|(one, _)| self.session.at(Side::Local, &one.theirs.place));
+            let places: Vec<At> = places.collect();
+            let paths = self.session.local.lock();
+            let paths = paths.file_paths(&places.iter().collect::<Vec<_>>())?;
+            self.done.changed.extend(paths);
+        }
+        for (brought, outcome) in batch.into_iter().zip(outcomes) {
+            self.progress.advance(1, 0);
+            match outcome {
+                Outcome::Done { seq } => self.agree(brought, *seq)?,
+                Outcome::Full { why } => {
+                    self.done.full[Side::Local as usize] = Some(why.clone());
+                    self.left.push(brought.theirs);
+                }
+                // The merge tries again, and says what is the matter.
+                Outcome::Failed { .. }
+                | Outcome::Taken
+                | Outcome::Stale
+                | Outcome::Denied
+                | Outcome::Made { .. } => self.left.push(brought.theirs),
+            }
+        }
+        self.leave()?;
+        // Our own changes are no news of this side, as long as nobody else made some between them.
+        let local = self.session.local.lock().cursor()?;
+        self.session.archive.set("local_cursor", &local)?;
+        Ok(self.session.archive.answered(asked)?)
+    }
+
+    fn agree(&mut self, brought: Brought, seq: u64) -> Result<(), Failure> {
+        let Brought {
+            theirs,
+            info,
+            mut record,
+            ..
+        } = brought;
+        let entry = Entry {
+            info,
+            ..theirs.entry.clone()
+        };
+        let mut ours = Seen::new(theirs.place.clone(), entry, seq);
+        ours.flags = theirs.flags;
+        tracing::info!("here: New {:?}", ours.place.unique);
+        record.local = Some(ours);
+        record.agree(&self.session.set.letters);
+        self.session.archive.put(&Stored::Nowhere, &record)?;
+        self.done.tallies[Side::Local as usize].new += 1;
+        Ok(())
+    }
+
+    /// The stream has ended: from here on the list goes on, and this side's journal is known up to what was delivered.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        let session = &mut *self.session;
+        session.told = session.local.lock().cursor()?;
+        session.is_first = false;
+        session.archive.begin()?;
+        let removed = session.archive.remove(Progressed::KEY);
+        Ok(session.archive.end(removed)?)
+    }
+}
