@@ -366,7 +366,7 @@ fn greeted_until_hung_up(hello: &str) -> Option<i32> {
 #[test]
 fn an_agent_ends_with_its_stdin() {
     // The hello is the example of docs/protocol.md.
-    let code = greeted_until_hung_up("hello-AQEAAAltZUBsYXB0b3AAAAABAAA8");
+    let code = greeted_until_hung_up("hello-AQEAAAltZUBsYXB0b3AAAAABADw");
     assert_eq!(
         code,
         Some(0),
@@ -380,8 +380,8 @@ fn an_agent_ends_with_its_stdin() {
 fn an_agent_of_another_version_stays_until_the_client_hangs_up() {
     // The same hello in version 200, as it is, and with more fields.
     for hello in [
-        "hello-yMgAAAltZUBsYXB0b3AAAAABAAA8",
-        "hello-yMgAAAltZUBsYXB0b3AAAAABAAA8Bwc",
+        "hello-yMgAAAltZUBsYXB0b3AAAAABADw",
+        "hello-yMgAAAltZUBsYXB0b3AAAAABADwHBw",
     ] {
         let _ = greeted_until_hung_up(hello);
     }

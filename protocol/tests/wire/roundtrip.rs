@@ -50,6 +50,11 @@ fn info() -> impl Strategy<Value = Info> {
         .prop_map(|info| Info::new(info.as_bytes()).expect("an info"))
 }
 
+/// Text for people, which is escaped when it is read, as it is then.
+fn text() -> impl Strategy<Value = String> {
+    any::<String>().prop_map(|text| protocol::bytes::escape(text.as_bytes()))
+}
+
 fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest::new)
 }
@@ -239,8 +244,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         number().prop_map(|seq| Outcome::Done { seq }),
         select(vec![Outcome::Stale, Outcome::Denied, Outcome::Taken]),
-        any::<String>().prop_map(|why| Outcome::Failed { why }),
-        any::<String>().prop_map(|why| Outcome::Full { why }),
+        text().prop_map(|why| Outcome::Failed { why }),
+        text().prop_map(|why| Outcome::Full { why }),
         any::<u32>().prop_map(|folder| Outcome::Made { folder }),
     ]
 }
@@ -256,7 +261,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         any::<[u8; 16]>().prop_map(ReplicaId),
     );
     let tree = (any::<bool>(), option::of(any::<bool>()), path());
-    (ids, any::<String>(), select(samples::RIGHTS.to_vec()), tree).prop_map(
+    (ids, text(), select(samples::RIGHTS.to_vec()), tree).prop_map(
         |((version, features, replica), agent, rights, (fresh, continues, root))| Welcome {
             version,
             features,
@@ -272,7 +277,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
 
 fn response() -> impl Strategy<Value = Response> {
     let problem =
-        any::<(String, String, bool)>().prop_map(|(path, why, holds)| Problem { path, why, holds });
+        (text(), text(), any::<bool>()).prop_map(|(path, why, holds)| Problem { path, why, holds });
     let listed = (
         select(samples::LISTINGS.to_vec()),
         cursor(),
@@ -293,7 +298,7 @@ fn response() -> impl Strategy<Value = Response> {
         );
     prop_oneof![
         welcome().prop_map(Response::Welcome),
-        (select(samples::REFUSALS.to_vec()), any::<String>())
+        (select(samples::REFUSALS.to_vec()), text())
             .prop_map(|(kind, why)| Response::Refused(Refusal { kind, why })),
         vec(folder_change(), 0..9).prop_map(Response::Folders),
         vec(change(), 0..9).prop_map(Response::Changes),
@@ -301,7 +306,7 @@ fn response() -> impl Strategy<Value = Response> {
         vec(problem, 0..9).prop_map(Response::Problems),
         vec((digest(), number()), 0..9).prop_map(Response::Partials),
         listed.prop_map(Response::Listed),
-        any::<String>().prop_map(|why| Response::NoBody { why }),
+        text().prop_map(|why| Response::NoBody { why }),
         vec(option::of(digest()), 0..9).prop_map(Response::Prefixes),
         vec(outcome(), 0..9).prop_map(Response::Outcomes),
         Just(Response::Busy),
