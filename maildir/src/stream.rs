@@ -20,13 +20,13 @@ use protocol::entry::{Change, FolderChange};
 use protocol::{Digest, Entry, Unique};
 
 use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
+use crate::durable::replace_file;
 use crate::error::{Context, Result};
 use crate::folder_scan::settled;
 use crate::hash::{Hashed, hash_open};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{self, Found, Stamps, Wanted};
-use crate::private;
 use crate::recover::recover;
 use crate::replica::{Replica, lock};
 use crate::root::stamp_of;
@@ -112,10 +112,13 @@ impl Replica {
         Ok(folders)
     }
 
-    /// From here on rows are written and not flushed.
+    /// From here on rows are written and not flushed, and the disk knows that before the first one. Asked before each group,
+    /// since a scan of another agent flushes all and takes the file away.
     fn relax(&self) -> Result<()> {
-        let path = self.state().join(RELAXED);
-        private::write(&path, boot().as_bytes()).context("write", &path)?;
+        let (path, boot) = (self.state().join(RELAXED), boot());
+        if !std::fs::read_to_string(&path).is_ok_and(|written| written == boot) {
+            replace_file(&path, boot.as_bytes())?;
+        }
         self.index.flush_commits(false)
     }
 
@@ -126,7 +129,6 @@ impl Replica {
     /// When the index fails or the lock is not to be had.
     pub fn course(&mut self, folder: u32, after: Option<&Unique>) -> Result<Option<Course>> {
         let _lock = lock(self.path())?;
-        self.relax()?;
         let Some(row) = self.index.folder(folder)?.filter(|row| !row.gone) else {
             return Ok(None);
         };
@@ -243,6 +245,7 @@ impl Replica {
         group: Vec<(&Found, Taken)>,
     ) -> Result<(Vec<Streamed>, bool)> {
         let _lock = lock(self.path())?;
+        self.relax()?;
         let _whole = self.index.whole();
         self.index.begin()?;
         let number = self.index.number()?;
@@ -302,6 +305,7 @@ impl Replica {
     /// Remembers what the folder's directories looked like, if nothing has moved since: then the scan need not list it.
     fn end_course(&mut self, course: Course) -> Result<()> {
         let _lock = lock(self.path())?;
+        self.relax()?;
         let row = self.index.folder(course.folder.id)?;
         let age_ns = course.begun_ns - course.stamps.newest_ns();
         let now = listing::stamps(self.root(), &course.folder.dir).ok();
@@ -490,4 +494,39 @@ pub(crate) fn remove_torn(state: &Path, index: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::replica::open_for_test as open;
+
+    /// A scan of another agent flushes what was written so far, and takes the file away.
+    #[test]
+    fn each_group_is_written_only_while_it_is_known_that_the_index_is_not_flushed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::create_dir_all(dir.path().join("mail/cur")).expect("it is made");
+        for number in 0..3 * FIRST_FILES {
+            let name = dir.path().join(format!("mail/cur/{number}.M.mx:2,S"));
+            fs::write(name, format!("message {number}")).expect("it is written");
+        }
+        let mut replica = open(dir.path(), "state");
+        let folders = replica.find_folders().expect("they are found");
+        let course = replica.course(folders[0].id, None).expect("it is listed");
+        let path = replica.state().join(RELAXED);
+        let mut groups = 0;
+        let streamed = replica.stream(course.expect("it is there"), |_| {
+            groups += 1;
+            assert!(path.exists(), "group {groups}");
+            fs::remove_file(&path).expect("it is taken away");
+            Ok::<(), crate::Error>(())
+        });
+        streamed.expect("it is streamed");
+        assert!(groups > 1, "{groups}");
+        let since = replica.end_stream().expect("it ends");
+        assert_eq!(since, replica.index.number().expect("a number"));
+        assert!(!path.exists());
+    }
 }
