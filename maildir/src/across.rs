@@ -12,18 +12,18 @@ use protocol::{Digest, Outcome};
 use crate::apply::{Applier, Step, Stop, named, stale};
 use crate::error::Context;
 use crate::hash::hash_file;
-use crate::inbox::{Written, flush};
 use crate::index::{FileRow, FolderRow};
 use crate::listing::subdir;
 use crate::root::split_path;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, MOVED, Taken};
+use crate::written::{Written, flush};
 
 impl Applier<'_> {
     /// A durable copy of a file in the `tmp` of a folder.
     fn copy_near(&mut self, from: &[u8], dir: &[u8], body: (&Digest, i64)) -> io::Result<Written> {
         let source = self.root.open_file(from)?;
-        let written = self.inbox()?.copy(dir, body, source)?;
+        let written = self.inbox.copy(dir, body, source)?;
         flush([&written].into_iter())?;
         Ok(written)
     }

@@ -46,8 +46,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) tag: protocol::Tag,
     /// Where it is recorded into which `tmp` bodies are written.
     pub(crate) records: PathBuf,
-    /// Writes them, from the first one on.
-    pub(crate) inbox: &'a mut Option<Inbox>,
+    /// Writes them.
+    pub(crate) inbox: &'a mut Inbox,
     pub(crate) folders: Vec<FolderRow>,
     pub(crate) dirty_dirs: BTreeSet<Vec<u8>>,
     /// The folders that were made in this run.

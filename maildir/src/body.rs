@@ -5,16 +5,17 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::{Digest, Fingerprint};
 
 use crate::hash::hash_prefix;
-use crate::inbox::Written;
 use crate::listing::is_named;
 use crate::partial::{Partial, Partials};
 use crate::root::{Root, stamp_of};
 use crate::stamp::FileStamp;
+use crate::written::Written;
 
 /// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
@@ -60,7 +61,7 @@ impl Located {
 /// Opens messages for sending; may be used beside the replica, from another thread.
 #[derive(Debug)]
 pub struct Bodies {
-    pub(crate) root: Root,
+    pub(crate) root: Arc<Root>,
 }
 
 /// A message that is open for sending.

@@ -15,12 +15,13 @@ use protocol::message::NewBody;
 use rustix::fs::{Mode, OFlags};
 
 use crate::body::Body;
-use crate::durable::{Disk, SYNCFS_FROM, Unflushed, sync_files};
+use crate::disk::Disk;
+use crate::durable::SYNCFS_FROM;
 use crate::hash::hash_open;
-use crate::partial::Partial;
 use crate::record::Record;
 use crate::root::{Root, join, set_mtime, split_path, stat_of};
 use crate::stamp::FileStamp;
+use crate::written::{Open, Written, flush};
 
 /// How many `tmp` are open at once at most.
 const OPEN_MAX: usize = 32;
@@ -49,56 +50,11 @@ struct Tmp {
     disk: Arc<Disk>,
 }
 
-/// A body in `tmp`, complete and with its time; removed when it is dropped without having been used.
-#[derive(Debug)]
-pub struct Written {
-    root: Arc<Root>,
-    pub(crate) path: Vec<u8>,
-    pub(crate) stamp: FileStamp,
-    pub(crate) is_durable: bool,
-    is_used: bool,
-    /// Where it was collected, if it was large: kept until its batch begins, so that nothing of it is sent again.
-    partial: Option<Partial>,
-    disk: Arc<Disk>,
-    /// Its file, for flushing, as long as few are open.
-    open: Option<Open>,
-    record: Arc<Record>,
-}
-
-/// A file that is kept open, and counted.
-#[derive(Debug)]
-struct Open {
-    file: File,
-    _counted: Arc<()>,
-}
-
-impl Written {
-    /// From here on somebody else sees to the file, who holds on to the record as long as it may lie in `tmp`.
-    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp, Arc<Record>) {
-        self.is_used = true;
-        if let Some(partial) = self.partial.take() {
-            partial.remove();
-        }
-        let record = Arc::clone(&self.record);
-        (std::mem::take(&mut self.path), self.stamp, record)
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        if !self.is_used
-            && let Err(error) = self.root.unlink(&self.path)
-        {
-            tracing::debug!("Cannot remove {:?}: {error}", self.root.full(&self.path)); // The next run does.
-        }
-    }
-}
-
 impl Inbox {
     /// Nothing is opened or made yet.
-    pub(crate) fn new(root: &Root, records: PathBuf) -> io::Result<Inbox> {
-        Ok(Inbox {
-            root: Arc::new(root.try_clone()?),
+    pub(crate) fn new(root: Arc<Root>, records: PathBuf) -> Inbox {
+        Inbox {
+            root,
             records,
             record: None,
             open: HashMap::new(),
@@ -106,7 +62,7 @@ impl Inbox {
             disks: HashMap::new(),
             count: 0,
             handles: Arc::new(()),
-        })
+        }
     }
 
     /// Writes a body whose digest was checked into the `tmp` of a folder's directory.
@@ -213,17 +169,8 @@ impl Inbox {
         }?;
         let tmp = self.tmp(dir)?;
         let (mode, disk) = (tmp.mode, Arc::clone(&tmp.disk));
-        let written = Written {
-            root: Arc::clone(&self.root),
-            path: join(dir, &[b"tmp", name.as_bytes()]),
-            stamp: FileStamp::default(),
-            is_durable: false,
-            is_used: false,
-            partial: None,
-            disk,
-            open: None,
-            record,
-        };
+        let path = join(dir, &[b"tmp", name.as_bytes()]);
+        let written = Written::empty(Arc::clone(&self.root), path, disk, record);
         Ok((file, mode, written))
     }
 
@@ -350,25 +297,6 @@ pub fn flush_bodies(bodies: &mut [io::Result<Body>]) {
             }
         }
     }
-}
-
-/// Makes bodies in `tmp` durable.
-pub(crate) fn flush<'w>(written: impl Iterator<Item = &'w Written>) -> io::Result<()> {
-    let mut by_disk: HashMap<u64, Vec<&Written>> = HashMap::new();
-    for written in written {
-        by_disk
-            .entry(written.disk.device)
-            .or_default()
-            .push(written);
-    }
-    by_disk.values().try_for_each(|written| {
-        let files = written.iter().map(|written| Unflushed {
-            open: written.open.as_ref().map(|open| &open.file),
-            root: &written.root,
-            path: &written.path,
-        });
-        sync_files(&written[0].disk, &files.collect::<Vec<_>>())
-    })
 }
 
 fn copy_of(error: &io::Error) -> io::Error {

@@ -15,6 +15,7 @@ mod aside;
 mod body;
 mod clock;
 mod discover;
+mod disk;
 pub mod durable;
 mod error;
 mod folder_scan;
@@ -35,6 +36,7 @@ mod pending;
 mod places;
 mod prepare;
 pub mod private;
+mod random;
 mod record;
 mod recover;
 mod rename;
@@ -46,6 +48,7 @@ mod stream;
 mod timed;
 mod trash;
 mod unseen;
+mod written;
 
 pub use body::{
     Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, QUICK_BYTES_MAX, SMALL_BYTES_MAX,
@@ -53,15 +56,17 @@ pub use body::{
 };
 pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
-pub use inbox::{Inbox, Written, flush_bodies};
+pub use inbox::{Inbox, flush_bodies};
 pub use index::has_hot_journal;
 pub use journal::{Page, Reader};
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use partial::{Partial, Partials};
 pub use places::Places;
-pub use replica::{Options, Replica, random};
+pub use random::random;
+pub use replica::{Options, Replica};
 pub use scan::Scan;
 pub use stream::{Course, Streamed};
 pub use timed::{Heard, Pulse, Timed};
 pub use trash::{LOG_NAME, Trashed};
+pub use written::Written;

@@ -17,7 +17,7 @@ use protocol::{ReplicaId, Tag};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
-use crate::replica::random;
+use crate::random::random;
 use crate::root::{Root, join, stat_of};
 
 /// The marker's name in the root.

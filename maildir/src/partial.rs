@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use protocol::Digest;
 use protocol::bytes::{hex, unhex};
 
-use crate::body::CHUNK_BYTES;
 use crate::private;
+use crate::random::random;
 
 /// How long a body that broke off is kept for the next run.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -132,18 +132,13 @@ impl Partials {
         let partial = known.filter(|known| known.length >= offset);
         let partial = partial.ok_or(io::ErrorKind::Interrupted)?;
         partial.file.set_len(offset)?;
-        let (mut file, mut buffer) = (&partial.file, vec![0; CHUNK_BYTES]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(partial),
-                count => hasher.update(&buffer[..count]),
-            };
-        }
+        hasher.update_reader(&partial.file)?;
+        Ok(partial)
     }
 
     fn make(&self, digest: &Digest) -> io::Result<Partial> {
         private::make_dirs(&self.dir).map_err(io::Error::other)?;
-        let random = crate::random::<8>().map_err(io::Error::other)?;
+        let random = random::<8>().map_err(io::Error::other)?;
         let name = format!("{}.{}", hex(digest.as_bytes()), hex(&random));
         let path = self.dir.join(name);
         let file = private::create(&path)?;

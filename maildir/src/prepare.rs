@@ -11,10 +11,10 @@ use crate::apply::{Applier, outcome_of};
 use crate::body::Body;
 use crate::discover::check_dir;
 use crate::folder_scan::path as path_of;
-use crate::inbox::{Inbox, Written, flush};
 use crate::record::Record;
 use crate::root::{join, split_path};
 use crate::stamp::FileStamp;
+use crate::written::{Written, flush};
 
 /// What step 1 prepared for an operation.
 pub(crate) enum Ready {
@@ -78,13 +78,6 @@ impl Applier<'_> {
         })
     }
 
-    pub(crate) fn inbox(&mut self) -> io::Result<&mut Inbox> {
-        Ok(match &mut self.inbox {
-            Some(inbox) => inbox,
-            none => none.insert(Inbox::new(self.root, self.records.clone())?),
-        })
-    }
-
     /// The directory of a message's folder, which is made ahead where the folder is to be made in this batch.
     fn arriving_dir(&mut self, to: &At) -> io::Result<Vec<u8>> {
         if let Some(folder) = self.folder_of(to) {
@@ -94,13 +87,13 @@ impl Applier<'_> {
             return Err(io::ErrorKind::NotFound.into());
         }
         let dir = to.folder.as_bytes().to_vec();
-        self.inbox()?.make_dir(&dir)?;
+        self.inbox.make_dir(&dir)?;
         Ok(dir)
     }
 
     fn arrived(&mut self, to: &At, body: &NewBody, bytes: Body) -> io::Result<Written> {
         let dir = self.arriving_dir(to)?;
-        self.inbox()?.write(&dir, body, bytes)
+        self.inbox.write(&dir, body, bytes)
     }
 
     fn copied(&mut self, to: &At, body: &NewBody, from: &At) -> io::Result<Written> {
@@ -112,8 +105,7 @@ impl Applier<'_> {
         let (folder, row) = row.ok_or(io::ErrorKind::NotFound)?;
         let source = self.root.open_file(&path_of(&folder.dir, &row))?;
         let dir = self.arriving_dir(to)?;
-        self.inbox()?
-            .copy(&dir, (&body.digest, body.mtime_ns), source)
+        self.inbox.copy(&dir, (&body.digest, body.mtime_ns), source)
     }
 
     /// Where a body lies that waits in `tmp`: its folder may have been renamed since.
@@ -136,7 +128,7 @@ impl Applier<'_> {
         let (folder, row) = row.ok_or(io::ErrorKind::NotFound)?;
         let source = self.root.open_file(&path_of(&folder.dir, &row))?;
         let dir = self.arriving_dir(to)?;
-        self.inbox()?.remake(&dir, body, source, form)
+        self.inbox.remake(&dir, body, source, form)
     }
 
     /// Removes what lies in `tmp` for an operation that did not happen.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use protocol::bytes::{escape, hex};
 
 use crate::private;
+use crate::random::random;
 use crate::root::{Root, join};
 
 /// The beginning of the names of our files in `tmp`.
@@ -31,7 +32,7 @@ impl Record {
     pub(crate) fn begin(dir: &Path) -> io::Result<Record> {
         private::make_dirs(dir).map_err(io::Error::other)?;
         loop {
-            let random = hex(&crate::random::<8>().map_err(io::Error::other)?);
+            let random = hex(&random::<8>().map_err(io::Error::other)?);
             let path = dir.join(&random);
             let file = private::create(&path)?;
             if let Err(error) = file.lock() {

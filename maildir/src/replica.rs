@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::entry::Change;
@@ -16,7 +17,7 @@ use protocol::{Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 use crate::apply::Applier;
 use crate::body::{Bodies, Body, Located};
 use crate::discover::{discover, follow_links};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::folder_scan::path as path_of;
 use crate::held::Held;
 use crate::inbox::Inbox;
@@ -27,6 +28,7 @@ use crate::marker::Marker;
 use crate::partial::Partials;
 use crate::places::Places;
 use crate::private;
+use crate::random::random;
 use crate::recover::recover;
 use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
@@ -72,7 +74,7 @@ pub struct Options {
 /// An open replica.
 pub struct Replica {
     options: Options,
-    root: Root,
+    root: Arc<Root>,
     marker: Marker,
     pub(crate) index: Index,
     trash: Trash,
@@ -81,8 +83,8 @@ pub struct Replica {
     made_root: bool,
     tag: Option<Tag>,
     pub(crate) told: u64,
-    /// Writes bodies into `tmp`, from the first one on.
-    inbox: Option<Inbox>,
+    /// Writes those bodies into `tmp` that come with their batch.
+    inbox: Inbox,
     partials: Partials,
     has_applied: bool,
     /// The number of the newest row that was streamed, and the last one before somebody else wrote between them.
@@ -138,6 +140,8 @@ impl Replica {
             .unwrap_or_else(|| state.join("trash"));
         let trash = Trash::new(trash_dir, options.client.clone());
         let partials = Partials::new(state.join("partial"));
+        let root = Arc::new(root);
+        let inbox = Inbox::new(Arc::clone(&root), records_in(&state));
         Ok(Replica {
             options,
             root,
@@ -149,7 +153,7 @@ impl Replica {
             made_root,
             tag: None,
             told: 0,
-            inbox: None,
+            inbox,
             partials,
             has_applied: false,
             streamed: 0,
@@ -485,7 +489,7 @@ impl Replica {
     /// When no further descriptor is to be had.
     pub fn bodies(&self) -> Result<Bodies> {
         Ok(Bodies {
-            root: self.root.try_clone().context("open", self.root.path())?,
+            root: Arc::clone(&self.root),
         })
     }
 
@@ -505,7 +509,8 @@ impl Replica {
             let _lock = self.lock()?;
             self.append_tag()?;
         }
-        Inbox::new(&self.root, self.records()).context("open", self.root.path())
+        let root = Arc::clone(&self.root);
+        Ok(Inbox::new(root, records_in(&self.state)))
     }
 
     /// Where folders lie now.
@@ -517,10 +522,6 @@ impl Replica {
         Ok(Places {
             dirs: folders.map(|row| (row.id, row.dir)).collect(),
         })
-    }
-
-    fn records(&self) -> PathBuf {
-        self.state.join("incoming")
     }
 
     /// The large bodies that broke off.
@@ -557,7 +558,7 @@ impl Replica {
         &mut self,
         work: impl FnOnce(&mut Applier) -> Result<T>,
     ) -> Result<T> {
-        let records = self.records();
+        let records = records_in(&self.state);
         let _whole = self.index.whole();
         let mut applier = Applier {
             root: &self.root,
@@ -617,6 +618,11 @@ impl Replica {
     }
 }
 
+/// Where it is recorded into which `tmp` bodies are written.
+fn records_in(state: &Path) -> PathBuf {
+    state.join("incoming")
+}
+
 /// Opens the index of a replica; where it is of another tree it is made anew.
 fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index> {
     let path = state.join("index.db");
@@ -643,17 +649,6 @@ fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index>
 pub(crate) fn lock(root: &Path) -> Result<Option<Lock>> {
     let busy = format!("Another run is busy in {root:?}; try again later");
     Lock::take_dir(root, LOCK_PATIENCE, &busy)
-}
-
-/// Random bytes for names.
-///
-/// # Errors
-/// When the system gives none.
-pub fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::Usage(format!("The system gives no random numbers: {error}")))?;
-    Ok(bytes)
 }
 
 /// A replica of `mail` in a directory, with its state beside it.

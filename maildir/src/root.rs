@@ -15,7 +15,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
 };
 
-use crate::durable::Disk;
+use crate::disk::Disk;
 use crate::error::{Context, Result};
 use crate::rename::{Exchanged, Place, exchange, rename, rename_to_ours};
 use crate::scan::now_ns;
@@ -124,16 +124,6 @@ impl Root {
     /// The full path of something in the root, for messages.
     pub(crate) fn full(&self, relative: &[u8]) -> PathBuf {
         self.path.join(std::ffi::OsStr::from_bytes(relative))
-    }
-
-    pub(crate) fn try_clone(&self) -> io::Result<Root> {
-        Ok(Root {
-            fd: self.fd.try_clone()?,
-            path: self.path.clone(),
-            followed: Arc::clone(&self.followed),
-            disk: Arc::clone(&self.disk),
-            asides: Arc::clone(&self.asides),
-        })
     }
 
     pub(crate) fn asides(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
