@@ -151,7 +151,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::trash::{Label, Taken, Trash};
+    use crate::trash::{Label, Retired, Trash};
 
     fn root(dir: &Path) -> Root {
         for part in ["cur", "new", "tmp"] {
@@ -207,19 +207,18 @@ mod tests {
         fs::create_dir_all(folder.join("new")).expect("it is made");
         fs::write(folder.join("new/1.a"), "delivered").expect("it is written");
         let mut trash = Trash::new(dir.path().join("trash"), "test".to_owned());
-        let tag = protocol::Tag([7; 8]);
         let mut take = || {
             let names = trash
-                .announce(tag, &[Label::default()])
+                .announce(&[Label::default()])
                 .expect("it is announced");
             trash
                 .take_dir(&root, b".Old", &names[0])
                 .expect("it is on one disk")
         };
-        assert_eq!(take(), Taken::Changed);
+        assert_eq!(take(), Retired::Changed);
         assert_eq!(files(&folder.join("new")), [pair("1.a", "delivered")]);
         fs::remove_file(folder.join("new/1.a")).expect("it is read");
-        assert_eq!(take(), Taken::Yes);
+        assert_eq!(take(), Retired::Yes);
         assert!(!folder.exists());
     }
 

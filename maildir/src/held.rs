@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use crate::durable::sync_dirs;
 use crate::rename::rename;
 use crate::root::{Root, place, split_path, stamp_in};
 use crate::stamp::FileStamp;
@@ -16,16 +17,25 @@ use crate::stamp::FileStamp;
 /// How many directories are open at once at most.
 const HELD_MAX: usize = 64;
 
-/// The held directories of a root.
+/// The held directories of a root, and those that are to be flushed.
 pub(crate) struct Held<'a> {
     root: &'a Root,
     open: RefCell<HashMap<Vec<u8>, Rc<OwnedFd>>>,
+    /// Those in which names were given or taken.
+    dirty: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 impl<'a> Held<'a> {
     pub(crate) fn new(root: &'a Root) -> Held<'a> {
-        let open = RefCell::default();
-        Held { root, open }
+        Held {
+            root,
+            open: RefCell::default(),
+            dirty: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &'a Root {
+        self.root
     }
 
     /// Lets go of all directories: they may be others from now on.
@@ -53,16 +63,41 @@ impl<'a> Held<'a> {
         rename(from_place, to_place, || self.root.leave(from, to))
     }
 
+    /// Renames into a folder's `new` or `cur`, which is made if it is missing.
+    pub(crate) fn give_name(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let sub = split_path(to).0;
+        match self.rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.release();
+                self.root.make_dir(sub)?;
+                self.mark_dirty(split_path(sub).0);
+                self.rename(from, to)?;
+            }
+            other => other?,
+        }
+        self.mark_dirty(sub);
+        self.mark_dirty(split_path(from).0);
+        Ok(())
+    }
+
     /// Like [`Root::file_stamp`].
     pub(crate) fn file_stamp(&self, path: &[u8]) -> io::Result<FileStamp> {
         let (dir, name) = split_path(path);
         stamp_in(self.dir(dir)?.as_fd(), name)
     }
 
-    /// Makes the names in these directories durable.
-    pub(crate) fn sync(&self, dirs: &BTreeSet<Vec<u8>>) -> io::Result<()> {
-        let open = self.open.borrow();
-        crate::durable::sync_dirs(self.root, dirs, |path| {
+    /// Remembers that names were given or taken in a directory.
+    pub(crate) fn mark_dirty(&self, dir: &[u8]) {
+        let mut dirty = self.dirty.borrow_mut();
+        if !dirty.contains(dir) {
+            dirty.insert(dir.to_vec());
+        }
+    }
+
+    /// Makes those names durable.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let (open, dirty) = (self.open.borrow(), self.dirty.borrow());
+        sync_dirs(self.root, &dirty, |path| {
             open.get(path).map(|dir| dir.as_fd())
         })
     }

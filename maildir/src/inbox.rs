@@ -75,7 +75,7 @@ impl Inbox {
             Body::Small(bytes) => self.fill(dir, body.mtime_ns, |file| file.write_all(&bytes)),
             Body::Large(partial) => {
                 let source = partial.reader()?;
-                let mut written = self.copy(dir, (&body.digest, body.mtime_ns), source)?;
+                let mut written = self.copy(dir, &body.digest, body.mtime_ns, source)?;
                 written.partial = Some(partial);
                 Ok(written)
             }
@@ -86,7 +86,8 @@ impl Inbox {
     pub(crate) fn copy(
         &mut self,
         dir: &[u8],
-        (digest, mtime_ns): (&Digest, i64),
+        digest: &Digest,
+        mtime_ns: i64,
         mut source: File,
     ) -> io::Result<Written> {
         self.fill(dir, mtime_ns, |file| {

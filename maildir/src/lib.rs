@@ -8,9 +8,7 @@
     reason = "the reading order leads into the rooms"
 )]
 
-mod across;
 mod apply;
-mod apply_folder;
 mod aside;
 mod body;
 mod clock;
@@ -27,14 +25,10 @@ mod journal;
 mod keywords;
 mod listing;
 mod lock;
-mod lookup;
 mod marker;
-mod op;
 mod pairing;
 mod partial;
-mod pending;
 mod places;
-mod prepare;
 pub mod private;
 mod random;
 mod record;

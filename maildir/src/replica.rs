@@ -14,12 +14,12 @@ use protocol::entry::Change;
 use protocol::message::At;
 use protocol::{Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
 
-use crate::apply::Applier;
+use crate::apply::apply;
+use crate::apply::site::Site;
 use crate::body::{Bodies, Body, Located};
 use crate::discover::{discover, follow_links};
 use crate::error::{Context, Result};
 use crate::folder_scan::path as path_of;
-use crate::held::Held;
 use crate::inbox::Inbox;
 use crate::index::{FolderRow, Index, now_secs};
 use crate::listing::subdir;
@@ -274,7 +274,7 @@ impl Replica {
     pub fn scan(&mut self) -> Result<Scan> {
         let _lock = self.lock()?;
         if !self.options.dry_run {
-            self.with_applier(recover)?;
+            self.recover()?;
             self.flush_relaxed()?;
         }
         self.scan_locked(self.options.checksum)
@@ -362,6 +362,7 @@ impl Replica {
         self.index.add_tag(tag, number)?;
         self.index.commit()?;
         self.tag = Some(tag);
+        self.trash.set_tag(tag);
         Ok(())
     }
 
@@ -546,7 +547,11 @@ impl Replica {
         }
         let before = self.index.number()?;
         self.has_applied = true;
-        let outcomes = self.with_applier(|applier| applier.apply(ops, bodies))?;
+        let outcomes = {
+            let _whole = self.index.whole();
+            let mut site = Site::new(&self.root, &mut self.inbox, &mut self.trash);
+            apply(&self.index, &mut self.made, &mut site, ops, bodies)?
+        };
         // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
         if before == self.told {
             self.told = self.index.number()?;
@@ -554,27 +559,11 @@ impl Replica {
         Ok(outcomes)
     }
 
-    pub(crate) fn with_applier<T>(
-        &mut self,
-        work: impl FnOnce(&mut Applier) -> Result<T>,
-    ) -> Result<T> {
-        let records = records_in(&self.state);
+    /// Puts in order what dead runs left.
+    pub(crate) fn recover(&mut self) -> Result<()> {
         let _whole = self.index.whole();
-        let mut applier = Applier {
-            root: &self.root,
-            held: Held::new(&self.root),
-            index: &self.index,
-            trash: &mut self.trash,
-            trash_failed: None,
-            tag: self.tag.unwrap_or(Tag([0; 8])),
-            records,
-            inbox: &mut self.inbox,
-            folders: self.index.folders()?,
-            dirty_dirs: BTreeSet::new(),
-            made: &mut self.made,
-            strange: BTreeSet::new(),
-        };
-        work(&mut applier)
+        let mut site = Site::new(&self.root, &mut self.inbox, &mut self.trash);
+        recover(&self.index, &mut site, &records_in(&self.state))
     }
 
     /// Ends a run: looks once more at what it changed, so that the next one need not, vouches for it in the marker, and

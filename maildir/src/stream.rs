@@ -27,7 +27,6 @@ use crate::hash::{Hashed, hash_open};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{self, Found, Stamps, Wanted};
-use crate::recover::recover;
 use crate::replica::{Replica, lock};
 use crate::root::stamp_of;
 use crate::scan::{Scanner, grain_ns};
@@ -101,7 +100,7 @@ impl Replica {
     /// When the index fails, the lock is not to be had, or the tree has lost its INBOX.
     pub fn find_folders(&mut self) -> Result<Vec<FolderChange>> {
         let _lock = lock(self.path())?;
-        self.with_applier(recover)?;
+        self.recover()?;
         self.relax()?;
         let _whole = self.index.whole();
         Scanner::new(self.root(), &self.index, false, self.adopts())?.find_folders()?;

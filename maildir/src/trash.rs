@@ -47,6 +47,8 @@ pub(crate) struct Label {
 pub(crate) struct Trash {
     dir: PathBuf,
     client: String,
+    /// That of the run that takes something away.
+    tag: Tag,
     run: Option<Run>,
 }
 
@@ -57,9 +59,9 @@ struct Run {
     count: u64,
 }
 
-/// What came of taking a file away.
+/// What came of taking a file or a directory away.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Taken {
+pub(crate) enum Retired {
     /// It lies in the trash.
     Yes,
     /// It was not the expected file any more and lies where it was.
@@ -71,13 +73,19 @@ impl Trash {
         Trash {
             dir,
             client,
+            tag: Tag([0; 8]),
             run: None,
         }
     }
 
-    fn run(&mut self, tag: Tag) -> Result<&mut Run> {
+    /// Says whose run takes something away from now on.
+    pub(crate) fn set_tag(&mut self, tag: Tag) {
+        self.tag = tag;
+    }
+
+    fn run(&mut self) -> Result<&mut Run> {
         if self.run.is_none() {
-            let path = self.dir.join(format!("{}-{tag}", now_secs()));
+            let path = self.dir.join(format!("{}-{}", now_secs(), self.tag));
             private::make_dirs(&path)?;
             crate::durable::sync_parent(&path)?;
             crate::durable::sync_parent(&self.dir)?;
@@ -96,9 +104,9 @@ impl Trash {
     }
 
     /// Writes what is about to come into the log, durably; returns the names under which the files will lie.
-    pub(crate) fn announce(&mut self, tag: Tag, labels: &[Label]) -> Result<Vec<String>> {
+    pub(crate) fn announce(&mut self, labels: &[Label]) -> Result<Vec<String>> {
         let client = self.client.clone();
-        let run = self.run(tag)?;
+        let run = self.run()?;
         let mut text = String::new();
         let mut names = Vec::new();
         for label in labels {
@@ -139,7 +147,7 @@ impl Trash {
         path: &[u8],
         stamp: &FileStamp,
         name: &str,
-    ) -> io::Result<Taken> {
+    ) -> io::Result<Retired> {
         let run = self
             .run
             .as_mut()
@@ -152,20 +160,20 @@ impl Trash {
         );
         match taken {
             Ok(true) => close(dir, to),
-            Ok(false) => return Ok(Taken::Changed),
+            Ok(false) => return Ok(Retired::Changed),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 return copy_out(run, root, path, stamp, name);
             }
             Err(error) => return Err(error),
         }
-        Ok(Taken::Yes)
+        Ok(Retired::Yes)
     }
 
     /// Moves a folder's directory into the trash, unless mail has come into it.
     ///
     /// # Errors
     /// When it cannot be renamed, as on another file system.
-    pub(crate) fn take_dir(&mut self, root: &Root, path: &[u8], name: &str) -> io::Result<Taken> {
+    pub(crate) fn take_dir(&mut self, root: &Root, path: &[u8], name: &str) -> io::Result<Retired> {
         let run = self
             .run
             .as_mut()
@@ -177,7 +185,11 @@ impl Trash {
             || root.rename_in(dir, to, path),
         )?;
         run.dir.sync_all()?;
-        Ok(if is_bare { Taken::Yes } else { Taken::Changed })
+        Ok(if is_bare {
+            Retired::Yes
+        } else {
+            Retired::Changed
+        })
     }
 
     /// Makes the names of what came durable.
@@ -205,10 +217,10 @@ fn copy_out(
     path: &[u8],
     stamp: &FileStamp,
     name: &str,
-) -> io::Result<Taken> {
+) -> io::Result<Retired> {
     let mut from = root.open_file(path)?;
     if !stamp_of(&from)?.same_but_renamed(stamp) {
-        return Ok(Taken::Changed);
+        return Ok(Retired::Changed);
     }
     let target = run.path.join(name);
     let copied = private::create(&target).and_then(|mut to| {
@@ -222,10 +234,10 @@ fn copy_out(
         return Err(error);
     }
     if root.remove(path, |seen| seen.same_but_renamed(stamp))? {
-        return Ok(Taken::Yes);
+        return Ok(Retired::Yes);
     }
     fs::remove_file(&target)?;
-    Ok(Taken::Changed)
+    Ok(Retired::Changed)
 }
 
 /// Whether there is mail in a folder's directory outside of the root.

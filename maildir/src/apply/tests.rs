@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::message::{Consent, Reason, Source};
-use protocol::{Digest, FolderDir, Info};
+use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
+use protocol::{Digest, Flags, FolderDir, Info, Op, Outcome, Unique};
 
-use super::*;
 use crate::Replica;
+use crate::body::Body;
 use crate::replica::open_for_test;
 
 const OLD: &[u8] = b"Subject: what was agreed on\n\n";

@@ -8,7 +8,7 @@ use protocol::entry::Entry;
 use protocol::{Digest, Flags, Info, Keyword, Keywords, Unique};
 
 use super::*;
-use crate::pending::{Pending, Replaces};
+use crate::apply::pending::{Arriving, Changing, Leaving, Pending, Replaces};
 use crate::stamp::{DirStamp, FileStamp};
 
 #[path = "dump.rs"]
@@ -124,23 +124,25 @@ fn begun() -> Vec<Pending> {
         trashed: b"000003".to_vec(),
         counts: true,
     };
-    let create = Pending::Create {
+    let create = Pending::Create(Arriving {
         tmp: b"tmp/maildir-sync-0-0".to_vec(),
         folder: 1,
         unique: unique(b"1.b"),
         copy: 2,
         entry: entry(4, b"S", true),
+    });
+    let update = |replaces| {
+        Pending::Update(Changing {
+            from: b"cur/1.a:2,".to_vec(),
+            to: b".Work/cur/1.a:2,S".to_vec(),
+            ino: 42,
+            ctime_ns: -1,
+            digest: Digest::new([5; 32]),
+            there: 44,
+            replaces,
+        })
     };
-    let update = |replaces| Pending::Update {
-        from: b"cur/1.a:2,".to_vec(),
-        to: b".Work/cur/1.a:2,S".to_vec(),
-        ino: 42,
-        ctime_ns: -1,
-        digest: Digest::new([5; 32]),
-        there: 44,
-        replaces,
-    };
-    let retire = Pending::Retire {
+    let retire = Pending::Retire(Leaving {
         folder: 1,
         unique: unique(b"1.c"),
         copy: 0,
@@ -148,7 +150,7 @@ fn begun() -> Vec<Pending> {
         stamp: stamp(&entry(6, b"", false), 43),
         trashed: b"000001".to_vec(),
         counts: true,
-    };
+    });
     let folder = |trashed| Pending::Folder {
         dir: b".Old".to_vec(),
         trashed,
