@@ -40,7 +40,7 @@ use expect::expected;
 use folder::{make_folder, remove_folder, rename_folder};
 use lookup::Lookup;
 use message::{create, put_moved, rename, replace, retire};
-use naming::{Wanted, entry_of};
+use naming::{Target, entry_of};
 use op::counted;
 use prepare::{Ready, prepare};
 use site::Site;
@@ -111,8 +111,8 @@ fn carry_out(lookup: &mut Lookup, site: &mut Site, begun: &Begun) -> Step<Outcom
             consent: _,
         } => {
             let message = expected(lookup, &site.held, at, expect)?;
-            let wanted = Wanted::new(to, *in_new, *flags);
-            let mut moved = rename(lookup, site, message, &wanted)?;
+            let target = Target::new(to, *in_new, *flags);
+            let mut moved = rename(lookup, site, message, &target)?;
             if let Some(body) = body {
                 replace(site, &mut moved, body, begun.ready.file(), name)?;
             }

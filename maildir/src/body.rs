@@ -19,7 +19,8 @@ use crate::written::Written;
 
 /// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
-/// Up to this size a body that comes fast may be kept in memory by whoever gets to store it if the link breaks. In bytes.
+/// Up to this size a body that comes fast may be kept in memory by a side that can still store it when the link breaks. In
+/// bytes.
 pub const QUICK_BYTES_MAX: u64 = 4 << 20;
 /// Up to this size a message is read into memory whole to be streamed; larger ones are asked for. In bytes.
 pub const STREAMED_BYTES_MAX: u64 = 24 << 20;
@@ -193,8 +194,8 @@ impl Incoming {
         }
     }
 
-    /// The same for whoever is still there when the link breaks: a large body is stored when it turns out to be slow, or
-    /// is not to come whole.
+    /// The same for a side that is still there when the link breaks. A large body is stored when it turns out to be slow, or
+    /// breaks off.
     #[must_use]
     pub fn begin_quick(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
         if offset > 0 || !(SMALL_BYTES_MAX + 1..=QUICK_BYTES_MAX).contains(&size) {

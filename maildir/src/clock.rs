@@ -1,8 +1,8 @@
 //! For how long something has been there, counted in days during which the clock ran forward (C67).
 //!
 //! The tags of an index say when each run was. A clock that was ahead, or at 1970, for a run or for a week, shows in them
-//! as one long step forward, or as one back. So a step counts for a day at most, and one back for nothing: whoever keeps
-//! something for 30 days keeps it for longer where runs are rarer than daily, and never loses it to a clock.
+//! as one long step forward, or as one back. So a step counts for a day at most, and one back for nothing. What is
+//! kept for 30 days is kept for longer where runs are rarer than daily, and is never lost to a clock.
 
 use protocol::Tag;
 

@@ -33,7 +33,7 @@ pub(crate) struct Discovery {
     pub(crate) folders: Vec<Found>,
     /// What may be a folder and is not looked into, with the reason, for people.
     pub(crate) misfits: Vec<(Vec<u8>, String)>,
-    /// Links that lead to what may be folders, or stand for a folder's `cur` or `new`.
+    /// Links that lead to what may be folders, or are in place of a folder's `cur` or `new`.
     pub(crate) links: Vec<Vec<u8>>,
     /// What could not be read: it is unknown, not absent.
     pub(crate) errors: Vec<(Vec<u8>, io::Error)>,

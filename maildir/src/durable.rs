@@ -37,7 +37,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn sync_parent(path: &Path) -> Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let dir = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())

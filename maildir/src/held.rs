@@ -1,7 +1,8 @@
 //! Directories that stay open while a batch is carried out, so that a thousand deliveries resolve `cur` once.
 //!
 //! A held directory stays the same directory when somebody renames it meanwhile, and is flushed as such: what was put
-//! into it is durable wherever it is now. Whoever renames or removes directories must [`Held::release`] them all.
+//! into it is durable wherever it is now. The caller must
+//! [`Held::release`] them all before it renames or removes directories.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -11,7 +12,7 @@ use std::rc::Rc;
 
 use crate::durable::sync_dirs;
 use crate::rename::rename;
-use crate::root::{Root, place, split_path, stamp_in};
+use crate::root::{Root, name_in, split_path, stamp_in};
 use crate::stamp::FileStamp;
 
 /// How many directories are open at once at most.
@@ -59,7 +60,7 @@ impl<'a> Held<'a> {
     pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
         let ((from_dir, from_name), (to_dir, to_name)) = (split_path(from), split_path(to));
         let (from_dir, to_dir) = (self.dir(from_dir)?, self.dir(to_dir)?);
-        let (from_place, to_place) = (place(&from_dir, from_name), place(&to_dir, to_name));
+        let (from_place, to_place) = (name_in(&from_dir, from_name), name_in(&to_dir, to_name));
         rename(from_place, to_place, || self.root.leave(from, to))
     }
 

@@ -18,7 +18,7 @@ use crate::body::Body;
 use crate::disk::Disk;
 use crate::durable::SYNCFS_FROM;
 use crate::hash::hash_open;
-use crate::record::Record;
+use crate::record::RunRecord;
 use crate::root::{Root, join, set_mtime, split_path, stat_of};
 use crate::stamp::FileStamp;
 use crate::written::{Open, Written, flush};
@@ -32,9 +32,9 @@ pub struct Inbox {
     root: Arc<Root>,
     /// Where records are kept.
     records: PathBuf,
-    record: Option<Arc<Record>>,
+    record: Option<Arc<RunRecord>>,
     open: HashMap<Vec<u8>, Tmp>,
-    noted: HashSet<Vec<u8>>,
+    recorded: HashSet<Vec<u8>>,
     disks: HashMap<u64, Arc<Disk>>,
     count: u64,
     /// Shared by the bodies whose files are open still.
@@ -58,7 +58,7 @@ impl Inbox {
             records,
             record: None,
             open: HashMap::new(),
-            noted: HashSet::new(),
+            recorded: HashSet::new(),
             disks: HashMap::new(),
             count: 0,
             handles: Arc::new(()),
@@ -158,7 +158,7 @@ impl Inbox {
     }
 
     fn create(&mut self, dir: &[u8]) -> io::Result<(File, Mode, Written)> {
-        let record = self.note(dir)?;
+        let record = self.record_dir(dir)?;
         self.count += 1;
         let name = record.name(self.count);
         let file = match self.create_named(dir, &name) {
@@ -178,21 +178,21 @@ impl Inbox {
     fn create_named(&mut self, dir: &[u8], name: &str) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Until it is whole it is its owner's alone, whoever may read it then.
+        // Until it is whole it is its owner's alone, even where others may read it then.
         let file = rustix::fs::openat(&self.tmp(dir)?.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(file.into())
     }
 
-    /// The record of this inbox, in which the directory stands from now on.
-    fn note(&mut self, dir: &[u8]) -> io::Result<Arc<Record>> {
+    /// The record of this inbox, which lists the directory from now on.
+    fn record_dir(&mut self, dir: &[u8]) -> io::Result<Arc<RunRecord>> {
         let record = match &self.record {
             Some(record) => Arc::clone(record),
-            None => Arc::new(Record::begin(&self.records)?),
+            None => Arc::new(RunRecord::begin(&self.records)?),
         };
         self.record = Some(Arc::clone(&record));
-        if !self.noted.contains(dir) {
-            record.note(dir)?;
-            self.noted.insert(dir.to_vec());
+        if !self.recorded.contains(dir) {
+            record.add(dir)?;
+            self.recorded.insert(dir.to_vec());
         }
         Ok(record)
     }
@@ -245,7 +245,7 @@ struct Limited<W> {
 
 impl<W: Write> Write for Limited<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nothing written is an error to whoever has something left.
+        // A writer that has something left takes 0 for an error.
         let some = bytes
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -281,7 +281,7 @@ fn make_dirs(root: &Root, dir: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Makes the bodies of a batch durable; where the disk refuses, they count as not to be had.
+/// Makes the bodies of a batch durable; where the disk refuses, they are unavailable.
 pub fn flush_bodies(bodies: &mut [io::Result<Body>]) {
     let written = bodies.iter_mut().filter_map(|body| match body {
         Ok(Body::Written(written)) => Some(written),

@@ -2,7 +2,7 @@
 //!
 //! Only here do `cur`, `new` and `tmp` appear. It must never know of peers, connections or merging. Start reading at
 //! [`Replica`]; then [`scan`] for how changes are found, [`apply`] for how they are made, [`index`] and [`marker`] for
-//! what is remembered. `docs/state.md` tells why.
+//! what is remembered. `docs/state.md` says why.
 #![expect(
     rustdoc::private_intra_doc_links,
     reason = "the reading order leads into the rooms"
@@ -33,6 +33,7 @@ pub mod private;
 mod random;
 mod record;
 mod recover;
+mod relaxed;
 mod rename;
 mod replica;
 mod root;

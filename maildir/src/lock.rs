@@ -28,7 +28,7 @@ impl Lock {
     ///
     /// # Errors
     /// Like [`Lock::take`].
-    pub fn take_dir(path: &Path, patience: Duration, busy: &str) -> Result<Option<Lock>> {
+    pub(crate) fn take_dir(path: &Path, patience: Duration, busy: &str) -> Result<Option<Lock>> {
         let dir = File::open(path).context("open", path)?;
         match Lock::wait(dir, path, patience, busy) {
             Err(Error::Io { source, .. }) => {

@@ -145,7 +145,7 @@ pub(crate) fn above(path: &Path) -> Option<&Path> {
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         );
         let opened = rustix::fs::openat(CWD, &path, flags, Mode::empty());
-        // In a directory that may not be searched, nobody knows whether there is one: whoever opens what is below says so.
+        // In a directory that may not be searched, nobody knows whether there is one. Opening what is below will fail, and say so.
         let is_there = || rustix::fs::lstat(&path).is_ok();
         is_marker(opened.map(File::from).map_err(io::Error::from)) && is_there()
     };
@@ -205,7 +205,7 @@ fn keep_owner(old: &File, new: &File) -> io::Result<()> {
             rustix::fs::Uid::from_raw(old.st_uid),
             rustix::fs::Gid::from_raw(old.st_gid),
         );
-        // Whoever may not give files away has one of his own: nobody else can have written the old one.
+        // A user who may not give files away owns this one: nobody else can have written the old one.
         let _ = rustix::fs::fchown(new, Some(user), Some(group));
     }
     Ok(())

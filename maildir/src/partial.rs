@@ -1,7 +1,7 @@
 //! Large bodies that broke off, in the state directory.
 //!
 //! Every body that comes has a file of its own, made anew and locked by its writer; nobody else touches it. When its writer
-//! is gone the lock is free, and whoever gets it may go on from there.
+//! is gone the lock is free, and the next run that takes it may go on from there.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

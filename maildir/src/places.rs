@@ -1,4 +1,4 @@
-//! Where folders lie, for whoever writes bodies beside the replica while it is busy.
+//! Where folders lie, for a thread that writes bodies while the replica is busy.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! Who has bodies in which `tmp`, for whoever finds a run dead.
+//! Which run has bodies in which `tmp`, so that the next run can remove what a dead one left.
 //!
 //! Every run that writes bodies has a file in the state directory, which it holds locked as long as one of its bodies may
-//! lie in a `tmp`. In it stand the directories, each noted before the first body comes there, and ended by NUL. The names
-//! of the bodies begin with the file's. So what a dead run left is found without listing any other directory, and what a
-//! living one is writing is left alone.
+//! lie in a `tmp`. The file lists the directories, each ended by NUL, and each written before the first body comes there.
+//! The names of the bodies begin with the file's name. So what a dead run left is found without listing any other
+//! directory, and what a living one is writing is left alone.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -21,15 +21,15 @@ pub(crate) const TMP_PREFIX: &str = "maildir-sync-";
 
 /// The record of a living run; it goes with it.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct RunRecord {
     file: File,
     path: PathBuf,
     prefix: String,
 }
 
-impl Record {
+impl RunRecord {
     /// Begins one in a directory that is made if it is missing.
-    pub(crate) fn begin(dir: &Path) -> io::Result<Record> {
+    pub(crate) fn begin(dir: &Path) -> io::Result<RunRecord> {
         private::make_dirs(dir).map_err(io::Error::other)?;
         loop {
             let random = hex(&random::<8>().map_err(io::Error::other)?);
@@ -42,7 +42,7 @@ impl Record {
             // Before it was locked somebody may have taken it for a dead run's.
             if path.exists() {
                 let prefix = format!("{TMP_PREFIX}{random}");
-                return Ok(Record { file, path, prefix });
+                return Ok(RunRecord { file, path, prefix });
             }
         }
     }
@@ -52,21 +52,21 @@ impl Record {
         format!("{}-{count}", self.prefix)
     }
 
-    /// Notes a folder's directory.
-    pub(crate) fn note(&self, dir: &[u8]) -> io::Result<()> {
+    /// Adds a folder's directory.
+    pub(crate) fn add(&self, dir: &[u8]) -> io::Result<()> {
         (&self.file).write_all(&[dir, b"\0"].concat())
     }
 }
 
 #[cfg(test)]
-impl Record {
+impl RunRecord {
     /// As a kill does: the lock goes, and nothing else.
     pub(crate) fn let_go(&self) {
         self.file.unlock().expect("it can be unlocked");
     }
 }
 
-impl Drop for Record {
+impl Drop for RunRecord {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!("Cannot remove {:?}: {error}", self.path); // Nobody holds it any more.
@@ -89,12 +89,12 @@ pub(crate) fn sweep(root: &Root, records: &Path) -> io::Result<()> {
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             continue;
         }
-        let mut noted = Vec::new();
-        file.read_to_end(&mut noted)?;
+        let mut dirs = Vec::new();
+        file.read_to_end(&mut dirs)?;
         let name = path.file_name().unwrap_or_default().as_bytes();
         let prefix = [TMP_PREFIX.as_bytes(), name, b"-"].concat();
-        for dir in noted.split_inclusive(|&byte| byte == 0) {
-            // The last one was not noted in full, so nothing came there.
+        for dir in dirs.split_inclusive(|&byte| byte == 0) {
+            // The last one was not written in full, so nothing came there.
             if let Some(dir) = dir.strip_suffix(b"\0") {
                 sweep_tmp(root, &join(dir, &[b"tmp"]), &prefix)?;
             }

@@ -13,12 +13,12 @@ use rustix::io::Errno;
 
 /// A name in an open directory.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct NameIn<'a> {
     pub(crate) dir: BorrowedFd<'a>,
     pub(crate) name: &'a [u8],
 }
 
-impl Place<'_> {
+impl NameIn<'_> {
     pub(crate) fn unlink(self) -> io::Result<()> {
         Ok(unlinkat(self.dir, self.name, AtFlags::empty())?)
     }
@@ -34,8 +34,8 @@ impl Place<'_> {
 /// Renames a file or directory to a name that others may give, too. Where a second name had to be made, `leave` removes
 /// the first one, or fails where that is another file by now.
 pub(crate) fn rename(
-    from: Place,
-    to: Place,
+    from: NameIn,
+    to: NameIn,
     leave: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     match renameat_with(from.dir, from.name, to.dir, to.name, RenameFlags::NOREPLACE) {
@@ -45,20 +45,20 @@ pub(crate) fn rename(
     match linkat(from.dir, from.name, to.dir, to.name, AtFlags::empty()) {
         Err(error) if has_no_links(error) => look_and_rename(from, to),
         Err(error) => Err(error.into()),
-        // Whoever took the first name away meanwhile did that to a file that had only this one.
+        // If another program took the first name away meanwhile, it did that to a file that had only this one.
         Ok(()) => leave().or_else(|error| to.unlink().and(Err(error))),
     }
 }
 
 /// Renames to a name that nobody else gives.
-pub(crate) fn rename_to_ours(from: Place, to: Place) -> io::Result<()> {
+pub(crate) fn rename_to_ours(from: NameIn, to: NameIn) -> io::Result<()> {
     match renameat_with(from.dir, from.name, to.dir, to.name, RenameFlags::NOREPLACE) {
         Err(error) if is_unknown(error) => look_and_rename(from, to),
         other => Ok(other?),
     }
 }
 
-fn look_and_rename(from: Place, to: Place) -> io::Result<()> {
+fn look_and_rename(from: NameIn, to: NameIn) -> io::Result<()> {
     if to.is_taken()? {
         return Err(Errno::EXIST.into());
     }
@@ -70,12 +70,12 @@ fn look_and_rename(from: Place, to: Place) -> io::Result<()> {
 pub(crate) enum Exchanged {
     Yes,
     /// Somebody else gave that name meanwhile. What had it before lies in the place of ours, which is gone.
-    Taken,
+    NameTaken,
 }
 
 /// Exchanges a file of ours with one whose name others may give, too: in one step, or so that the name is free for as short
 /// as can be. Then what came out is parked beside ours meanwhile, see [`parked_name`].
-pub(crate) fn exchange(ours: Place, other: Place) -> io::Result<Exchanged> {
+pub(crate) fn exchange(ours: NameIn, other: NameIn) -> io::Result<Exchanged> {
     match renameat_with(
         ours.dir,
         ours.name,
@@ -87,7 +87,7 @@ pub(crate) fn exchange(ours: Place, other: Place) -> io::Result<Exchanged> {
         done => return Ok(done.map(|()| Exchanged::Yes)?),
     }
     let name = parked_name(ours.name);
-    let parked = Place {
+    let parked = NameIn {
         dir: ours.dir,
         name: &name,
     };
@@ -97,7 +97,7 @@ pub(crate) fn exchange(ours: Place, other: Place) -> io::Result<Exchanged> {
             Err(again) if again.kind() == io::ErrorKind::AlreadyExists => {
                 ours.unlink()?;
                 rename_to_ours(parked, ours)?;
-                Ok(Exchanged::Taken)
+                Ok(Exchanged::NameTaken)
             }
             back => back.and(Err(error)),
         };
@@ -133,7 +133,7 @@ mod tests {
     fn without_flags_a_second_name_is_made_and_the_first_is_left() {
         let dir = tempfile::tempdir().expect("temp dir");
         let held = File::open(dir.path()).expect("it opens");
-        let place = |name| Place {
+        let place = |name| NameIn {
             dir: held.as_fd(),
             name,
         };

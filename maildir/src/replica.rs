@@ -3,39 +3,37 @@
 //! Knows nothing of peers, connections or merging. Calls block; the caller chooses the thread. The root is locked while it
 //! is scanned and while a batch is applied, never in between (I8).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::entry::Change;
-use protocol::message::At;
-use protocol::{Cursor, Digest, FolderDir, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::{Cursor, IndexId, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::apply;
 use crate::apply::site::Site;
-use crate::body::{Bodies, Body, Located};
+use crate::body::Body;
 use crate::discover::{discover, follow_links};
 use crate::error::{Context, Result};
-use crate::folder_scan::path as path_of;
 use crate::inbox::Inbox;
-use crate::index::{FolderRow, Index, now_secs};
+use crate::index::Index;
 use crate::listing::subdir;
 use crate::lock::Lock;
 use crate::marker::Marker;
 use crate::partial::Partials;
-use crate::places::Places;
 use crate::private;
 use crate::random::random;
 use crate::recover::recover;
+use crate::relaxed::{self, may_be_torn, remove_torn};
 use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
-use crate::stream::{may_be_torn, remove_torn};
-use crate::trash::{Trash, Trashed, expire};
+use crate::trash::{Trash, expire};
 
+mod find;
 mod place;
+mod tags;
 pub(crate) use place::check_nothing_below;
 use place::{
     check_is_maildir, check_nothing_above, check_trash_is_outside, prepare_root, unsafe_root,
@@ -92,7 +90,7 @@ pub struct Replica {
     pub(crate) foreign: Option<u64>,
     /// How many messages the next group of a stream may have.
     pub(crate) group_files: usize,
-    /// The folders that were made in this run: whoever asked for them does not know their numbers yet.
+    /// The folders that were made in this run: the client does not know their numbers yet.
     made: BTreeSet<u32>,
 }
 
@@ -243,26 +241,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether the tree continues a memory that saw this tag last.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn continues(&self, tag: Tag) -> Result<bool> {
-        Ok(self.marker.lists(tag) || self.index.lists_tag(tag)?)
-    }
-
-    /// Whether the index can tell what changed since a cursor. Numbers alone do not say so: an index that was put back from
-    /// a backup gives them a second time, but it does not know the tags of what it told since.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn knows(&self, cursor: &Cursor) -> Result<bool> {
-        let numbers = self.index.floor()?..=self.index.number()?;
-        Ok(self.index.id()? == cursor.index
-            && numbers.contains(&cursor.number)
-            && (cursor.number == 0 || self.index.lists_tag(cursor.tag)?))
-    }
-
     fn lock(&self) -> Result<Option<Lock>> {
         lock(self.root.path())
     }
@@ -270,12 +248,12 @@ impl Replica {
     /// Looks at the tree and brings the index up to date.
     ///
     /// # Errors
-    /// When the index fails, the lock is not to be had, or the tree has lost its INBOX.
+    /// When the index fails, the lock cannot be taken, or the tree has lost its INBOX.
     pub fn scan(&mut self) -> Result<Scan> {
         let _lock = self.lock()?;
         if !self.options.dry_run {
             self.recover()?;
-            self.flush_relaxed()?;
+            relaxed::flush(&self.state, &self.index)?;
         }
         self.scan_locked(self.options.checksum)
     }
@@ -313,198 +291,11 @@ impl Replica {
         Ok(scan)
     }
 
-    /// Says how far the index has come, and makes it a promise: whoever hears it may remember it, so a tag that vouches
-    /// for it is in the marker first.
-    ///
-    /// # Errors
-    /// When the marker or the index cannot be written.
-    pub fn tell(&mut self) -> Result<Cursor> {
-        let _lock = self.lock()?;
-        self.told = self.index.number()?;
-        self.vouch()?;
-        self.cursor()
-    }
-
-    /// Makes sure that a tag vouches for the whole journal; under the lock, because marker and index must agree whenever
-    /// somebody opens them.
-    fn vouch(&mut self) -> Result<()> {
-        let number = self.index.number()?;
-        let vouched = self.index.newest_tag()?;
-        if self.options.dry_run || vouched.is_some_and(|(_, vouched)| number <= vouched) {
-            return Ok(());
-        }
-        self.append_tag()
-    }
-
-    /// Adds another tag to the marker, whatever vouches for the journal already; returns it.
-    ///
-    /// # Errors
-    /// When the marker or the index cannot be written.
-    pub fn renew_tag(&mut self) -> Result<Tag> {
-        let _lock = self.lock()?;
-        self.append_tag()?;
-        Ok(self.tag.unwrap_or(Tag([0; 8])))
-    }
-
-    fn append_tag(&mut self) -> Result<()> {
-        let tag = Tag(random()?);
-        // Other runs have written since; and what lost its marker meanwhile gets none from us.
-        let mut marker = match Marker::read(&self.root)? {
-            Some(marker) if marker.id == self.marker.id => marker,
-            Some(_) => return Err(unsafe_root(self.root.path(), "has another marker by now")),
-            None => return Err(unsafe_root(self.root.path(), "has lost its marker")),
-        };
-        marker.append(&self.root, tag)?;
-        self.marker = marker;
-        let _whole = self.index.whole();
-        self.index.begin()?;
-        let number = self.index.number()?;
-        self.index.add_tag(tag, number)?;
-        self.index.commit()?;
-        self.tag = Some(tag);
-        self.trash.set_tag(tag);
-        Ok(())
-    }
-
-    /// How far the client knows the replica.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn cursor(&self) -> Result<Cursor> {
-        // The newest of the index's own: another state directory may have added to the marker.
-        let own = self.index.newest_tag()?.map(|(tag, _)| tag);
-        let tag = own.or_else(|| self.marker.newest());
-        let tag = tag.unwrap_or(Tag([0; 8]));
-        Ok(Cursor {
-            index: self.index.id()?,
-            number: self.told,
-            tag,
-        })
-    }
-
-    /// The message that is at the same place of a folder of this replica, where it has the same bytes and shares its name with
-    /// no other.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn twin(&self, folder: u32, of: &Change) -> Result<Option<Change>> {
-        if of.copy != 0 || of.entry.damaged {
-            return Ok(None);
-        }
-        let find = |copy| self.index.file_at(folder, &of.unique, copy);
-        let row = find(0)?.filter(|row| !row.gone && row.entry.digest == of.entry.digest);
-        let row = row.filter(|row| !row.entry.damaged && !row.lost);
-        Ok(match row {
-            Some(row) if find(1)?.is_none_or(|other| other.gone) => Some(row.into_change()),
-            Some(_) | None => None,
-        })
-    }
-
-    /// How many messages there are.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn messages(&self) -> Result<u64> {
-        self.index.messages()
-    }
-
-    /// How many bytes they have. Counted anew each time.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn bytes(&self) -> Result<u64> {
-        self.index.bytes()
-    }
-
-    /// How many messages were deleted or replaced here in the last 24 hours, by whomever, that count for the guard; to be
-    /// asked after a scan, which counts what a killed run did.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn deleted_lately(&self) -> Result<u64> {
-        self.index.deleted_lately(now_secs())
-    }
-
-    /// Where messages' files lie, in order; `None` for one that is not there with these bytes.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn locate(&self, wanted: &[(&At, &Digest)]) -> Result<Vec<Option<Located>>> {
-        let find = |(at, digest): &(&At, &Digest)| {
-            let Some(folder) = self.folder_at(at)?.filter(|folder| !folder.gone) else {
-                return Ok(None);
-            };
-            let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
-            Ok(row
-                .filter(|row| !row.gone && row.entry.digest == **digest)
-                .map(|row| Located {
-                    path: path_of(&folder.dir, &row),
-                    dir: folder.dir.clone(),
-                    unique: row.unique,
-                    digest: **digest,
-                    stamp: row.stamp,
-                }))
-        };
-        self.index.reading(|| wanted.iter().map(find).collect())
-    }
-
-    /// The path of the file that is or last was at a place.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn file_path(&self, at: &At) -> Result<Option<PathBuf>> {
-        let Some(folder) = self.folder_at(at)? else {
-            return Ok(None);
-        };
-        let row = self.index.file_at(folder.id, &at.unique, at.copy)?;
-        Ok(row.map(|row| self.root.full(&path_of(&folder.dir, &row))))
-    }
-
-    /// The paths of the files that are or last were at places, as far as they are known.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn file_paths(&self, places: &[&At]) -> Result<Vec<PathBuf>> {
-        let path = |at: &&At| self.file_path(at).transpose();
-        self.index
-            .reading(|| places.iter().filter_map(path).collect())
-    }
-
-    /// The folder of a place; asked for each message, so it looks at no other one.
-    fn folder_at(&self, at: &At) -> Result<Option<FolderRow>> {
-        match at.number {
-            Some(number) => self.index.folder(number),
-            None => self.index.folder_in(&at.folder),
-        }
-    }
-
-    /// The directory of a folder, whether or not it is there.
-    #[must_use]
-    pub fn folder_path(&self, dir: &FolderDir) -> PathBuf {
-        self.root.full(dir.as_bytes())
-    }
-
-    /// The way to the bytes of located messages, for another thread.
-    ///
-    /// # Errors
-    /// When no further descriptor is to be had.
-    pub fn bodies(&self) -> Result<Bodies> {
-        Ok(Bodies {
-            root: Arc::clone(&self.root),
-        })
-    }
-
-    /// Looks in the trash for bodies that nobody has any more.
-    #[must_use]
-    pub fn trashed(&self, wanted: &HashSet<Digest>) -> Trashed {
-        Trashed::find(&self.trash_dir(), wanted)
-    }
-
     /// A way to bring bodies into `tmp` before their batch is carried out. They may fill the disk, so the tag comes first:
     /// what needs no room is carried out all the same.
     ///
     /// # Errors
-    /// When the marker cannot be written, the lock is not to be had, or no further descriptor.
+    /// When the marker cannot be written, or the lock cannot be taken.
     pub fn inbox(&mut self) -> Result<Inbox> {
         if self.tag.is_none() {
             let _lock = self.lock()?;
@@ -512,17 +303,6 @@ impl Replica {
         }
         let root = Arc::clone(&self.root);
         Ok(Inbox::new(root, records_in(&self.state)))
-    }
-
-    /// Where folders lie now.
-    ///
-    /// # Errors
-    /// When the index cannot be asked.
-    pub fn places(&self) -> Result<Places> {
-        let folders = self.index.folders()?.into_iter().filter(|row| !row.gone);
-        Ok(Places {
-            dirs: folders.map(|row| (row.id, row.dir)).collect(),
-        })
     }
 
     /// The large bodies that broke off.
@@ -535,7 +315,7 @@ impl Replica {
     /// Where the disk has no room for the run's tag, nothing is done.
     ///
     /// # Errors
-    /// When the index, the marker or the trash's log fails, or the lock is not to be had; the next scan puts in order
+    /// When the index, the marker or the trash's log fails, or the lock cannot be taken; the next scan puts in order
     /// what was begun.
     pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Body>>) -> Result<Vec<Outcome>> {
         let _lock = self.lock()?;

@@ -17,7 +17,7 @@ use rustix::fs::{
 
 use crate::disk::Disk;
 use crate::error::{Context, Result};
-use crate::rename::{Exchanged, Place, exchange, rename, rename_to_ours};
+use crate::rename::{Exchanged, NameIn, exchange, rename, rename_to_ours};
 use crate::scan::now_ns;
 use crate::stamp::{DirStamp, FileStamp, Origin};
 
@@ -252,14 +252,14 @@ impl Root {
     /// Renames without ever overwriting (I5).
     pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
         let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
-        let (from_place, to_place) = (place(&from_dir, from_name), place(&to_dir, to_name));
+        let (from_place, to_place) = (name_in(&from_dir, from_name), name_in(&to_dir, to_name));
         rename(from_place, to_place, || self.leave(from, to))
     }
 
     /// The same to a name that nobody else gives.
     pub(crate) fn rename_to_ours(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        rename_to_ours(place(&from_dir, from), place(&to_dir, to))
+        rename_to_ours(name_in(&from_dir, from), name_in(&to_dir, to))
     }
 
     /// Removes the first name of a file that has got a second one.
@@ -274,7 +274,7 @@ impl Root {
     /// Exchanges a file of ours with another.
     pub(crate) fn exchange(&self, ours: &[u8], other: &[u8]) -> io::Result<Exchanged> {
         let ((our_dir, ours), (other_dir, other)) = (self.parent(ours)?, self.parent(other)?);
-        exchange(place(&our_dir, ours), place(&other_dir, other))
+        exchange(name_in(&our_dir, ours), name_in(&other_dir, other))
     }
 
     /// Renames over what has the name: the marker, and nothing else.
@@ -286,14 +286,14 @@ impl Root {
     /// Renames out of the root, into a directory of ours on the same file system.
     pub(crate) fn rename_out(&self, from: &[u8], dir: BorrowedFd, to: &[u8]) -> io::Result<()> {
         let (from_dir, from) = self.parent(from)?;
-        rename_to_ours(place(&from_dir, from), Place { dir, name: to })
+        rename_to_ours(name_in(&from_dir, from), NameIn { dir, name: to })
     }
 
     /// The way back of [`Root::rename_out`].
     pub(crate) fn rename_in(&self, dir: BorrowedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
         let (to_dir, to) = self.parent(to)?;
-        let from = Place { dir, name: from };
-        rename(from, place(&to_dir, to), || from.unlink())
+        let from = NameIn { dir, name: from };
+        rename(from, name_in(&to_dir, to), || from.unlink())
     }
 
     pub(crate) fn unlink(&self, relative: &[u8]) -> io::Result<()> {
@@ -377,9 +377,9 @@ impl Root {
 }
 
 /// A name in an open directory.
-pub(crate) fn place<'a>(dir: &'a OwnedFd, name: &'a [u8]) -> Place<'a> {
+pub(crate) fn name_in<'a>(dir: &'a OwnedFd, name: &'a [u8]) -> NameIn<'a> {
     let dir = dir.as_fd();
-    Place { dir, name }
+    NameIn { dir, name }
 }
 
 /// Who may do what with a directory.

@@ -8,41 +8,27 @@
 //! - What others write into the index meanwhile is told by the list that follows: [`Replica::end_stream`] says from where.
 //!
 //! *If interrupted*: rows that were written stay. They are not flushed before the end, since losing them costs only time;
-//! an index that may be torn by a power failure is known by the file [`RELAXED`] of another boot, and made anew.
+//! [`crate::relaxed`] keeps an index from being believed that a power failure tore.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::os::fd::OwnedFd;
 
 use protocol::entry::{Change, FolderChange};
-use protocol::{Digest, Entry, Unique};
+use protocol::{Entry, Unique};
 
-use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
-use crate::durable::replace_file;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::folder_scan::settled;
-use crate::hash::{Hashed, hash_open};
+use crate::hash::Hashed;
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{self, Found, Stamps, Wanted};
+use crate::relaxed::{self, relax};
 use crate::replica::{Replica, lock};
-use crate::root::stamp_of;
 use crate::scan::{Scanner, grain_ns};
-use crate::stamp::FileStamp;
 
-/// The file in the state directory that says in which boot the index was written without being flushed.
-pub(crate) const RELAXED: &str = "relaxed";
-/// Readers at once, as for hashing.
-const THREADS: usize = 4;
-/// From how many files on they are worth starting.
-const THREADS_FROM: usize = 32;
-/// How many files one of them hands over at once, and from how many bytes on: handing over costs as much as reading a small one.
-const FILES_AT_ONCE: usize = 8;
-const BYTES_AT_ONCE: u64 = 256 << 10;
-/// How often each of them has handed over what is not taken yet.
-const AHEAD: usize = 2;
+mod read;
+
+use read::{FileRead, read_ahead};
+
 /// How many messages are told at once at first, and at most: each group may be twice as large as the one before, since writing
 /// their rows costs per group. They have so many bytes at most, but for a single larger one.
 const FIRST_FILES: usize = 8;
@@ -72,13 +58,6 @@ pub struct Course {
     messages: u64,
 }
 
-/// A file that was read.
-struct Taken {
-    hashed: Hashed,
-    /// Nothing where it is too large for memory.
-    bytes: Option<Vec<u8>>,
-}
-
 impl Course {
     /// How many messages the folder holds.
     #[must_use]
@@ -101,7 +80,7 @@ impl Replica {
     pub fn find_folders(&mut self) -> Result<Vec<FolderChange>> {
         let _lock = lock(self.path())?;
         self.recover()?;
-        self.relax()?;
+        relax(self.state(), &self.index)?;
         let _whole = self.index.whole();
         Scanner::new(self.root(), &self.index, false, self.adopts())?.find_folders()?;
         self.streamed = self.index.number()?;
@@ -109,16 +88,6 @@ impl Replica {
         let mut folders = self.index.folders_since(0)?;
         folders.retain(|folder| !folder.gone);
         Ok(folders)
-    }
-
-    /// From here on rows are written and not flushed, and the disk knows that before the first one. Asked before each group,
-    /// since a scan of another agent flushes all and takes the file away.
-    fn relax(&self) -> Result<()> {
-        let (path, boot) = (self.state().join(RELAXED), boot());
-        if !std::fs::read_to_string(&path).is_ok_and(|written| written == boot) {
-            replace_file(&path, boot.as_bytes())?;
-        }
-        self.index.flush_commits(false)
     }
 
     /// Lists a folder: the messages behind `after`, newest first, or all. `None` for one that is not there or cannot be read:
@@ -215,11 +184,11 @@ impl Replica {
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut room = self.group_files;
         let mut is_whole = course.is_whole;
-        read_ahead(dirs, &found, |at, taken| {
-            match taken {
-                Ok(taken) => {
-                    bytes += taken.bytes.as_ref().map_or(0, Vec::len);
-                    group.push((&found[at], taken));
+        read_ahead(dirs, &found, |at, read| {
+            match read {
+                Ok(read) => {
+                    bytes += read.bytes.as_ref().map_or(0, Vec::len);
+                    group.push((&found[at], read));
                 }
                 Err(_) => is_whole = false, // The scan says what is the matter.
             }
@@ -241,10 +210,10 @@ impl Replica {
     fn put_streamed(
         &mut self,
         folder: &FolderRow,
-        group: Vec<(&Found, Taken)>,
+        group: Vec<(&Found, FileRead)>,
     ) -> Result<(Vec<Streamed>, bool)> {
         let _lock = lock(self.path())?;
-        self.relax()?;
+        relax(self.state(), &self.index)?;
         let _whole = self.index.whole();
         self.index.begin()?;
         let number = self.index.number()?;
@@ -253,48 +222,28 @@ impl Replica {
         }
         let grain_ns = grain_ns(self.root());
         let (mut told, mut is_all) = (Vec::with_capacity(group.len()), true);
-        for (found, Taken { hashed, bytes }) in group {
+        for (found, FileRead { hashed, bytes }) in group {
+            let mut row = row_of(folder, found, &hashed, grain_ns);
+            is_all &= row.stamp.ctime_ns != 0;
             let known = self.index.file_at(folder.id, &found.unique, 0)?;
-            let known = known.filter(|row| !row.gone);
-            let entry = Entry {
-                in_new: found.in_new,
-                info: found.info.clone(),
-                digest: hashed.digest,
-                size: hashed.stamp.size,
-                mtime_ns: hashed.stamp.mtime_ns,
-                damaged: hashed.is_blank,
-            };
-            let stamp = settled(grain_ns, hashed.stamp);
-            is_all &= stamp.ctime_ns != 0;
-            match known {
+            let is_so = match known.filter(|known| !known.gone) {
                 None => {
-                    let seq = self.index.next_number()?;
-                    let row = FileRow {
-                        seq,
-                        born: seq,
-                        folder: folder.id,
-                        unique: found.unique.clone(),
-                        copy: 0,
-                        gone: false,
-                        lost: false,
-                        entry,
-                        stamp,
-                        due: false,
-                    };
+                    row.seq = self.index.next_number()?;
+                    row.born = row.seq;
                     self.index.put_file(&row)?;
-                    let body = bytes.filter(|_| !row.entry.damaged);
-                    let change = row.into_change();
-                    told.push(Streamed { change, body });
+                    true
                 }
                 // What became another since is the scan's to judge.
-                Some(row) => {
-                    let is_so = row.entry == entry;
-                    is_all &= is_so;
-                    let body = bytes.filter(|_| is_so && !row.entry.damaged);
-                    let change = row.into_change();
-                    told.push(Streamed { change, body });
+                Some(known) => {
+                    let is_so = known.entry == row.entry;
+                    row = known;
+                    is_so
                 }
-            }
+            };
+            is_all &= is_so;
+            let body = bytes.filter(|_| is_so && !row.entry.damaged);
+            let change = row.into_change();
+            told.push(Streamed { change, body });
         }
         self.index.commit()?;
         self.streamed = self.index.number()?;
@@ -304,7 +253,7 @@ impl Replica {
     /// Remembers what the folder's directories looked like, if nothing has moved since: then the scan need not list it.
     fn end_course(&mut self, course: Course) -> Result<()> {
         let _lock = lock(self.path())?;
-        self.relax()?;
+        relax(self.state(), &self.index)?;
         let row = self.index.folder(course.folder.id)?;
         let age_ns = course.begun_ns - course.stamps.newest_ns();
         let now = listing::stamps(self.root(), &course.folder.dir).ok();
@@ -334,21 +283,8 @@ impl Replica {
         if self.index.number()? != self.streamed {
             self.foreign.get_or_insert(self.streamed);
         }
-        self.flush_relaxed()?;
+        relaxed::flush(self.state(), &self.index)?;
         Ok(self.foreign.unwrap_or(self.streamed))
-    }
-
-    /// Makes durable what a stream has written, this one or one that was cut off.
-    pub(crate) fn flush_relaxed(&self) -> Result<()> {
-        let path = self.state().join(RELAXED);
-        if !path.exists() {
-            return Ok(());
-        }
-        self.index.flush_commits(true)?;
-        let _whole = self.index.whole();
-        self.index.begin()?;
-        self.index.commit()?;
-        std::fs::remove_file(&path).context("remove", &path)
     }
 }
 
@@ -368,6 +304,29 @@ impl Course {
     }
 }
 
+/// The row of a file that was read, without a number.
+fn row_of(folder: &FolderRow, found: &Found, hashed: &Hashed, grain_ns: i64) -> FileRow {
+    FileRow {
+        seq: 0,
+        born: 0,
+        folder: folder.id,
+        unique: found.unique.clone(),
+        copy: 0,
+        gone: false,
+        lost: false,
+        entry: Entry {
+            in_new: found.in_new,
+            info: found.info.clone(),
+            digest: hashed.digest,
+            size: hashed.stamp.size,
+            mtime_ns: hashed.stamp.mtime_ns,
+            damaged: hashed.is_blank,
+        },
+        stamp: settled(grain_ns, hashed.stamp),
+        due: false,
+    }
+}
+
 /// Orders names newest first.
 fn key(unique: &Unique) -> (std::cmp::Reverse<u64>, &[u8]) {
     let bytes = unique.as_bytes();
@@ -378,121 +337,6 @@ fn key(unique: &Unique) -> (std::cmp::Reverse<u64>, &[u8]) {
             .saturating_add(u64::from(digit - b'0'))
     });
     (std::cmp::Reverse(seconds), bytes)
-}
-
-/// Reads files, several at a time, and hands them over in order.
-fn read_ahead<E>(
-    dirs: &[Option<OwnedFd>; 2],
-    found: &[Found],
-    mut take: impl FnMut(usize, io::Result<Taken>) -> std::result::Result<(), E>,
-) -> std::result::Result<(), E> {
-    let open = |found: &Found| {
-        let dir = dirs[usize::from(found.in_new)].as_ref();
-        let dir = dir.ok_or(io::ErrorKind::NotFound)?;
-        let file = crate::root::open_in(dir.as_fd(), &found.name())?;
-        let stamp = stamp_of(&file)?;
-        Ok::<_, io::Error>((file, stamp))
-    };
-    let threads = if found.len() < THREADS_FROM {
-        1
-    } else {
-        THREADS
-    };
-    std::thread::scope(|scope| {
-        let share = |thread: usize| {
-            let (sender, receiver) = sync_channel(AHEAD);
-            scope.spawn(move || {
-                let (mut group, mut bytes, mut room) = (Vec::new(), 0, 1);
-                for found in found.iter().skip(thread).step_by(threads) {
-                    // Large ones are read one at a time, or memory had no bound.
-                    group.push(open(found).map(|(file, stamp)| match stamp.size {
-                        0..=SMALL_BYTES_MAX => {
-                            bytes += stamp.size;
-                            Opened::Read(read_whole(file, stamp))
-                        }
-                        _ => Opened::Large(file, stamp),
-                    }));
-                    if group.len() < room && bytes < BYTES_AT_ONCE {
-                        continue;
-                    }
-                    (bytes, room) = (0, (room * 2).min(FILES_AT_ONCE));
-                    if sender.send(std::mem::take(&mut group)).is_err() {
-                        return;
-                    }
-                }
-                let _ = sender.send(group); // Whoever took the others may have enough.
-            });
-            receiver.into_iter().flatten()
-        };
-        let mut readers: Vec<_> = (0..threads).map(share).collect();
-        for at in 0..found.len() {
-            let opened = readers[at % threads]
-                .next()
-                .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
-            let taken = opened.and_then(|opened| match opened {
-                Opened::Read(taken) => taken,
-                Opened::Large(file, stamp) => read_whole(file, stamp),
-            });
-            take(at, taken)?;
-        }
-        Ok(())
-    })
-}
-
-/// A file that a reader is through with, or that is too large for it.
-enum Opened {
-    Read(io::Result<Taken>),
-    Large(File, FileStamp),
-}
-
-/// Reads and hashes a file; one that is too large for memory is only hashed.
-fn read_whole(mut file: File, before: FileStamp) -> io::Result<Taken> {
-    if before.size > STREAMED_BYTES_MAX {
-        let hashed = hash_open(&mut file)?;
-        let bytes = None;
-        return Ok(Taken { hashed, bytes });
-    }
-    let size = usize::try_from(before.size).map_err(io::Error::other)?;
-    let mut bytes = vec![0; size];
-    file.read_exact(&mut bytes)?;
-    let stamp = stamp_of(&file)?;
-    if stamp != before {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    let hashed = Hashed {
-        digest: Digest::of(&bytes),
-        stamp,
-        is_blank: bytes.iter().all(|&byte| byte == 0),
-    };
-    let bytes = Some(bytes);
-    Ok(Taken { hashed, bytes })
-}
-
-/// Which boot of the system this is; empty where it does not say.
-fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
-}
-
-/// Whether an index may be torn: the system went down while it was written without being flushed.
-pub(crate) fn may_be_torn(state: &Path) -> bool {
-    match std::fs::read_to_string(state.join(RELAXED)) {
-        Ok(written) => written.is_empty() || written != boot(),
-        Err(_) => false,
-    }
-}
-
-/// Removes an index that may be torn; it is made anew from the tree, which costs time.
-pub(crate) fn remove_torn(state: &Path, index: &Path) -> Result<()> {
-    let journal = state.join("index.db-journal");
-    for path in [index, &journal, &state.join(RELAXED)] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).context("remove", path);
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -514,7 +358,7 @@ mod tests {
         let mut replica = open(dir.path(), "state");
         let folders = replica.find_folders().expect("they are found");
         let course = replica.course(folders[0].id, None).expect("it is listed");
-        let path = replica.state().join(RELAXED);
+        let path = relaxed::path_in(replica.state());
         let mut groups = 0;
         let streamed = replica.stream(course.expect("it is there"), |_| {
             groups += 1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::disk::Disk;
 use crate::durable::{Unflushed, sync_files};
 use crate::partial::Partial;
-use crate::record::Record;
+use crate::record::RunRecord;
 use crate::root::Root;
 use crate::stamp::FileStamp;
 
@@ -25,7 +25,7 @@ pub struct Written {
     disk: Arc<Disk>,
     /// Its file, for flushing, as long as few are open.
     pub(crate) open: Option<Open>,
-    record: Arc<Record>,
+    record: Arc<RunRecord>,
 }
 
 /// A file that is kept open, and counted.
@@ -41,7 +41,7 @@ impl Written {
         root: Arc<Root>,
         path: Vec<u8>,
         disk: Arc<Disk>,
-        record: Arc<Record>,
+        record: Arc<RunRecord>,
     ) -> Written {
         Written {
             root,
@@ -57,7 +57,7 @@ impl Written {
     }
 
     /// From here on somebody else sees to the file, who holds on to the record as long as it may lie in `tmp`.
-    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp, Arc<Record>) {
+    pub(crate) fn into_file(mut self) -> (Vec<u8>, FileStamp, Arc<RunRecord>) {
         self.is_used = true;
         if let Some(partial) = self.partial.take() {
             partial.remove();

@@ -21,7 +21,7 @@ pub const BATCH_BYTES: usize = 64 << 10;
 /// The largest body, in bytes.
 pub const BODY_BYTES_MAX: u64 = 1 << 50;
 /// The longest encoded blob of the client's own state, in bytes.
-pub const STATE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const STATE_BYTES_MAX: usize = 64 << 20;
 
 /// bincode counts what values take in memory: at worst eight bytes for each on the wire (an empty string's length).
 /// With this factor everything that is short enough to be sent can also be read.
@@ -47,11 +47,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     whole(decode_prefix(bytes)?, bytes)
 }
 
-/// Decodes a value from the beginning of `bytes`, and tells how many of them it took.
+/// Decodes a value from the beginning of `bytes`, and returns how many of them it took.
 ///
 /// # Errors
 /// When the bytes do not begin with such a value, or claim more than [`MESSAGE_BYTES_MAX`] allows.
-pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)> {
+pub(crate) fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)> {
     check_length("Message", bytes.len(), MESSAGE_BYTES_MAX)?;
     bincode::serde::decode_from_slice(bytes, WIRE).map_err(malformed)
 }

@@ -1,4 +1,4 @@
-//! What a replica tells of its messages and folders.
+//! What a replica reports of its messages and folders.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ impl Entry {
 /// One line of a replica's journal: a message that is there, or that was there and is gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
-    /// The number of this change; of several changes to one place only the last is told.
+    /// The number of this change; of several changes to one place only the last is reported.
     pub seq: u64,
     /// The number at which this place was last filled: a place whose `born` is news was emptied in between.
     pub born: u64,

@@ -16,10 +16,10 @@ use header::{Header, Line, Piece, field, is_continued, is_header, read};
 
 /// How often lines may begin to end otherwise.
 const RUNS_MAX: usize = 64;
-/// The longest field `X-TUID` that is told, in bytes.
+/// The longest field `X-TUID` that is reported, in bytes.
 const MARK_BYTES_MAX: usize = 128;
 
-/// A shortened hash. Whoever takes two messages for one by it finds out when the digests differ.
+/// A shortened hash. Where two messages are taken for one by it, their digests still differ.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Key([u8; 8]);
 
@@ -39,7 +39,7 @@ pub struct Fingerprint {
     pub parts: Option<Key>,
     /// Whether it has a field `X-TUID`.
     pub is_marked: bool,
-    /// What was left out; none where that is too much to tell.
+    /// What was left out; none where that is too much to report.
     pub form: Option<Form>,
 }
 
@@ -252,7 +252,7 @@ fn broken_at(lines: &[Line]) -> Option<usize> {
     lines.iter().position(is_broken)
 }
 
-/// Counts a line's end; more runs than are told are not kept.
+/// Counts a line's end; more runs than are reported are not kept.
 fn count(runs: &mut Vec<Run>, crs: u32) {
     let crs = u8::try_from(crs).unwrap_or(u8::MAX);
     let is_full = runs.len() > RUNS_MAX;

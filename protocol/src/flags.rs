@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "u64")]
 pub struct Flags(u64);
 
-/// Bits that are no letter are dropped, whoever sent them: two sets that look alike must be equal.
+/// Bits that are no letter are dropped: two sets that look alike must be equal.
 impl From<u64> for Flags {
     fn from(bits: u64) -> Flags {
         Flags::from_bits(bits)

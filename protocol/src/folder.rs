@@ -4,7 +4,7 @@ use crate::bytes::{escape, serde_as_bytes};
 use crate::{Error, Result};
 
 /// The longest path of a folder, in bytes; a longer one could not be opened either (PATH_MAX).
-pub const FOLDER_BYTES_MAX: usize = 4096 - 512;
+pub(crate) const FOLDER_BYTES_MAX: usize = 4096 - 512;
 
 /// A folder's directory below the root of its replica, verbatim, `/` between the levels; empty for the root itself.
 ///

@@ -291,7 +291,9 @@ impl<R: Read> FrameReader<R> {
             return Err(broken_off());
         }
         if check(kind, &bytes) != [w, x, y, z] {
-            return Err(Error::Malformed("a frame was spoilt on its way".to_owned()));
+            return Err(Error::Malformed(
+                "a frame was corrupted on its way".to_owned(),
+            ));
         }
         Ok(Some(match kind {
             KIND_MESSAGE => Frame::Message(bytes),
@@ -381,7 +383,7 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-/// The CRC-32 of a frame's kind and payload: a byte that was spoilt on a link below ssh's own checks, or in a memory, is
+/// The CRC-32 of a frame's kind and payload: a byte that was corrupted on a link below ssh's own checks, or in a memory, is
 /// an error and not another flag or another name.
 fn check(kind: u8, bytes: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// turns `\n` into `\r\n` and so destroys the magic first.
 pub const MAGIC: &[u8] = b"\0maildir-sync\0\r\n\n";
 /// The oldest protocol version that this build speaks.
-pub const VERSION_MIN: u16 = 1;
+pub(crate) const VERSION_MIN: u16 = 1;
 /// The newest protocol version that this build speaks.
 pub const VERSION_MAX: u16 = 1;
 /// The oldest and the newest version that this build speaks.
@@ -24,9 +24,9 @@ pub const VERSIONS: (u16, u16) = (VERSION_MIN, VERSION_MAX);
 /// What a hello begins with, so that no other word is taken for one: `true` is valid base64.
 pub const HELLO_PREFIX: &str = "hello-";
 /// The longest hello, in characters.
-pub const HELLO_BYTES_MAX: usize = 2048;
-/// How much may stand before the magic, in bytes.
-pub const NOISE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HELLO_BYTES_MAX: usize = 2048;
+/// How much may come before the magic, in bytes.
+pub(crate) const NOISE_BYTES_MAX: usize = 64 << 10;
 
 /// Why no conversation came about.
 #[derive(Debug, thiserror::Error)]

@@ -38,7 +38,7 @@ random_id!(
     16
 );
 random_id!(
-    /// One run that wrote to a replica or told a client anything new.
+    /// One run that wrote to a replica or reported anything new to a client.
     Tag,
     8
 );

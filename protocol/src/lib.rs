@@ -6,15 +6,15 @@
 
 pub mod bytes;
 pub mod codec;
-pub mod digest;
+mod digest;
 pub mod entry;
 pub mod fingerprint;
-pub mod flags;
+mod flags;
 pub mod folder;
 pub mod frame;
 pub mod handshake;
-pub mod identity;
-pub mod keywords;
+mod identity;
+mod keywords;
 pub mod message;
 pub mod name;
 pub mod pace;

@@ -40,7 +40,7 @@ pub struct Hello {
     pub timeout: u16,
 }
 
-/// Bytes of a path; checked by whoever opens it.
+/// Bytes of a path; checked where it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PathBytes(Box<[u8]>);
 crate::bytes::serde_as_bytes!(PathBytes);
@@ -107,7 +107,7 @@ pub struct Welcome {
     pub root: PathBytes,
 }
 
-/// From where the changes told were counted.
+/// From where the reported changes are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Listing {
     /// Since the hello's cursor.
@@ -130,7 +130,7 @@ pub enum Listing {
 pub struct Listed {
     /// What the list was.
     pub from: Listing,
-    /// The cursor that covers it: everything up to its number was told.
+    /// The cursor that covers it: everything up to its number was reported.
     pub cursor: Cursor,
     /// Whether every folder was listed without error; otherwise what a list of everything does not name may be there.
     pub complete: bool,
@@ -138,7 +138,7 @@ pub struct Listed {
     pub held: u64,
     /// How many messages the replica holds.
     pub messages: u64,
-    /// How many were deleted or replaced in the last 24 hours, by whomever, that count for the guard.
+    /// How many were deleted or replaced in the last 24 hours, by any client, that count for the guard.
     pub deleted_lately: u64,
 }
 
@@ -157,7 +157,7 @@ pub struct Problem {
 
 /// A place on the agent's side.
 ///
-/// A folder is known by its number, because its directory may have become another one's since it was told. A folder that
+/// A folder is known by its number, because its directory may have become another one's since it was reported. A folder that
 /// the client has had made in this run has none yet: then the directory is that of such a one, and no other.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct At {
@@ -334,7 +334,7 @@ impl Op {
 /// asks for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Consent {
-    /// Nobody was asked: it counts for the guard of whoever deletes here in the next 24 hours.
+    /// Nobody was asked: it counts for the guard of every client that deletes here in the next 24 hours.
     Counts,
     /// It does not count: a person confirmed it, or the run was without any guard.
     Free,
@@ -466,7 +466,7 @@ pub enum Response {
     Partials(Vec<(Digest, u64)>),
     /// The end of such a list.
     Listed(Listed),
-    /// Instead of a body: it is not to be had now; `why` is empty where the message has just vanished.
+    /// Instead of a body: it is unavailable now; `why` is empty where the message has just vanished.
     NoBody {
         /// What is the matter, for people.
         #[serde(deserialize_with = "crate::bytes::escaped")]
@@ -476,7 +476,7 @@ pub enum Response {
     Prefixes(Vec<Option<Digest>>),
     /// What became of a batch, in its order.
     Outcomes(Vec<Outcome>),
-    /// Answers to [`Request::Fingerprints`], in its order; `None` where the message is not to be had.
+    /// Answers to [`Request::Fingerprints`], in its order; `None` where the message is unavailable.
     Fingerprints(Vec<Option<Fingerprint>>),
     /// It is still at work; said when nothing else has been for a while.
     Busy,

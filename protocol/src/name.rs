@@ -7,7 +7,7 @@ use crate::bytes::{escape, serde_as_bytes};
 use crate::{Digest, Error, Flags, Result};
 
 /// The longest file name that Linux file systems hold, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 const MARK: &[u8] = b":2,";
 
 /// The unique name of a message: its file name up to the first `:2,`, or all of it.
@@ -42,7 +42,7 @@ impl Unique {
         }
     }
 
-    /// The bytes as they stand in the file name.
+    /// The bytes as they are in the file name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -109,7 +109,7 @@ impl Info {
         Info([MARK, &flags.letters()].concat().into())
     }
 
-    /// The bytes as they stand in the file name.
+    /// The bytes as they are in the file name.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

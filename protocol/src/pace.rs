@@ -1,8 +1,8 @@
 //! How hard bodies are compressed.
 //!
-//! Bytes are dear on a slow link. On a fast one whoever is slowest decides, link or either processor, and nobody here knows
-//! which that is: so work is light there, harder work is tried now and then, and goes on where it is clearly faster.
-//! Pure: the clock and the output are read by whoever asks.
+//! On a slow link bandwidth is scarce, so bodies are compressed hard. On a fast link the slowest of three decides: the link
+//! or either processor. Nobody here knows which that is. So work is light there, harder work is tried now and then, and goes
+//! on where it is clearly faster. Pure: the caller reads the clock and the output.
 
 use core::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::frame::Effort;
 /// For how many bytes of bodies work is done before it is looked whether the link is slow: more than a client asks for
 /// ahead (4 MiB), which goes out in one burst wherever the link is slower than the processor.
 const LOOK_BYTES: u64 = 6 << 20;
-/// How many compressed bytes tell nothing at first: ssh takes up to 2 MiB (its channel's window) as fast as they come,
+/// How many compressed bytes say nothing at first: ssh takes up to 2 MiB (its channel's window) as fast as they come,
 /// however slow the link is.
 const FILL_BYTES: u64 = 3 << 20;
-/// How many bytes tell how fast a lighter effort is, and whether the link is slow after all: more than what is under way
+/// How many bytes show how fast a lighter effort is, and whether the link is slow after all: more than what is under way
 /// to the other end, and more than what that does not take in while its disk is busy for a moment.
 const TRIAL_BYTES: u64 = 16 << 20;
 /// By how much harder work must be faster to go on: where both are alike the processor has others to serve, and what is
 /// measured scatters by a third.
 const CLEARLY: f64 = 1.5;
-/// For how many bytes a choice is good; they tell how fast it is, too.
+/// For how many bytes a choice is good; they show how fast it is, too.
 const CHOICE_BYTES: u64 = 128 << 20;
 /// From how many compressed bytes a second on hard work saves less on a link than it takes: 200 Mbit/s.
 const FAST_LINK_BYTES: f64 = 25e6;
@@ -50,12 +50,12 @@ pub struct Pace {
     /// How many went out since the link was last looked at, and what was read then.
     unseen: u64,
     looked: Reading,
-    /// How many compressed bytes must have been written before anything is told by how fast that goes.
+    /// How many compressed bytes must have been written before their speed says anything.
     filled: u64,
 }
 
 impl Pace {
-    /// Until it is known better, bytes are dear: most runs end before it is.
+    /// Until it is known better, bandwidth is taken for scarce: most runs end before it is known.
     #[must_use]
     pub fn new(now: Reading) -> Pace {
         Pace {
@@ -70,7 +70,7 @@ impl Pace {
         }
     }
 
-    /// Takes in that so many bytes of bodies went out; tells with which effort it goes on, where that may be another.
+    /// Takes in that so many bytes of bodies went out; returns with which effort it goes on, where that may be another.
     pub fn sent(&mut self, bytes: u64, read: impl FnOnce() -> Reading) -> Option<Effort> {
         self.sent += bytes;
         self.unseen += bytes;

@@ -1,7 +1,7 @@
 //! Says that the agent is alive while it has work and nothing else to say, and ends it when its client is not.
 //!
-//! Scanning, hashing and flushing can take minutes, in which no byte would move. Whoever waits cannot tell that from an
-//! agent that hangs, so a thread of its own says so. It knows nothing of what the work is.
+//! Scanning, hashing and flushing can take minutes, in which no byte would move. A client that waits cannot distinguish that
+//! from an agent that hangs, so a thread of its own says that it is at work. It knows nothing of what the work is.
 
 use std::fs::File;
 use std::io;
@@ -78,7 +78,7 @@ pub(crate) fn keep_alive(output: Output, due: Due, pulse: Pulse, interval: Durat
             std::thread::sleep(interval);
             let count = said.count();
             if count == heard && output.say_if(|| due.is_any(), &Response::Busy).is_err() {
-                return; // The client is gone, as whoever reads from it will see.
+                return; // The client is gone, as the thread that reads from it will see.
             }
             heard = count;
         }

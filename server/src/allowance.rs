@@ -1,7 +1,7 @@
 //! What one conversation may cost the server. A client may read whatever it likes, but not have all of it read again and
 //! again, nor have bytes unpacked that nobody keeps.
 //!
-//! Nobody who wants to sync comes near these limits; whoever passes one loses the connection.
+//! Nobody who wants to sync comes near these limits. A client that passes one loses the connection.
 
 /// How many bytes of bodies that are not kept are passed over: they are denied, or longer than they were announced.
 const DROPPED_BYTES_MAX: u64 = 64 << 20;

@@ -99,7 +99,7 @@ pub(crate) fn send_bodies(
     }
 }
 
-/// Sends one body, or why it is not to be had; returns its length.
+/// Sends one body, or why it is unavailable; returns its length.
 fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Result<u64> {
     let opened = match wanted {
         Wanted::Body(located, offset) => bodies.open(located, *offset),

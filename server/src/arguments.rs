@@ -1,4 +1,4 @@
-//! What the agent was told on its command line, by ssh and by its own environment.
+//! What the agent was given on its command line, by ssh and by its own environment.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -6,7 +6,7 @@ use protocol::message::{At, NewBody, Reason};
 use protocol::{Digest, Entry, Op};
 
 use super::lookup::{Lookup, Message};
-use super::naming::{Wanted, entry_of};
+use super::naming::{Target, entry_of};
 use super::op::{counts, is_trashing, trashed};
 use super::pending::{Arriving, Changing, Leaving, Pending, Replaces};
 use super::prepare::{Ready, TmpFile};
@@ -143,10 +143,10 @@ fn pending_of(lookup: &Lookup, site: &Site, begun: &Begun) -> Result<Option<Pend
             body,
             consent: _,
         } => {
-            let wanted = Wanted::new(to, *in_new, *flags);
+            let target = Target::new(to, *in_new, *flags);
             let bytes = body.as_ref().zip(file);
             let replaces = bytes.map(|(body, file)| replaces(at, body, file, trashed, counts(op)));
-            let changing = changing(lookup, root, at, &wanted, expect.digest, replaces)?;
+            let changing = changing(lookup, root, at, &target, expect.digest, replaces)?;
             Some(Pending::Update(changing))
         }
         Op::Retire { at, .. } => {
@@ -200,15 +200,15 @@ fn changing(
     lookup: &Lookup,
     root: &Root,
     at: &At,
-    wanted: &Wanted,
+    target: &Target,
     digest: Digest,
     replaces: Option<Replaces>,
 ) -> Result<Changing> {
     let (mut from, mut to, mut stamp) = (Vec::new(), Vec::new(), None);
-    if let (Some(message), Some(folder)) = (lookup.message_at(at)?, lookup.folder_of(wanted.to)) {
+    if let (Some(message), Some(folder)) = (lookup.message_at(at)?, lookup.folder_of(target.to)) {
         from = message.path();
-        let info = wanted.info(&message.row);
-        to = wanted.path(&folder.dir, &info).unwrap_or_default();
+        let info = target.info(&message.row);
+        to = target.path(&folder.dir, &info).unwrap_or_default();
         stamp = root.file_stamp(&from).ok();
     }
     let stamp = stamp.unwrap_or_default();

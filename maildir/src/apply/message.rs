@@ -9,7 +9,7 @@ use protocol::{Entry, Unique};
 use super::across::{deliver_across, move_across};
 use super::expect::links_in;
 use super::lookup::{Lookup, Message};
-use super::naming::{Wanted, entry_of, path_in};
+use super::naming::{Target, entry_of, path_in};
 use super::prepare::TmpFile;
 use super::site::Site;
 use super::step::{Step, named, stale, taken};
@@ -25,7 +25,14 @@ pub(crate) struct Moved {
     from: Vec<u8>,
     path: Vec<u8>,
     /// Its new place, if it changes.
-    place: Option<(u32, Unique, u16)>,
+    place: Option<Place>,
+}
+
+/// Where the index has a message.
+struct Place {
+    folder: u32,
+    unique: Unique,
+    copy: u16,
 }
 
 /// Gives a body in `tmp` the name of a new message; returns its number.
@@ -71,9 +78,9 @@ pub(crate) fn rename(
     lookup: &Lookup,
     site: &mut Site,
     message: Message,
-    wanted: &Wanted,
+    target: &Target,
 ) -> Step<Moved> {
-    let (to, from) = (wanted.to, message.path());
+    let (to, from) = (target.to, message.path());
     let mut row = message.row;
     let folder = lookup.live_folder(to)?;
     let is_same_place = (folder.id, &to.unique, to.copy) == (row.folder, &row.unique, row.copy);
@@ -88,8 +95,8 @@ pub(crate) fn rename(
     {
         return taken();
     }
-    let info = wanted.info(&row);
-    let path = wanted.path(&folder.dir, &info)?;
+    let info = target.info(&row);
+    let path = target.path(&folder.dir, &info)?;
     let given = match from == path {
         true => Ok(()),
         false => site.held.give_name(&from, &path),
@@ -100,8 +107,12 @@ pub(crate) fn rename(
         }
         other => named(other)?,
     }
-    (row.entry.in_new, row.entry.info) = (wanted.in_new, info);
-    let place = (!is_same_place).then(|| (folder.id, to.unique.clone(), to.copy));
+    (row.entry.in_new, row.entry.info) = (target.in_new, info);
+    let place = (!is_same_place).then(|| Place {
+        folder: folder.id,
+        unique: to.unique.clone(),
+        copy: to.copy,
+    });
     Ok(Moved {
         row,
         from,
@@ -140,7 +151,7 @@ fn exchange(site: &mut Site, moved: &Moved, file: &TmpFile, trash_name: Option<&
     let is_done = set_aside(
         || {
             let exchanged = root.exchange(tmp, path)?;
-            is_taken.set(exchanged == Exchanged::Taken);
+            is_taken.set(exchanged == Exchanged::NameTaken);
             Ok(())
         },
         || {
@@ -180,7 +191,7 @@ pub(crate) fn put_moved(lookup: &Lookup, root: &Root, moved: Moved) -> Step<u64>
         };
         index.put_file(&tombstone)?;
         (row.born, row.lost) = (index.number()? + 1, false);
-        (row.folder, row.unique, row.copy) = place;
+        (row.folder, row.unique, row.copy) = (place.folder, place.unique, place.copy);
     }
     row.seq = index.next_number()?;
     index.put_file(&row)?;

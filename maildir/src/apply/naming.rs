@@ -10,15 +10,15 @@ use crate::root::join;
 use crate::stamp::FileStamp;
 
 /// What a message that is there shall become.
-pub(crate) struct Wanted<'op> {
+pub(crate) struct Target<'op> {
     pub(crate) to: &'op At,
     pub(crate) in_new: bool,
     flags: Flags,
 }
 
-impl<'op> Wanted<'op> {
-    pub(crate) fn new(to: &'op At, in_new: bool, flags: Flags) -> Wanted<'op> {
-        Wanted { to, in_new, flags }
+impl<'op> Target<'op> {
+    pub(crate) fn new(to: &'op At, in_new: bool, flags: Flags) -> Target<'op> {
+        Target { to, in_new, flags }
     }
 
     /// The info that a message gets with its new flags and perhaps another unique name.

@@ -13,7 +13,7 @@ use super::step::{Step, outcome_of, stale};
 use crate::body::Body;
 use crate::discover::check_dir;
 use crate::inbox::Inbox;
-use crate::record::Record;
+use crate::record::RunRecord;
 use crate::root::{Root, join, split_path};
 use crate::stamp::FileStamp;
 use crate::written::{Written, flush};
@@ -24,7 +24,7 @@ pub(crate) enum Ready {
     Plain,
     /// They lie in `tmp`.
     InTmp(TmpFile),
-    /// They are not to be had, so it cannot be done.
+    /// They are unavailable, so it cannot be done.
     No(Outcome),
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct TmpFile {
     pub(crate) path: Vec<u8>,
     pub(crate) stamp: FileStamp,
     /// Held as long as it may lie there.
-    _record: Arc<Record>,
+    _record: Arc<RunRecord>,
 }
 
 impl TmpFile {
@@ -81,7 +81,8 @@ impl Ready {
     }
 }
 
-/// Brings all new bodies into `tmp` and makes them durable. Those that the disk then refuses are not to be had.
+/// Brings all new bodies into `tmp` and makes them durable. Those that the disk then refuses are
+/// unavailable.
 pub(crate) fn prepare(
     lookup: &Lookup,
     site: &mut Site,

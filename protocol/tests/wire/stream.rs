@@ -210,14 +210,14 @@ fn an_unknown_kind_hints_at_the_versions() {
 }
 
 #[test]
-fn a_wrong_check_says_that_the_frame_was_spoilt() {
+fn a_wrong_check_says_that_the_frame_was_corrupted() {
     for at in [4, 5, 8, 9, 10] {
-        let mut spoilt = frame(2, 2, b"ab");
-        spoilt[at] ^= 1;
-        let stream = wrap(&spoilt);
-        let refused = FrameReader::new(&stream[..]).next().expect_err("spoilt");
+        let mut corrupted = frame(2, 2, b"ab");
+        corrupted[at] ^= 1;
+        let stream = wrap(&corrupted);
+        let refused = FrameReader::new(&stream[..]).next().expect_err("corrupted");
         let is_told =
-            matches!(&refused, Error::Malformed(why) if why == "a frame was spoilt on its way");
+            matches!(&refused, Error::Malformed(why) if why == "a frame was corrupted on its way");
         assert!(is_told, "byte {at}: {refused:?}");
     }
 }

@@ -1,0 +1,119 @@
+//! Reading the files of a folder ahead, several at a time.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::sync_channel;
+
+use protocol::Digest;
+
+use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
+use crate::hash::{Hashed, hash_open};
+use crate::listing::Found;
+use crate::root::{open_in, stamp_of};
+use crate::stamp::FileStamp;
+
+/// Readers at once, as for hashing.
+const THREADS: usize = 4;
+/// From how many files on they are worth starting.
+const THREADS_FROM: usize = 32;
+/// How many files one of them hands over at once, and from how many bytes on: handing over costs as much as reading a small one.
+const FILES_AT_ONCE: usize = 8;
+const BYTES_AT_ONCE: u64 = 256 << 10;
+/// How often each of them has handed over what is not taken yet.
+const AHEAD: usize = 2;
+
+/// A file that was read.
+pub(super) struct FileRead {
+    pub(super) hashed: Hashed,
+    /// Nothing where it is too large for memory.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+/// Reads files, several at a time, and hands them over in order.
+pub(super) fn read_ahead<E>(
+    dirs: &[Option<OwnedFd>; 2],
+    found: &[Found],
+    mut take: impl FnMut(usize, io::Result<FileRead>) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let open = |found: &Found| {
+        let dir = dirs[usize::from(found.in_new)].as_ref();
+        let dir = dir.ok_or(io::ErrorKind::NotFound)?;
+        let file = open_in(dir.as_fd(), &found.name())?;
+        let stamp = stamp_of(&file)?;
+        Ok::<_, io::Error>((file, stamp))
+    };
+    let threads = if found.len() < THREADS_FROM {
+        1
+    } else {
+        THREADS
+    };
+    std::thread::scope(|scope| {
+        let share = |thread: usize| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                let (mut group, mut bytes, mut room) = (Vec::new(), 0, 1);
+                for found in found.iter().skip(thread).step_by(threads) {
+                    // Large ones are read one at a time, or memory had no bound.
+                    group.push(open(found).map(|(file, stamp)| match stamp.size {
+                        0..=SMALL_BYTES_MAX => {
+                            bytes += stamp.size;
+                            Opened::Read(read_whole(file, stamp))
+                        }
+                        _ => Opened::Large(file, stamp),
+                    }));
+                    if group.len() < room && bytes < BYTES_AT_ONCE {
+                        continue;
+                    }
+                    (bytes, room) = (0, (room * 2).min(FILES_AT_ONCE));
+                    if sender.send(std::mem::take(&mut group)).is_err() {
+                        return;
+                    }
+                }
+                let _ = sender.send(group); // The caller may have enough.
+            });
+            receiver.into_iter().flatten()
+        };
+        let mut readers: Vec<_> = (0..threads).map(share).collect();
+        for at in 0..found.len() {
+            let opened = readers[at % threads]
+                .next()
+                .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
+            let read = opened.and_then(|opened| match opened {
+                Opened::Read(read) => read,
+                Opened::Large(file, stamp) => read_whole(file, stamp),
+            });
+            take(at, read)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file that a reader is through with, or that is too large for it.
+enum Opened {
+    Read(io::Result<FileRead>),
+    Large(File, FileStamp),
+}
+
+/// Reads and hashes a file; one that is too large for memory is only hashed.
+fn read_whole(mut file: File, before: FileStamp) -> io::Result<FileRead> {
+    if before.size > STREAMED_BYTES_MAX {
+        let hashed = hash_open(&mut file)?;
+        let bytes = None;
+        return Ok(FileRead { hashed, bytes });
+    }
+    let size = usize::try_from(before.size).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    file.read_exact(&mut bytes)?;
+    let stamp = stamp_of(&file)?;
+    if stamp != before {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let hashed = Hashed {
+        digest: Digest::of(&bytes),
+        stamp,
+        is_blank: bytes.iter().all(|&byte| byte == 0),
+    };
+    let bytes = Some(bytes);
+    Ok(FileRead { hashed, bytes })
+}
