@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{Cursor, IndexId, Op, Outcome, ReplicaId, Tag};
+use protocol::{Cursor, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::apply;
 use crate::apply::site::Site;
 use crate::body::Body;
-use crate::discover::{discover, follow_links};
+use crate::discover::discover;
 use crate::error::{Context, Result};
 use crate::inbox::Inbox;
 use crate::index::Index;
@@ -24,20 +24,17 @@ use crate::lock::Lock;
 use crate::marker::Marker;
 use crate::partial::Partials;
 use crate::private;
-use crate::random::random;
 use crate::recover::recover;
-use crate::relaxed::{self, may_be_torn, remove_torn};
+use crate::relaxed;
 use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
 use crate::trash::{Trash, expire};
 
 mod find;
+mod open;
 mod place;
 mod tags;
 pub(crate) use place::check_nothing_below;
-use place::{
-    check_is_maildir, check_nothing_above, check_trash_is_outside, prepare_root, unsafe_root,
-};
 
 /// How long a run waits for another one that scans or applies a batch.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -95,72 +92,6 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Opens a replica: checks that the root is the expected one, reads or makes its marker, and finds the index that
-    /// belongs to it.
-    ///
-    /// # Errors
-    /// [`Error::Unsafe`] when a known root is missing, emptied or without its marker; [`Error::Usage`] when the path is
-    /// no Maildir; else what the system said.
-    pub fn open(options: Options) -> Result<Replica> {
-        let path = &options.root;
-        check_nothing_above(path)?;
-        let made_root = prepare_root(&options)?;
-        check_trash_is_outside(&options)?;
-        // Two runs must not make a marker at once.
-        let _lock = lock(path)?;
-        let mut root = Root::open(path)?;
-        if options.follow_links {
-            follow_links(&mut root).context("look at", path)?;
-        }
-        let found = Marker::read(&root)?;
-        let is_fresh = found.is_none();
-        let marker = match found {
-            Some(marker) => marker,
-            None if options.expect.is_some() && !options.adopt => {
-                return Err(unsafe_root(path, "has no marker"));
-            }
-            None => {
-                check_is_maildir(&root)?;
-                Marker::new(ReplicaId(random()?), Vec::new())
-            }
-        };
-        if is_fresh && !options.dry_run {
-            marker.save(&root)?;
-        }
-        let state = options
-            .state_dir
-            .join("replicas")
-            .join(marker.id.to_string());
-        let index = open_index(&options, &marker, &state)?;
-        let trash_dir = options
-            .trash_dir
-            .clone()
-            .unwrap_or_else(|| state.join("trash"));
-        let trash = Trash::new(trash_dir, options.client.clone());
-        let partials = Partials::new(state.join("partial"));
-        let root = Arc::new(root);
-        let inbox = Inbox::new(Arc::clone(&root), records_in(&state));
-        Ok(Replica {
-            options,
-            root,
-            marker,
-            index,
-            trash,
-            state,
-            is_fresh,
-            made_root,
-            tag: None,
-            told: 0,
-            inbox,
-            partials,
-            has_applied: false,
-            streamed: 0,
-            foreign: None,
-            group_files: 0,
-            made: BTreeSet::new(),
-        })
-    }
-
     /// The replica's id.
     #[must_use]
     pub fn id(&self) -> ReplicaId {
@@ -171,20 +102,6 @@ impl Replica {
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
-    }
-
-    /// Takes back a root that was made for a run which then came to nothing, and what is remembered of it.
-    pub fn unmake(&self) {
-        if !self.made_root {
-            return;
-        }
-        let path = self.root.path();
-        let removed = Marker::remove(&self.root)
-            .and_then(|()| fs::remove_dir(path).context("remove", path))
-            .and_then(|()| fs::remove_dir_all(&self.state).context("remove", &self.state));
-        if let Err(error) = removed {
-            tracing::debug!("{error}"); // It is empty, and does no harm.
-        }
     }
 
     /// The root's path.
@@ -218,27 +135,6 @@ impl Replica {
 
     pub(crate) fn adopts(&self) -> bool {
         self.options.adopt
-    }
-
-    /// Gives a tree that was copied with its marker an id of its own; must come before anything else is done with it.
-    ///
-    /// # Errors
-    /// When the marker cannot be written or the new index cannot be made.
-    pub fn renew_id(&mut self) -> Result<()> {
-        let marker = Marker::new(ReplicaId(random()?), self.marker.tags().to_vec());
-        if !self.options.dry_run {
-            {
-                let _lock = self.lock()?;
-                marker.save(&self.root)?;
-            }
-            *self = Replica::open(Options {
-                expect: None,
-                ..self.options.clone()
-            })?;
-            return Ok(());
-        }
-        (self.marker, self.is_fresh) = (marker, true);
-        Ok(())
     }
 
     fn lock(&self) -> Result<Option<Lock>> {
@@ -390,29 +286,6 @@ impl Replica {
 /// Where it is recorded into which `tmp` bodies are written.
 fn records_in(state: &Path) -> PathBuf {
     state.join("incoming")
-}
-
-/// Opens the index of a replica; where it is of another tree it is made anew.
-fn open_index(options: &Options, marker: &Marker, state: &Path) -> Result<Index> {
-    let path = state.join("index.db");
-    let id = IndexId(random()?);
-    let index = if options.dry_run {
-        Index::temporary(&path, || id)?
-    } else {
-        private::make_dirs(state)?;
-        if may_be_torn(state) {
-            remove_torn(state, &path)?;
-        }
-        private::prepare_database(&path)?;
-        Index::open(&path, || id)?
-    };
-    let newest = index.newest_tag()?;
-    if newest.is_some_and(|(tag, _)| !marker.lists(tag)) {
-        let root = &options.root;
-        tracing::info!("{root:?} is not the tree that its index knows; the index is made anew");
-        index.reset(IndexId(random()?))?;
-    }
-    Ok(index)
 }
 
 pub(crate) fn lock(root: &Path) -> Result<Option<Lock>> {

@@ -11,15 +11,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::disk::Disk;
 use crate::error::{Context, Result};
 use crate::rename::{Exchanged, NameIn, exchange, rename, rename_to_ours};
-use crate::scan::now_ns;
-use crate::stamp::{DirStamp, FileStamp, Origin};
+use crate::stamp::{DirStamp, FileStamp};
+
+mod opened;
+
+use opened::access_of;
+pub(crate) use opened::{
+    Listed, list_fd, look_in, name_in, open_in, set_mtime, stamp_in, stamp_of, stat_of, sync_held,
+};
 
 /// A held root directory.
 #[derive(Debug)]
@@ -40,14 +44,6 @@ struct Followed {
     link: Vec<u8>,
     target: PathBuf,
     fd: OwnedFd,
-}
-
-/// One name in a directory as it was listed.
-pub(crate) struct Listed {
-    pub(crate) name: Vec<u8>,
-    pub(crate) kind: FileType,
-    /// Its inode, as far as the file system says so here.
-    pub(crate) ino: u64,
 }
 
 impl Root {
@@ -374,98 +370,6 @@ impl Root {
         let is_above = |listed: &Listed| target.holds_mail(&listed.name);
         Some(target.holds_mail(b"") || below.iter().any(is_above))
     }
-}
-
-/// A name in an open directory.
-pub(crate) fn name_in<'a>(dir: &'a OwnedFd, name: &'a [u8]) -> NameIn<'a> {
-    let dir = dir.as_fd();
-    NameIn { dir, name }
-}
-
-/// Who may do what with a directory.
-fn access_of(dir: BorrowedFd) -> io::Result<Mode> {
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(dir)?.st_mode);
-    Ok(mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO))
-}
-
-/// Flushes an open directory.
-pub(crate) fn sync_held(dir: BorrowedFd) -> io::Result<()> {
-    Ok(rustix::fs::fsync(dir)?)
-}
-
-/// Lists an open directory, without `.` and `..`.
-pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(Listed {
-                name: name.to_vec(),
-                kind: entry.file_type(),
-                ino: entry.ino(),
-            });
-        }
-    }
-    Ok(names)
-}
-
-/// The stamp of a regular file in an open directory.
-///
-/// # Errors
-/// When it cannot be asked, or is not a regular file (`InvalidInput`).
-pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
-    look_in(dir, name).map(|(stamp, _)| stamp)
-}
-
-/// The same, and where it comes from.
-pub(crate) fn look_in(dir: BorrowedFd, name: &[u8]) -> io::Result<(FileStamp, Origin)> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    let stat = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
-    match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
-        FileType::RegularFile => Ok((FileStamp::from(&stat), Origin::from(&stat))),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        )),
-    }
-}
-
-/// Opens a file of a held directory for reading, following no link and waiting for nothing.
-pub(crate) fn open_in(dir: BorrowedFd, name: &[u8]) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?.into())
-}
-
-/// What the system says of an open file.
-pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
-    Ok(rustix::fs::fstat(file)?)
-}
-
-/// The stamp of an open file.
-pub(crate) fn stamp_of(file: &File) -> io::Result<FileStamp> {
-    let stat = rustix::fs::fstat(file)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(FileStamp::from(&stat)),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        )),
-    }
-}
-
-/// Gives a file the modification time that travelled with the message.
-pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
-    let time = |ns: i64| Timespec {
-        tv_sec: ns.div_euclid(1_000_000_000),
-        tv_nsec: ns.rem_euclid(1_000_000_000),
-    };
-    // Both, since some FUSE file systems set neither right where one is left out.
-    let times = Timestamps {
-        last_access: time(now_ns()),
-        last_modification: time(mtime_ns),
-    };
-    Ok(rustix::fs::futimens(file, &times)?)
 }
 
 /// The directory of a path in the root, and the name in it.

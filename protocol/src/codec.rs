@@ -101,7 +101,7 @@ pub fn encode_state<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 /// Decodes what [`encode_state`] gave; stays as it is when the wire's encoding changes.
 ///
 /// # Errors
-/// When the bytes are no such value, claim more than [`STATE_BYTES_MAX`] allows, or go on after it.
+/// When the bytes are no such value, claim more bytes than a state may have, or go on after it.
 pub fn decode_state<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     check_length("Stored value", bytes.len(), STATE_BYTES_MAX)?;
     let decoded = bincode::serde::decode_from_slice(bytes, STATE).map_err(malformed)?;

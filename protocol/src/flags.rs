@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A set of flag letters, `A`-`Z` and `a`-`z`.
 ///
-/// What letters mean is nobody's business here; of the keywords `a`-`z` it is [`crate::keywords`]'s. Source: maildir(5), <https://cr.yp.to/proto/maildir.html>.
+/// What letters mean is nobody's business here; of the keywords `a`-`z` it is [`crate::Keywords`]'s. Source: maildir(5), <https://cr.yp.to/proto/maildir.html>.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u64")]
 pub struct Flags(u64);

@@ -78,7 +78,7 @@ pub fn write_greeting(writer: &mut impl Write) -> io::Result<()> {
 /// Reads up to the end of the greeting and not one byte further.
 ///
 /// # Errors
-/// When the stream ends or fails, or [`NOISE_BYTES_MAX`] go by, before a whole greeting.
+/// When the stream ends or fails, or 64 KiB go by, before a whole greeting.
 pub fn read_greeting(reader: &mut impl BufRead) -> std::result::Result<Greeting, HandshakeError> {
     let mut noise = Vec::new();
     while !noise.ends_with(MAGIC) {
@@ -117,7 +117,7 @@ pub fn choose_version(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
 /// Writes the hello as one word of `[A-Za-z0-9_-]`, safe in any shell.
 ///
 /// # Errors
-/// When it is over [`HELLO_BYTES_MAX`] long.
+/// When it is over 2 KiB long.
 pub fn hello_word(hello: &Hello) -> Result<String> {
     let word = HELLO_PREFIX.to_owned() + &base64::encode(&codec::encode(hello));
     check_length("Hello", word.len(), HELLO_BYTES_MAX)?;

@@ -1,0 +1,111 @@
+//! What is asked of open directories and files.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec, Timestamps};
+
+use crate::rename::NameIn;
+use crate::scan::now_ns;
+use crate::stamp::{FileStamp, Origin};
+
+/// One name in a directory as it was listed.
+pub(crate) struct Listed {
+    pub(crate) name: Vec<u8>,
+    pub(crate) kind: FileType,
+    /// Its inode, as far as the file system says so here.
+    pub(crate) ino: u64,
+}
+
+/// A name in an open directory.
+pub(crate) fn name_in<'a>(dir: &'a OwnedFd, name: &'a [u8]) -> NameIn<'a> {
+    let dir = dir.as_fd();
+    NameIn { dir, name }
+}
+
+/// Who may do what with a directory.
+pub(super) fn access_of(dir: BorrowedFd) -> io::Result<Mode> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(dir)?.st_mode);
+    Ok(mode & (Mode::RWXU | Mode::RWXG | Mode::RWXO))
+}
+
+/// Flushes an open directory.
+pub(crate) fn sync_held(dir: BorrowedFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+/// Lists an open directory, without `.` and `..`.
+pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(Listed {
+                name: name.to_vec(),
+                kind: entry.file_type(),
+                ino: entry.ino(),
+            });
+        }
+    }
+    Ok(names)
+}
+
+/// The stamp of a regular file in an open directory.
+///
+/// # Errors
+/// When it cannot be asked, or is not a regular file (`InvalidInput`).
+pub(crate) fn stamp_in(dir: BorrowedFd, name: &[u8]) -> io::Result<FileStamp> {
+    look_in(dir, name).map(|(stamp, _)| stamp)
+}
+
+/// The same, and where it comes from.
+pub(crate) fn look_in(dir: BorrowedFd, name: &[u8]) -> io::Result<(FileStamp, Origin)> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::RegularFile => Ok((FileStamp::from(&stat), Origin::from(&stat))),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
+}
+
+/// Opens a file of a held directory for reading, following no link and waiting for nothing.
+pub(crate) fn open_in(dir: BorrowedFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?.into())
+}
+
+/// What the system says of an open file.
+pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
+    Ok(rustix::fs::fstat(file)?)
+}
+
+/// The stamp of an open file.
+pub(crate) fn stamp_of(file: &File) -> io::Result<FileStamp> {
+    let stat = rustix::fs::fstat(file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(FileStamp::from(&stat)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
+}
+
+/// Gives a file the modification time that travelled with the message.
+pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
+    let time = |ns: i64| Timespec {
+        tv_sec: ns.div_euclid(1_000_000_000),
+        tv_nsec: ns.rem_euclid(1_000_000_000),
+    };
+    // Both, since some FUSE file systems set neither right where one is left out.
+    let times = Timestamps {
+        last_access: time(now_ns()),
+        last_modification: time(mtime_ns),
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
