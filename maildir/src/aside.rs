@@ -176,7 +176,7 @@ mod tests {
         (name.to_owned(), text.to_owned())
     }
 
-    /// C73: between a look and a removal another program renames its file over the name.
+    /// Between a look and a removal another program renames its file over the name.
     #[test]
     fn what_has_come_under_a_name_since_the_look_stays_there() {
         let dir = tempfile::tempdir().expect("temp dir");
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(files(&cur), []);
     }
 
-    /// C73: mail is delivered into a folder between the look into it and its removal.
+    /// Mail is delivered into a folder between the look into it and its removal.
     #[test]
     fn a_folder_into_which_mail_has_come_since_the_look_stays() {
         let dir = tempfile::tempdir().expect("temp dir");
@@ -222,7 +222,7 @@ mod tests {
         assert!(!folder.exists());
     }
 
-    /// C74: a run is killed while another program's file is aside.
+    /// A run is killed while another program's file is aside.
     #[test]
     fn what_a_dead_run_had_set_aside_comes_back_under_its_name_or_a_fresh_one() {
         let dir = tempfile::tempdir().expect("temp dir");

@@ -106,7 +106,7 @@ impl Bodies {
         }
     }
 
-    /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan (C22).
+    /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan.
     fn find_renamed(&self, located: &Located) -> io::Result<File> {
         for in_new in [true, false] {
             let sub = crate::root::join(&located.dir, &[crate::listing::subdir(in_new)]);
@@ -375,7 +375,7 @@ mod tests {
         assert!(read(&partial) == bytes);
     }
 
-    /// C85: of two bodies of one digest in one batch the second is too long.
+    /// Of two bodies of one digest in one batch the second is too long.
     #[test]
     fn a_body_that_is_too_long_does_not_touch_an_earlier_one_of_its_digest() {
         let (_dir, partials, bytes, _) = body();

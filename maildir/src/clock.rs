@@ -1,4 +1,4 @@
-//! For how long something has been there, counted in days during which the clock ran forward (C67).
+//! For how long something has been there, counted in days during which the clock ran forward.
 //!
 //! The tags of an index say when each run was. A clock that was ahead, or at 1970, for a run or for a week, shows in them
 //! as one long step forward, or as one back. So a step counts for a day at most, and one back for nothing. What is

@@ -1,4 +1,4 @@
-//! Locks by flock, which the kernel lets go when its holder dies; never a pid file (C26).
+//! Locks by flock, which the kernel lets go when its holder dies; never a pid file.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;

@@ -5,8 +5,8 @@
 //! disk, a clone or an unmounted root is. See `docs/state.md`.
 //!
 //! Text, one line each: `maildir-sync 1 <id>`, then the tags, oldest first. Never written in place: a hard link or a
-//! snapshot of the tree must keep the tags that it had (C56). Everything goes through the held root, follows no link
-//! and waits for nothing, whatever somebody put there under these names (C84).
+//! snapshot of the tree must keep the tags that it had. Everything goes through the held root, follows no link
+//! and waits for nothing, whatever somebody put there under these names.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(marker.newest(), Some(Tag(1002_u64.to_be_bytes())));
     }
 
-    /// C56: what has another name in a snapshot stays as it was there.
+    /// What has another name in a snapshot stays as it was there.
     #[test]
     fn a_hard_link_keeps_the_tags_that_it_had() {
         let dir = tempfile::tempdir().expect("temp dir");

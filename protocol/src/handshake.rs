@@ -367,7 +367,7 @@ mod tests {
         assert!(matches!(hello_word(&talker), Err(Error::TooLong { .. })));
     }
 
-    /// C76: whatever else people have executed is no hello, of no version.
+    /// Whatever else people have executed is no hello, of no version.
     #[test]
     fn a_command_is_no_hello_though_it_reads_as_base64() {
         for word in ["true", "uptime", "hostname", "ls", "maildir-sync-server"] {

@@ -1,5 +1,5 @@
 //! Clients that mean no good, spoken by hand: whatever they ask, nothing is stored that their rights do not allow, and the
-//! agent's work has an end (I9, C72).
+//! agent's work has an end (I9).
 
 use std::io::{BufReader, Write};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! From one file system to another, where no rename leads (C60): a folder may be a mount or a subvolume, and some refuse
+//! From one file system to another, where no rename leads: a folder may be a mount or a subvolume, and some refuse
 //! renames within.
 //!
 //! A durable copy gets the new name, then the old file goes to the trash, or away where it is ours. If interrupted before

@@ -44,7 +44,7 @@ pub(crate) fn expected(lookup: &Lookup, held: &Held, at: &At, expect: &Expect) -
     Ok(message)
 }
 
-/// Removes the other names that a message has in its folder: they would be taken for it once this one is gone (C1).
+/// Removes the other names that a message has in its folder: they would be taken for it once this one is gone.
 fn drop_links(held: &Held, message: &Message, path: &[u8]) -> Step<()> {
     let (root, row) = (held.root(), &message.row);
     let mut links = links_in(root, &message.folder.dir, &row.unique, row.stamp.ino)?;

@@ -87,7 +87,7 @@ pub(crate) fn rename(
     if !is_same_place && lookup.message_at(to)?.is_some() {
         return taken();
     }
-    // Beside a hard link under its unique name it would count as one message with that one (C1).
+    // Beside a hard link under its unique name it would count as one message with that one.
     let root = site.root();
     if !is_same_place
         && root.links(&from)? > 1

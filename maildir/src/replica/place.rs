@@ -12,7 +12,7 @@ use crate::marker;
 use crate::private;
 use crate::root::Root;
 
-/// A Maildir in another one would be synced twice, each time as something else (C69).
+/// A Maildir in another one would be synced twice, each time as something else.
 pub(super) fn check_nothing_above(path: &Path) -> Result<()> {
     // Of a root that is yet to be made, the nearest directory that is there.
     let Some(real) = path.ancestors().find_map(|path| path.canonicalize().ok()) else {
