@@ -277,18 +277,6 @@ impl Reporter {
         self.print_err(account, Weight::Error, message);
     }
 
-    /// Prints what people should look at although the run goes on.
-    pub fn warn(&self, account: Option<&str>, message: &str) {
-        self.print_err(account, Weight::Warning, message);
-    }
-
-    /// Prints what people may want to know.
-    pub fn note(&self, account: Option<&str>, message: &str) {
-        if !self.quiet {
-            self.print_err(account, Weight::Note, message);
-        }
-    }
-
     /// Whether one JSON object per account is wanted.
     #[must_use]
     pub fn wants_json(&self) -> bool {

@@ -14,7 +14,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::hash::hash_open;
 use crate::listing::subdir;
-use crate::root::{Listed, Root, join, split_path};
+use crate::rename::rename;
+use crate::root::{Listed, Root, join, name_in, split_path};
 use crate::stamp::FileStamp;
 
 /// Sets something aside, looks whether it is what is meant, and puts it back if not. Returns whether it was.
@@ -51,6 +52,22 @@ fn aside_of(path: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 impl Root {
+    /// Renames without ever overwriting (I5).
+    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
+        let (from_place, to_place) = (name_in(&from_dir, from_name), name_in(&to_dir, to_name));
+        rename(from_place, to_place, || self.leave(from, to))
+    }
+
+    /// Removes the first name of a file that has got a second one.
+    pub(crate) fn leave(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let ino = self.file_stamp(to)?.ino;
+        match self.remove(from, |seen| seen.ino == ino)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
+
     /// Removes one name of a file, if it is the one that is meant; another that has come under it meanwhile stays.
     pub(crate) fn remove(
         &self,

@@ -82,13 +82,30 @@ pub struct Replica {
     inbox: Inbox,
     partials: Partials,
     has_applied: bool,
-    /// The number of the newest row that was streamed, and the last one before somebody else wrote between them.
-    pub(crate) streamed: u64,
-    pub(crate) foreign: Option<u64>,
-    /// How many messages the next group of a stream may have.
-    pub(crate) group_files: usize,
+    /// How far a stream has come.
+    pub(crate) streaming: Streaming,
     /// The folders that were made in this run: the client does not know their numbers yet.
     made: BTreeSet<u32>,
+}
+
+/// How far a stream has come, from its beginning on.
+#[derive(Default)]
+pub(crate) struct Streaming {
+    /// The number of the newest row that was streamed.
+    pub(crate) newest: u64,
+    /// The last number before somebody else wrote, if anybody has.
+    pub(crate) foreign_from: Option<u64>,
+    /// How many messages the next group may have.
+    pub(crate) group_files: usize,
+}
+
+impl Streaming {
+    /// Takes in how far the index has come: behind what was streamed, somebody else wrote.
+    pub(crate) fn meet(&mut self, number: u64) {
+        if number != self.newest {
+            self.foreign_from.get_or_insert(self.newest);
+        }
+    }
 }
 
 impl Replica {

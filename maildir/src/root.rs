@@ -188,7 +188,7 @@ impl Root {
     }
 
     /// Opens a directory so that names in it can be used one component at a time.
-    fn parent<'a>(&self, relative: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
+    pub(crate) fn parent<'a>(&self, relative: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
         let (dir, name) = split_path(relative);
         Ok((self.open_dir(dir)?, name))
     }
@@ -245,26 +245,10 @@ impl Root {
         Ok(rustix::fs::fstatfs(&self.fd)?.f_type)
     }
 
-    /// Renames without ever overwriting (I5).
-    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
-        let (from_place, to_place) = (name_in(&from_dir, from_name), name_in(&to_dir, to_name));
-        rename(from_place, to_place, || self.leave(from, to))
-    }
-
-    /// The same to a name that nobody else gives.
+    /// Renames to a name that nobody else gives.
     pub(crate) fn rename_to_ours(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
         rename_to_ours(name_in(&from_dir, from), name_in(&to_dir, to))
-    }
-
-    /// Removes the first name of a file that has got a second one.
-    pub(crate) fn leave(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
-        let ino = self.file_stamp(to)?.ino;
-        match self.remove(from, |seen| seen.ino == ino)? {
-            true => Ok(()),
-            false => Err(io::ErrorKind::Interrupted.into()),
-        }
     }
 
     /// Exchanges a file of ours with another.

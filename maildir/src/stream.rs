@@ -22,7 +22,7 @@ use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{self, Found, Stamps, Wanted};
 use crate::relaxed::{self, relax};
-use crate::replica::{Replica, lock};
+use crate::replica::{Replica, Streaming, lock};
 use crate::scan::{Scanner, grain_ns};
 
 mod read;
@@ -83,8 +83,11 @@ impl Replica {
         relax(self.state(), &self.index)?;
         let _whole = self.index.whole();
         Scanner::new(self.root(), &self.index, false, self.adopts())?.find_folders()?;
-        self.streamed = self.index.number()?;
-        (self.foreign, self.group_files) = (None, FIRST_FILES);
+        self.streaming = Streaming {
+            newest: self.index.number()?,
+            foreign_from: None,
+            group_files: FIRST_FILES,
+        };
         let mut folders = self.index.folders_since(0)?;
         folders.retain(|folder| !folder.gone);
         Ok(folders)
@@ -182,7 +185,7 @@ impl Replica {
         }
         let (found, dirs) = (std::mem::take(&mut course.found), &course.dirs);
         let (mut group, mut bytes) = (Vec::new(), 0);
-        let mut room = self.group_files;
+        let mut room = self.streaming.group_files;
         let mut is_whole = course.is_whole;
         read_ahead(dirs, &found, |at, read| {
             match read {
@@ -202,7 +205,7 @@ impl Replica {
             }
             Ok::<(), E>(())
         })?;
-        (course.is_whole, self.group_files) = (is_whole, room);
+        (course.is_whole, self.streaming.group_files) = (is_whole, room);
         Ok(self.end_course(course)?)
     }
 
@@ -217,9 +220,7 @@ impl Replica {
         let _whole = self.index.whole();
         self.index.begin()?;
         let number = self.index.number()?;
-        if number != self.streamed {
-            self.foreign.get_or_insert(self.streamed);
-        }
+        self.streaming.meet(number);
         let grain_ns = grain_ns(self.root());
         let (mut told, mut is_all) = (Vec::with_capacity(group.len()), true);
         for (found, FileRead { hashed, bytes }) in group {
@@ -246,7 +247,7 @@ impl Replica {
             told.push(Streamed { change, body });
         }
         self.index.commit()?;
-        self.streamed = self.index.number()?;
+        self.streaming.newest = self.index.number()?;
         Ok((told, is_all))
     }
 
@@ -280,11 +281,9 @@ impl Replica {
     /// When the index fails.
     pub fn end_stream(&mut self) -> Result<u64> {
         let _lock = lock(self.path())?;
-        if self.index.number()? != self.streamed {
-            self.foreign.get_or_insert(self.streamed);
-        }
+        self.streaming.meet(self.index.number()?);
         relaxed::flush(self.state(), &self.index)?;
-        Ok(self.foreign.unwrap_or(self.streamed))
+        Ok(self.streaming.foreign_from.unwrap_or(self.streaming.newest))
     }
 }
 

@@ -59,15 +59,6 @@ impl Address {
         let bytes = text.as_bytes();
         is_local(bytes) || bytes.contains(&b':') || bytes.contains(&b'/')
     }
-
-    /// What to call the machine in messages: the host, or "this machine".
-    #[must_use]
-    pub fn machine(&self) -> &str {
-        match self {
-            Address::Ssh { host, .. } => host,
-            Address::Local(_) => "this machine",
-        }
-    }
 }
 
 fn parse(text: &[u8]) -> Parts {

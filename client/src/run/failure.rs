@@ -30,18 +30,9 @@ pub enum Failure {
         /// What is done.
         so_far: String,
     },
-    /// A mistake of our own.
-    #[error("{0}; this is a bug in maildir-sync, please report it")]
-    Internal(String),
 }
 
 impl Failure {
-    /// A mistake of our own.
-    #[must_use]
-    pub fn internal(what: &str) -> Failure {
-        Failure::Internal(what.to_owned())
-    }
-
     /// Somebody wants us to end.
     #[must_use]
     pub fn interrupted() -> Failure {
@@ -79,8 +70,9 @@ impl Failure {
             Failure::Archive(ArchiveError::Sqlite { source, .. }) if maildir::is_busy(source) => {
                 ExitCode::Temporary
             }
-            Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. })
-            | Failure::Internal(_) => ExitCode::Error,
+            Failure::Archive(ArchiveError::Sqlite { .. } | ArchiveError::Damaged { .. }) => {
+                ExitCode::Error
+            }
             Failure::Unsafe(_) => ExitCode::Unsafe,
             Failure::Usage(_) => ExitCode::Usage,
         }

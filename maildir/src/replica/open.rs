@@ -10,7 +10,7 @@ use protocol::{IndexId, ReplicaId};
 use super::place::{
     check_is_maildir, check_nothing_above, check_trash_is_outside, prepare_root, unsafe_root,
 };
-use super::{Options, Replica, lock, records_in};
+use super::{Options, Replica, Streaming, lock, records_in};
 use crate::discover::follow_links;
 use crate::error::{Context, Result};
 use crate::inbox::Inbox;
@@ -77,9 +77,7 @@ impl Replica {
             inbox,
             partials,
             has_applied: false,
-            streamed: 0,
-            foreign: None,
-            group_files: 0,
+            streaming: Streaming::default(),
             made: BTreeSet::new(),
         })
     }
