@@ -15,6 +15,7 @@ use crate::listing::{Dirs, Found, Listing, Looked, Stamps, subdir};
 use crate::pairing::{Pairing, pair};
 use crate::root::join;
 use crate::scan::{Scanner, folder_text, is_bad_timing, now_ns};
+use crate::sorted::Sorted;
 use crate::stamp::FileStamp;
 
 /// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
@@ -67,18 +68,19 @@ pub(crate) fn compare(
         || !is_named
         || !listing.unknown.is_empty()
         || age_ns < scanner.grain_ns
-        || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.found));
+        || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.files));
     scanner
         .unhashed
         .extend(std::mem::take(&mut listing.unknown));
-    let found = std::mem::take(&mut listing.found);
+    let files = std::mem::take(&mut listing.files);
+    let count = files.len() as u64;
     let look_at_all = scanner.checksum || is_another(before, stamps).contains(&true);
     let Pairing {
         messages,
         to_look,
         missing,
-    } = pair(scanner.index, row.id, found, look_at_all)?;
-    row.messages = messages;
+    } = pair(scanner.index, row.id, files, look_at_all)?;
+    (row.messages, row.exact) = (messages, messages == count && !listing.leaves_out);
     let files = look(scanner, row, to_look, &listing.dirs, &mut listing.problems);
     let is_settled = is_settled && files.is_calm;
     row.put_back |= was_put_back(before, stamps, &files.looked);
@@ -124,13 +126,13 @@ pub(crate) fn read_keywords(
 }
 
 /// Whether a message bears a letter that Dovecot's file does not name, or not yet.
-fn has_unnamed(scanner: &Scanner, row: &FolderRow, found: &[Found]) -> bool {
+fn has_unnamed(scanner: &Scanner, row: &FolderRow, files: &Sorted) -> bool {
     let named = match &row.keywords {
         Some(keywords) => keywords.letters(),
         None if scanner.holds_keywords() => Flags::EMPTY,
         None => return false,
     };
-    let mut letters = found.iter().map(|found| found.info.flags().keywords());
+    let mut letters = (0..files.len()).map(|at| files.found(at).info.flags().keywords());
     letters.any(|letters| letters.intersection(named) != letters)
 }
 

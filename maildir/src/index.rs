@@ -24,7 +24,7 @@ mod rows;
 pub(crate) use rows::{FileRow, FolderRow, Known};
 
 /// The version of the schema below, in SQLite's `user_version`.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// How long the journal remembers that a message went.
 const JOURNAL_DAYS: u64 = 90;
 /// For how long a deletion counts for the guard.
@@ -39,7 +39,7 @@ CREATE TABLE folders (
   cur_ino INTEGER NOT NULL, cur_birth INTEGER NOT NULL, cur_mtime INTEGER NOT NULL, cur_ctime INTEGER NOT NULL,
   new_ino INTEGER NOT NULL, new_birth INTEGER NOT NULL, new_mtime INTEGER NOT NULL, new_ctime INTEGER NOT NULL,
   dirty INTEGER NOT NULL, put_back INTEGER NOT NULL, gone INTEGER NOT NULL, seq INTEGER NOT NULL,
-  messages INTEGER NOT NULL, keywords BLOB);
+  messages INTEGER NOT NULL, keywords BLOB, exact INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX live_folders ON folders (dir) WHERE NOT gone;
 CREATE TABLE files (
   seq INTEGER PRIMARY KEY, born INTEGER NOT NULL, folder INTEGER NOT NULL, uniq BLOB NOT NULL, copy INTEGER NOT NULL,
@@ -55,6 +55,8 @@ CREATE TABLE problems (folder INTEGER NOT NULL, path TEXT NOT NULL, why TEXT NOT
 CREATE TABLE unseen (path BLOB PRIMARY KEY, mark INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX problem_folders ON problems (folder);
 ";
+/// What makes today's format of the one before.
+const CARRIED_OVER: &str = "ALTER TABLE folders ADD COLUMN exact INTEGER NOT NULL DEFAULT 0";
 
 /// What belongs together in an index: all of it is committed, or nothing.
 pub(crate) struct Whole<'i>(&'i Index);
@@ -139,9 +141,14 @@ impl Index {
             )));
         }
         self.batch("BEGIN IMMEDIATE")?;
-        self.drop_tables()?;
-        self.batch(SCHEMA)?;
-        self.set_meta("index", index_id().0.as_slice())?;
+        if version == SCHEMA_VERSION - 1 {
+            self.batch(CARRIED_OVER)?;
+            self.number.set(self.stored_number()?);
+        } else {
+            self.drop_tables()?;
+            self.batch(SCHEMA)?;
+            self.set_meta("index", index_id().0.as_slice())?;
+        }
         self.batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
         self.commit()?;
         Ok(self)

@@ -16,8 +16,9 @@ use protocol::name::{self, edited};
 use protocol::{Info, Unique};
 use rustix::fs::FileType;
 
-use crate::root::{Listed, Root, join, list_fd, look_in};
+use crate::root::{Root, each_in, join, look_in};
 use crate::scan::now_ns;
+use crate::sorted::Sorted;
 use crate::stamp::{DirStamp, FileStamp, Origin};
 
 /// A folder that moves under every listing is read next time.
@@ -58,8 +59,10 @@ pub(crate) struct Stamps {
 
 /// The files of a folder.
 pub(crate) struct Listing {
-    pub(crate) found: Vec<Found>,
+    pub(crate) files: Sorted,
     pub(crate) problems: Vec<Problem>,
+    /// Whether files were left out that an editor left beside messages.
+    pub(crate) leaves_out: bool,
     /// Unique names of what could not be looked at, or is something else than a file: it may be the message.
     pub(crate) unknown: Vec<(Unique, String)>,
     /// What the directories looked like at its end.
@@ -189,18 +192,21 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        for listed in list_fd(fd.try_clone()?)? {
-            part.take(fd.as_fd(), &sub, in_new, listed);
-        }
+        each_in(fd.as_fd(), |name, kind, ino| {
+            part.take((fd.as_fd(), &sub), in_new, (name, kind, ino));
+        })?;
         dirs.0[usize::from(in_new)] = Some(fd);
     }
-    leave_editors_files(&mut part.found);
-    part.found.sort_unstable_by(|a, b| a.unique.cmp(&b.unique));
+    let count = part.files.len();
+    leave_editors_files(&mut part.files);
+    let leaves_out = part.files.len() < count;
+    part.files.sort();
     part.look_at_doubles(&dirs);
     let stamps = stamps(root, dir)?;
     Ok(Listing {
-        found: part.found,
+        files: part.files,
         problems: part.problems,
+        leaves_out,
         unknown: part.unknown,
         stamps,
         is_settled: part.is_calm && stamps == before,
@@ -211,17 +217,16 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
 
 /// Leaves out what an editor left beside a message: it is not mail, and must not be taken for the message under another
 /// name.
-fn leave_editors_files(found: &mut Vec<Found>) {
-    let editors = |file: &Found| edited(&file.name());
-    let belong: Vec<Option<(Unique, Info)>> = found.iter().map(editors).collect();
-    if belong.iter().all(Option::is_none) {
+fn leave_editors_files(files: &mut Sorted) {
+    let all = 0..files.len();
+    let (editors, others): (Vec<usize>, Vec<usize>) =
+        all.partition(|&at| edited(files.name(at)).is_some());
+    if editors.is_empty() {
         return;
     }
-    let pairs = found.iter().zip(&belong);
-    let messages = pairs.filter(|(_, belongs)| belongs.is_none());
-    let messages: HashSet<Unique> = messages.map(|(file, _)| file.unique.clone()).collect();
-    let mut belong = belong.into_iter();
-    found.retain(|_| is_mail(belong.next().flatten(), &messages));
+    let messages = others.into_iter().map(|at| files.found(at).unique);
+    let messages: HashSet<Unique> = messages.collect();
+    files.retain(|name| is_mail(edited(name), &messages));
 }
 
 /// Whether a file is mail that by its name may belong to one of these messages. What belongs to a draft stays an editor's
@@ -245,7 +250,7 @@ pub(crate) fn is_named(name: &[u8], unique: &Unique) -> bool {
 
 /// What a listing has come to so far.
 struct Part {
-    found: Vec<Found>,
+    files: Sorted,
     problems: Vec<Problem>,
     unknown: Vec<(Unique, String)>,
     /// Whether no file went away between being listed and being stat-ed.
@@ -255,7 +260,7 @@ struct Part {
 impl Default for Part {
     fn default() -> Part {
         Part {
-            found: Vec::new(),
+            files: Sorted::default(),
             problems: Vec::new(),
             unknown: Vec::new(),
             is_calm: true,
@@ -265,41 +270,43 @@ impl Default for Part {
 
 impl Part {
     /// Takes one name. A file is not stat-ed where the listing says that it is one.
-    fn take(&mut self, fd: BorrowedFd, sub: &[u8], in_new: bool, listed: Listed) {
-        let Listed { name, kind, ino } = listed;
+    fn take(
+        &mut self,
+        (fd, sub): (BorrowedFd, &[u8]),
+        in_new: bool,
+        (name, kind, ino): (&[u8], FileType, u64),
+    ) {
         if name.starts_with(b".") {
             return; // maildir(5): not a message.
         }
         let seen = match kind {
             FileType::RegularFile => Ok(None),
-            FileType::Unknown => look_in(fd, &name).map(Some),
+            FileType::Unknown => look_in(fd, name).map(Some),
             _ => Err(io::Error::other("it is not a regular file")),
         };
-        let why = match (name::split(&name), seen) {
+        if let (FileType::RegularFile, ..=name::NAME_BYTES_MAX) = (kind, name.len()) {
+            self.files.add(name, in_new, ino, None);
+            return; // It can be split, which need not be done for each.
+        }
+        let why = match (name::split(name), seen) {
             (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 self.is_calm = false;
                 return;
             }
-            (Ok((unique, info)), Ok(looked)) => {
+            (Ok(_), Ok(looked)) => {
                 let ino = looked.map_or(ino, |(stamp, _)| stamp.ino);
-                self.found.push(Found {
-                    unique,
-                    info,
-                    in_new,
-                    ino,
-                    looked,
-                });
+                self.files.add(name, in_new, ino, looked);
                 return;
             }
             (Ok((unique, _)), Err(why)) => {
-                self.unknown.push((unique, escape(&join(sub, &[&name]))));
+                self.unknown.push((unique, escape(&join(sub, &[name]))));
                 why.to_string()
             }
             (Err(_), Err(why)) => why.to_string(),
             (Err(error), Ok(_)) => error.to_string(),
         };
         self.problems.push(Problem {
-            path: escape(&join(sub, &[&name])),
+            path: escape(&join(sub, &[name])),
             why,
             holds: false,
         });
@@ -308,20 +315,15 @@ impl Part {
     /// Stats files that share a unique name: which of them are one file is not left to the inodes of the listing, which
     /// some file systems make up.
     fn look_at_doubles(&mut self, dirs: &Dirs) {
-        let uniques: Vec<&Unique> = self.found.iter().map(|found| &found.unique).collect();
-        let is_double = |at: usize| {
-            let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
-            beside
-                .filter_map(|beside| uniques.get(beside))
-                .any(|other| *other == uniques[at])
-        };
-        let doubles: Vec<usize> = (0..uniques.len()).filter(|&at| is_double(at)).collect();
-        for at in doubles {
-            let found = &mut self.found[at];
-            if let Ok(looked) = dirs.look(found) {
-                (found.ino, found.looked) = (looked.0.ino, Some(looked));
-            } else {
-                self.is_calm = false;
+        let mut is_double = false;
+        for at in 0..self.files.len() {
+            let was_double = std::mem::replace(&mut is_double, self.files.is_double(at));
+            if !was_double && !is_double {
+                continue;
+            }
+            match dirs.look(&self.files.found(at)) {
+                Ok(looked) => self.files.set_looked(at, looked),
+                Err(_) => self.is_calm = false,
             }
         }
     }
@@ -384,12 +386,9 @@ mod tests {
         }
         let root = Root::open(dir.path()).expect("it opens");
         let before = stamps(&root, b"").expect("it can be looked at");
-        let found = list(&root, b"", before).expect("it is listed").found;
-        let mut names: Vec<String> = found
-            .iter()
-            .map(|file| [file.unique.as_bytes(), file.info.as_bytes()].concat())
-            .map(|name| String::from_utf8(name).expect("a name"))
-            .collect();
+        let files = list(&root, b"", before).expect("it is listed").files;
+        let name = |at| String::from_utf8(files.name(at).to_vec()).expect("a name");
+        let mut names: Vec<String> = (0..files.len()).map(name).collect();
         names.sort();
         let mut mail = mail.map(str::to_owned);
         mail.sort();

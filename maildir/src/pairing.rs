@@ -8,6 +8,7 @@ use protocol::Unique;
 use crate::error::Result;
 use crate::index::{FileRow, Index, Known};
 use crate::listing::Found;
+use crate::sorted::Sorted;
 
 /// What the files of a folder are to its rows.
 #[derive(Default)]
@@ -23,8 +24,9 @@ pub(crate) struct Pairing {
 /// A pairing that is being made.
 struct Pairs {
     look_at_all: bool,
-    /// The files that were not met yet.
-    found: std::vec::IntoIter<Found>,
+    files: Sorted,
+    /// The first of them that was not met yet.
+    at: usize,
     /// The rows of one unique name.
     known: Vec<FileRow>,
     pairing: Pairing,
@@ -35,13 +37,13 @@ struct Pairs {
 pub(crate) fn pair(
     index: &Index,
     folder: u32,
-    mut found: Vec<Found>,
+    files: Sorted,
     look_at_all: bool,
 ) -> Result<Pairing> {
-    found.sort_by(|a, b| a.unique.cmp(&b.unique));
     let mut pairs = Pairs {
         look_at_all,
-        found: found.into_iter(),
+        files,
+        at: 0,
         known: Vec::new(),
         pairing: Pairing::default(),
     };
@@ -71,20 +73,19 @@ impl Pairs {
 
     /// Whether the next file is what a row says, and the only one of its unique name; then it is taken.
     fn is_as_it_was(&mut self, known: &Known) -> rusqlite::Result<bool> {
-        let [next, rest @ ..] = self.found.as_slice() else {
-            return Ok(false);
-        };
+        let (files, at) = (&self.files, self.at);
         let is_only = self.known.is_empty()
-            && next.unique.as_bytes() == known.unique()?
-            && rest.first().is_none_or(|other| other.unique != next.unique);
+            && at < files.len()
+            && files.unique(at) == known.unique()?
+            && !files.is_double(at);
         if self.look_at_all
-            || is_draft(next)
             || !is_only
-            || !known.is_at(next.in_new, &next.info, next.ino)?
+            || files.info(at).contains(&b'D') // It may be a draft.
+            || !known.is_at(files.in_new(at), files.info(at), files.ino(at))?
         {
             return Ok(false);
         }
-        self.found.next();
+        self.at += 1;
         self.pairing.messages += 1;
         Ok(true)
     }
@@ -104,10 +105,10 @@ impl Pairs {
 
     /// Takes the files before a name, or all: none of them has a row.
     fn take_new(&mut self, before: Option<&[u8]>) {
-        while let Some(first) = self.found.as_slice().first()
-            && before.is_none_or(|before| first.unique.as_bytes() < before)
+        while self.at < self.files.len()
+            && before.is_none_or(|before| self.files.unique(self.at) < before)
         {
-            let unique = first.unique.clone();
+            let unique = self.files.found(self.at).unique;
             let group = self.next_group(&unique);
             self.pair(group, &mut Vec::new());
         }
@@ -115,9 +116,12 @@ impl Pairs {
 
     /// The next files, as far as they have this unique name.
     fn next_group(&mut self, unique: &Unique) -> Vec<Found> {
-        let all = self.found.as_slice().iter();
-        let count = all.take_while(|found| found.unique == *unique).count();
-        self.found.by_ref().take(count).collect()
+        let mut group = Vec::new();
+        while self.at < self.files.len() && self.files.unique(self.at) == unique.as_bytes() {
+            group.push(self.files.found(self.at));
+            self.at += 1;
+        }
+        group
     }
 
     /// Pairs the files of one unique name with its rows, which are taken out.
@@ -291,11 +295,21 @@ mod tests {
         files.iter().map(one).collect()
     }
 
+    fn sorted(files: &[(u8, bool, bool, u64, bool)]) -> Sorted {
+        let mut sorted = Sorted::default();
+        for file in found(files) {
+            sorted.add(&file.name(), file.in_new, file.ino, file.looked);
+        }
+        sorted.sort();
+        sorted
+    }
+
     /// The same by unique name, where every row is looked at in full.
     fn slowly(files: Vec<Found>, rows: &[FileRow], checksum: bool) -> Pairing {
         let mut pairs = Pairs {
             look_at_all: checksum,
-            found: Vec::new().into_iter(),
+            files: Sorted::default(),
+            at: 0,
             known: Vec::new(),
             pairing: Pairing::default(),
         };
@@ -348,7 +362,7 @@ mod tests {
             for row in &rows {
                 index.put_file(row).expect("it is written");
             }
-            let quickly = pair(&index, FOLDER, found(&files), checksum).expect("it is paired");
+            let quickly = pair(&index, FOLDER, sorted(&files), checksum).expect("it is paired");
             prop_assert_eq!(told(&quickly), told(&slowly(found(&files), &rows, checksum)));
         }
     }

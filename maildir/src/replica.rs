@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::{Cursor, Op, Outcome, ReplicaId, Tag};
 
@@ -28,6 +28,7 @@ use crate::recover::recover;
 use crate::relaxed;
 use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
+use crate::touched::Touched;
 use crate::trash::{Trash, expire};
 
 mod find;
@@ -81,7 +82,9 @@ pub struct Replica {
     /// Writes those bodies into `tmp` that come with their batch.
     inbox: Inbox,
     partials: Partials,
-    has_applied: bool,
+    /// When the last batch ended, and what all of them touched.
+    applied_at: Option<Instant>,
+    touched: Touched,
     /// How far a stream has come.
     pub(crate) streaming: Streaming,
     /// The folders that were made in this run: the client does not know their numbers yet.
@@ -239,12 +242,14 @@ impl Replica {
             return Ok(vec![Outcome::Full { why }; ops.len()]);
         }
         let before = self.index.number()?;
-        self.has_applied = true;
+        self.touched.expect(&self.root, &self.index, ops)?;
         let outcomes = {
             let _whole = self.index.whole();
             let mut site = Site::new(&self.root, &mut self.inbox, &mut self.trash);
-            apply(&self.index, &mut self.made, &mut site, ops, bodies)?
+            apply(&self.index, &mut self.made, &mut site, ops, bodies)
         };
+        self.applied_at = Some(Instant::now());
+        let outcomes = outcomes?;
         // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
         if before == self.told {
             self.told = self.index.number()?;
@@ -265,21 +270,16 @@ impl Replica {
     /// # Errors
     /// When the index or the marker cannot be written.
     pub fn settle(&mut self) -> Result<Cursor> {
-        if self.has_applied {
+        if let Some(applied_at) = self.applied_at {
             let _lock = self.lock()?;
-            // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is
-            // short; no event tells of its end.
-            let grain = grain_ns(&self.root);
-            if grain < PATIENCE_NS {
-                std::thread::sleep(Duration::from_nanos(grain.unsigned_abs()));
-            }
-            self.scan_locked(false)?;
+            self.look_again(applied_at)?;
             if let Err(error) = self.vouch() {
                 error.full()?;
                 // Then what no tag vouches for is told once more, when there is room.
                 let vouched = self.index.newest_tag()?.map_or(0, |(_, number)| number);
                 self.told = self.told.min(vouched);
             }
+            self.index.commit()?; // What no tag took along.
             let clock = self.index.clock()?;
             self.index.prune(&clock)?;
             let trash = self.trash_dir();
@@ -290,6 +290,24 @@ impl Replica {
             self.root.clear_asides();
         }
         self.cursor()
+    }
+
+    /// Sees to it that the next run need not read what this one has changed. Leaves a transaction open.
+    fn look_again(&mut self, applied_at: Instant) -> Result<()> {
+        // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is short;
+        // no event tells of its end.
+        let grain_ns = grain_ns(&self.root);
+        if grain_ns < PATIENCE_NS {
+            let grain = Duration::from_nanos(grain_ns.unsigned_abs());
+            std::thread::sleep(grain.saturating_sub(applied_at.elapsed()));
+        }
+        let touched = std::mem::take(&mut self.touched);
+        let settled = touched.settle(&self.root, &self.index, grain_ns);
+        if !settled.inspect_err(|_| self.index.rollback())? {
+            self.index.commit()?;
+            self.scan_locked(false)?;
+        }
+        Ok(())
     }
 
     fn trash_dir(&self) -> PathBuf {

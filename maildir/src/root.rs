@@ -20,10 +20,11 @@ use crate::stamp::{DirStamp, FileStamp};
 
 mod opened;
 
-use opened::access_of;
 pub(crate) use opened::{
-    Listed, list_fd, look_in, name_in, open_in, set_mtime, stamp_in, stamp_of, stat_of, sync_held,
+    Listed, each_in, look_in, name_in, open_in, set_mtime, stamp_in, stamp_of, stamp_of_dir,
+    stat_of, sync_held,
 };
+use opened::{access_of, list_fd};
 
 /// A held root directory.
 #[derive(Debug)]
@@ -315,7 +316,7 @@ impl Root {
     }
 
     pub(crate) fn list(&self, relative: &[u8]) -> io::Result<Vec<Listed>> {
-        list_fd(self.open_dir(relative)?)
+        list_fd(self.open_dir(relative)?.as_fd())
     }
 
     /// What a name is, links not followed.

@@ -55,6 +55,7 @@ pub struct Course {
     begun_ns: i64,
     /// Whether it holds exactly what was found, and every file of it was told.
     is_whole: bool,
+    leaves_out: bool,
     messages: u64,
 }
 
@@ -115,13 +116,14 @@ impl Replica {
             listing.is_settled && listing.problems.is_empty() && listing.unknown.is_empty();
         let mut course = Course {
             folder: row,
-            messages: listing.found.len() as u64,
-            found: listing.found,
+            messages: listing.files.len() as u64,
+            found: listing.files.into_found(),
             rest: Vec::new(),
             dirs: listing.dirs.into_fds(),
             stamps: listing.stamps,
             begun_ns: listing.begun_ns,
             is_whole: is_whole && after.is_none(),
+            leaves_out: listing.leaves_out,
         };
         self.leave_rest(&mut course)?;
         course.order(after);
@@ -268,7 +270,7 @@ impl Replica {
         let row = row.filter(|row| *row == course.folder && row.dirty && is_known);
         let Some(mut row) = row else { return Ok(()) };
         (row.cur, row.new, row.dirty) = (course.stamps.cur, course.stamps.new, false);
-        row.messages = course.messages;
+        (row.messages, row.exact) = (course.messages, !course.leaves_out);
         let _whole = self.index.whole();
         self.index.begin()?;
         self.index.put_folder(&row)?;

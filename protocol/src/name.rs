@@ -7,7 +7,7 @@ use crate::bytes::{escape, serde_as_bytes};
 use crate::{Digest, Error, Flags, Result};
 
 /// The longest file name that Linux file systems hold, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 255;
 const MARK: &[u8] = b":2,";
 
 /// The unique name of a message: its file name up to the first `:2,`, or all of it.
@@ -153,8 +153,14 @@ impl Info {
 /// # Errors
 /// When it is not the name of a message: it begins with a dot.
 pub fn split(file_name: &[u8]) -> Result<(Unique, Info)> {
-    let at = find(file_name, MARK).unwrap_or(file_name.len());
+    let at = unique_length(file_name);
     Ok((Unique::new(&file_name[..at])?, Info::new(&file_name[at..])?))
+}
+
+/// How many bytes of a file name are its unique name.
+#[must_use]
+pub fn unique_length(file_name: &[u8]) -> usize {
+    find(file_name, MARK).unwrap_or(file_name.len())
 }
 
 /// Joins what [`split`] took apart.

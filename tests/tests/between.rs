@@ -8,6 +8,8 @@ const DELETED: &str = "1.D.mx";
 const FLAGGED: &str = "2.F.mx";
 const MOVED: &str = "3.M.mx";
 const EDITED: &str = "4.E.mx";
+const FLAGGED_FAR: &str = "1.stays.mx";
+const FLAGGED_NEAR: &str = "2.stays.mx";
 
 /// Both sides agree; then one deletes, flags, moves and edits, removes a folder and renames one.
 fn prepare(world: &World, far: &Tree) {
@@ -124,5 +126,58 @@ fn what_comes_before_any_removal_stays() {
             }
             sweep(end, call, 3, disk);
         }
+    }
+}
+
+/// A run ends without reading again what it has changed itself. What others do in the same directories before one of its
+/// batches, or after the last, the very next run sees.
+#[test]
+fn what_comes_while_the_lock_is_free_is_seen_by_the_next_run() {
+    let unique = |nth: usize| format!("{nth}.stays.mx");
+    for end in [End::Client, End::Agent] {
+        let world = World::new();
+        let (near, far) = match end {
+            End::Client => (world.local(), world.server()),
+            End::Agent => (world.server(), world.local()),
+        };
+        for nth in 1..30 {
+            far.store("INBOX", &unique(nth), "S", &body(&unique(nth)));
+        }
+        let _ = world.client().sync().run().ok();
+        let _ = world.client().sync().run().ok().idle();
+        let held = (1..).take_while(|&nth| {
+            far.deliver(
+                "INBOX",
+                &format!("{nth}.new.mx"),
+                &body(&format!("new {nth}")),
+            );
+            far.set_flags("INBOX", FLAGGED_FAR, if nth % 2 == 0 { "S" } else { "FS" });
+            let hold = Hold {
+                end,
+                call: "flock",
+                nth,
+            };
+            let (hit, run) = hold.run(&world, world.client().sync(), || {
+                near.deliver(
+                    "INBOX",
+                    &format!("{nth}.came.mx"),
+                    &body(&format!("came {nth}")),
+                );
+                near.set_flags("INBOX", FLAGGED_NEAR, if nth % 2 == 0 { "S" } else { "FS" });
+                near.delete("INBOX", &unique(nth + 2));
+            });
+            let _ = run.ok();
+            let _ = world.client().sync().run().ok();
+            world.assert_same();
+            assert_eq!(far.has("INBOX", &format!("{nth}.came.mx")), hit);
+            assert_eq!(far.has("INBOX", &unique(nth + 2)), !hit);
+            let _ = world.client().sync().run().ok().idle();
+            hit
+        });
+        let held = held.count();
+        assert!(
+            held >= 4,
+            "only {held} locks of {end:?}: does strace work here?"
+        );
     }
 }

@@ -48,6 +48,18 @@ fn opened(calls: &[String]) -> Vec<&str> {
     paths.map(|(_, path)| path).filter(is_message).collect()
 }
 
+/// The directories of messages that were listed to the end, each as often as that.
+fn listed(calls: &[String]) -> Vec<&str> {
+    let ends = calls
+        .iter()
+        .filter(|call| call.starts_with("getdents64(") && call.ends_with("= 0"));
+    let paths = ends.filter_map(|call| call.split_once('<')?.1.split_once('>'));
+    let is_of_messages = |path: &&str| path.ends_with("/cur") || path.ends_with("/new");
+    let mut listed: Vec<_> = paths.map(|(path, _)| path).filter(is_of_messages).collect();
+    listed.sort_unstable();
+    listed
+}
+
 /// Calls that write, cut or make anything of a database.
 fn writes_of_databases(calls: &[String]) -> Vec<&String> {
     let is_write = |call: &&String| {
@@ -144,4 +156,46 @@ fn a_run_opens_only_what_is_new() {
     // Hashed, and read to be sent.
     assert!(opened.len() <= 2 * new.len(), "{opened:?}");
     world.assert_same();
+}
+
+/// The side that changed lists what changed, once; the other lists nothing, neither before it is changed nor after. And what
+/// a run has done, the next one does not read.
+#[test]
+fn a_run_lists_only_directories_that_others_changed() {
+    let world = filled();
+    let _ = world.client().pull().run().ok();
+    let _ = world.client().sync().run().ok();
+    let (here, there) = (world.local(), world.server());
+    let rounds = [
+        ("pull", there, here),
+        ("push", here, there),
+        ("sync", there, here),
+    ];
+    for (round, (command, from, to)) in rounds.into_iter().enumerate() {
+        println!("-- {command}");
+        let old = |number: usize| name(100 * round + 2 * number);
+        for number in 0..10 {
+            let new = format!("{command}{number}.mx");
+            from.store("INBOX", &new, "", &bulky(&new, BYTES));
+            from.set_flags("INBOX", &old(number), "FS");
+        }
+        from.delete("INBOX", &old(10));
+        from.rename("INBOX", &old(11), "Lists", &old(11));
+        // What is younger than the grain of the clock is listed once more before anything counts as gone.
+        from.let_the_clock_tick("Lists", &old(11));
+        let (run, calls) = traced(&world, world.client().pair(command));
+        assert_eq!(run.ok().done(), 22);
+        let mut changed = Vec::new();
+        for folder in ["INBOX", "Lists"] {
+            let subs = ["cur", "new"].map(|sub| from.dir(folder).join(sub));
+            changed.extend(subs.map(|path| path.display().to_string()));
+        }
+        changed.sort_unstable();
+        assert_eq!(listed(&calls), changed);
+        assert!(to.has("Lists", &old(11)) && !to.has("INBOX", &old(10)));
+        let (run, calls) = traced(&world, world.client().sync());
+        let _ = run.ok().idle();
+        assert_eq!(listed(&calls), Vec::<&str>::new());
+        world.assert_same();
+    }
 }

@@ -73,6 +73,7 @@ fn folders() -> [FolderRow; 2] {
         seq: 1,
         messages: 2,
         keywords: Some(Keywords::try_from(vec![(b'a', keyword)]).expect("in order")),
+        exact: true,
         ..FolderRow::new(Vec::new(), (11, 1_500_000_000_000_000_001))
     };
     let work = FolderRow {
@@ -245,8 +246,25 @@ fn the_format_of_today_is_read_with_the_very_values_that_stand_there() {
 }
 
 #[test]
+fn the_format_before_is_carried_over_with_all_that_it_says() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = placed(dir.path(), SCHEMA_VERSION - 1);
+    let open = || Index::open(&path, || unreachable!("it has an id")).expect("it opens");
+    let dumped = dump::dump(&open().db).expect("it is read");
+    // Whether its folders are exact is not known.
+    let wanted = Connection::open_in_memory().expect("it opens");
+    let sql = fs::read_to_string(fixture_path(SCHEMA_VERSION)).expect("there is one");
+    wanted.execute_batch(&sql).expect("it is SQL");
+    wanted
+        .execute_batch("UPDATE folders SET exact = 0")
+        .expect("it is written");
+    assert_eq!(dumped, dump::dump(&wanted).expect("it is read"));
+    assert_eq!(dump::dump(&open().db).expect("it is read"), dumped);
+}
+
+#[test]
 fn every_older_format_has_a_fixture_and_is_built_anew() {
-    for version in 1..SCHEMA_VERSION {
+    for version in 1..SCHEMA_VERSION - 1 {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = placed(dir.path(), version);
         let index = Index::open(&path, || IndexId([7; 8])).expect("it opens");

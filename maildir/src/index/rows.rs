@@ -12,7 +12,7 @@ use crate::stamp::{DirStamp, FileStamp};
 const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged, \
      lost, due";
 const FOLDER_COLUMNS: &str = "id, dir, ino, birth, leaf_mtime, leaf_ctime, cur_ino, cur_birth, cur_mtime, cur_ctime, new_ino, new_birth, new_mtime, new_ctime, \
-     dirty, put_back, gone, seq, messages, keywords";
+     dirty, put_back, gone, seq, messages, keywords, exact";
 
 const FILES_OF: &str = "folder = ?1 ORDER BY uniq, copy";
 
@@ -55,6 +55,8 @@ pub(crate) struct FolderRow {
     pub(crate) messages: u64,
     /// What Dovecot's file called its letters when it was last read.
     pub(crate) keywords: Option<Keywords>,
+    /// Whether each of its files was a message of its own when it was last read.
+    pub(crate) exact: bool,
 }
 
 impl FolderRow {
@@ -74,6 +76,7 @@ impl FolderRow {
             seq: 0,
             messages: 0,
             keywords: None,
+            exact: false,
         }
     }
 }
@@ -113,7 +116,7 @@ impl Index {
     /// Writes a folder; one without an id gets one, which is returned.
     pub(crate) fn put_folder(&self, row: &FolderRow) -> Result<u32> {
         let sql = "INSERT OR REPLACE INTO folders VALUES \
-                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
+                   (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
         let id = (row.id != 0).then_some(row.id);
         self.execute(
             sql,
@@ -137,7 +140,8 @@ impl Index {
                 row.gone,
                 row.seq.cast_signed(),
                 row.messages.cast_signed(),
-                row.keywords.as_ref().map(encode_state)
+                row.keywords.as_ref().map(encode_state),
+                row.exact
             ],
         )?;
         Ok(id.unwrap_or_else(|| {
@@ -240,6 +244,27 @@ impl Index {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// All rows of one unique name in a folder, tombstones too.
+    pub(crate) fn files_at(&self, folder: u32, unique: &Unique) -> Result<Vec<FileRow>> {
+        let mut rows = Vec::new();
+        let values = params![folder, unique.as_bytes()];
+        self.each_file("folder = ?1 AND uniq = ?2", values, |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// How many messages came into a folder after this number and are there, and how many went that were there before.
+    pub(crate) fn came_and_went(&self, folder: u32, number: u64) -> Result<(u64, u64)> {
+        // The `+` keeps SQLite from going through all rows of the folder: few are that new.
+        let sql = "SELECT coalesce(sum(NOT gone AND born > ?1), 0), coalesce(sum(gone AND born <= ?1), 0) \
+                   FROM files WHERE seq > ?1 AND +folder = ?2";
+        let values = params![number.cast_signed(), folder];
+        let counts = |row: &SqlRow| Ok((get_u64(row, 0)?, get_u64(row, 1)?));
+        self.wrap(self.db.query_row(sql, values, counts))
     }
 
     /// Writes a row under its number, in the place of whatever stood at its place.
@@ -358,12 +383,12 @@ impl Known<'_> {
     }
 
     /// Whether it is of a live message whose file has this name and this inode, and was proven to have its bytes.
-    pub(crate) fn is_at(&self, in_new: bool, info: &Info, ino: u64) -> rusqlite::Result<bool> {
+    pub(crate) fn is_at(&self, in_new: bool, info: &[u8], ino: u64) -> rusqlite::Result<bool> {
         Ok(get_u64(self.0, 12)? == ino
             && self.0.get::<_, i64>(11)? != 0
             && !self.0.get::<_, bool>(5)?
             && self.0.get::<_, bool>(6)? == in_new
-            && self.0.get_ref(7)?.as_blob()? == info.as_bytes())
+            && self.0.get_ref(7)?.as_blob()? == info)
     }
 
     pub(crate) fn row(&self) -> rusqlite::Result<FileRow> {
@@ -441,5 +466,6 @@ fn folder_row(row: &SqlRow) -> rusqlite::Result<FolderRow> {
             .map(decode_state)
             .transpose()
             .map_err(|error| broken(19, error))?,
+        exact: row.get(20)?,
     })
 }

@@ -21,6 +21,7 @@ use crate::private;
 use crate::random::random;
 use crate::relaxed::{may_be_torn, remove_torn};
 use crate::root::Root;
+use crate::touched::Touched;
 use crate::trash::Trash;
 
 impl Replica {
@@ -76,7 +77,8 @@ impl Replica {
             told: 0,
             inbox,
             partials,
-            has_applied: false,
+            applied_at: None,
+            touched: Touched::default(),
             streaming: Streaming::default(),
             made: BTreeSet::new(),
         })

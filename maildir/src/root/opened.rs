@@ -4,18 +4,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags, Timespec, Timestamps};
 
 use crate::rename::NameIn;
 use crate::scan::now_ns;
-use crate::stamp::{FileStamp, Origin};
+use crate::stamp::{DirStamp, FileStamp, Origin};
+
+/// How much of a directory is read at once.
+const LISTED_BYTES: usize = 64 << 10;
 
 /// One name in a directory as it was listed.
 pub(crate) struct Listed {
     pub(crate) name: Vec<u8>,
     pub(crate) kind: FileType,
-    /// Its inode, as far as the file system says so here.
-    pub(crate) ino: u64,
 }
 
 /// A name in an open directory.
@@ -36,20 +37,37 @@ pub(crate) fn sync_held(dir: BorrowedFd) -> io::Result<()> {
 }
 
 /// Lists an open directory, without `.` and `..`.
-pub(crate) fn list_fd(dir: OwnedFd) -> io::Result<Vec<Listed>> {
+pub(super) fn list_fd(dir: BorrowedFd) -> io::Result<Vec<Listed>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(dir)? {
+    each_in(dir, |name, kind, _| {
+        let name = name.to_vec();
+        names.push(Listed { name, kind });
+    })?;
+    Ok(names)
+}
+
+/// The same, name by name, with what it is, and its inode as far as the file system says so here.
+pub(crate) fn each_in(
+    dir: BorrowedFd,
+    mut take: impl FnMut(&[u8], FileType, u64),
+) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(LISTED_BYTES);
+    let mut names = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = names.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(Listed {
-                name: name.to_vec(),
-                kind: entry.file_type(),
-                ino: entry.ino(),
-            });
+            take(name, entry.file_type(), entry.ino());
         }
     }
-    Ok(names)
+    Ok(())
+}
+
+/// The stamp of an open directory.
+pub(crate) fn stamp_of_dir(dir: BorrowedFd) -> io::Result<DirStamp> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, wanted)?;
+    Ok(DirStamp::from(&stat))
 }
 
 /// The stamp of a regular file in an open directory.

@@ -1,0 +1,117 @@
+//! The files of a folder in the order of their unique names, which is that of the index, in one piece of memory: there may be
+//! hundreds of thousands of them, and most are only asked whether they are as they were.
+
+use std::collections::BTreeMap;
+
+use protocol::name;
+
+use crate::listing::{Found, Looked};
+
+/// Files as they were listed.
+#[derive(Default)]
+pub(crate) struct Sorted {
+    /// All names, one after the other.
+    names: Vec<u8>,
+    files: Vec<File>,
+    /// What some of them look like, by the start of their names.
+    looked: BTreeMap<usize, Looked>,
+}
+
+struct File {
+    /// Where its name starts.
+    start: usize,
+    ino: u64,
+    length: u16,
+    unique_length: u16,
+    in_new: bool,
+}
+
+impl Sorted {
+    /// Adds a file; its name can be split. The caller sorts after the last one.
+    pub(crate) fn add(&mut self, name: &[u8], in_new: bool, ino: u64, looked: Option<Looked>) {
+        let length = |bytes: usize| u16::try_from(bytes).expect("names are short");
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        self.looked.extend(looked.map(|looked| (start, looked)));
+        self.files.push(File {
+            start,
+            ino,
+            length: length(name.len()),
+            unique_length: length(name::unique_length(name)),
+            in_new,
+        });
+    }
+
+    pub(crate) fn sort(&mut self) {
+        let names = &self.names;
+        self.files.sort_by_cached_key(|file| {
+            let unique = &names[file.start..][..file.unique_length.into()];
+            // Most differ early, and numbers are quickly compared. No name holds NUL, so the order is that of the bytes.
+            let mut first = [0; 16];
+            let common = unique.len().min(first.len());
+            first[..common].copy_from_slice(&unique[..common]);
+            (u128::from_be_bytes(first), unique)
+        });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The name of a file, in the order of now.
+    pub(crate) fn name(&self, at: usize) -> &[u8] {
+        let file = &self.files[at];
+        &self.names[file.start..][..file.length.into()]
+    }
+
+    pub(crate) fn unique(&self, at: usize) -> &[u8] {
+        &self.name(at)[..self.files[at].unique_length.into()]
+    }
+
+    pub(crate) fn info(&self, at: usize) -> &[u8] {
+        &self.name(at)[self.files[at].unique_length.into()..]
+    }
+
+    pub(crate) fn in_new(&self, at: usize) -> bool {
+        self.files[at].in_new
+    }
+
+    pub(crate) fn ino(&self, at: usize) -> u64 {
+        self.files[at].ino
+    }
+
+    /// Whether two files that follow each other have one unique name; not where there is no further one.
+    pub(crate) fn is_double(&self, at: usize) -> bool {
+        at + 1 < self.len() && self.unique(at) == self.unique(at + 1)
+    }
+
+    pub(crate) fn set_looked(&mut self, at: usize, looked: Looked) {
+        let file = &mut self.files[at];
+        file.ino = looked.0.ino;
+        self.looked.insert(file.start, looked);
+    }
+
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
+        let names = &self.names;
+        self.files
+            .retain(|file| is_kept(&names[file.start..][..file.length.into()]));
+    }
+
+    /// One of them by itself.
+    pub(crate) fn found(&self, at: usize) -> Found {
+        let (unique, info) = name::split(self.name(at)).expect("it can be split");
+        let File { ino, in_new, .. } = self.files[at];
+        let looked = self.looked.get(&self.files[at].start).copied();
+        Found {
+            unique,
+            info,
+            in_new,
+            ino,
+            looked,
+        }
+    }
+
+    pub(crate) fn into_found(self) -> Vec<Found> {
+        (0..self.len()).map(|at| self.found(at)).collect()
+    }
+}
