@@ -511,6 +511,9 @@ impl<'a> Scanner<'a> {
     /// Looks at drafts, which are edited in place, at what is due, and in turn at some others of all files.
     fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
         let (begun, held) = (Instant::now(), Held::new(self.root));
+        // Of what is missing nothing new is to be found out.
+        let missing = self.missing.values().flatten().map(|row| row.seq);
+        let missing: HashSet<u64> = missing.collect();
         let mut changed = Vec::new();
         self.index.each_file("draft ORDER BY seq", [], |row| {
             self.look_at(&held, row, &mut changed);
@@ -519,12 +522,14 @@ impl<'a> Scanner<'a> {
         let mut due = Vec::new();
         self.index
             .each_file("due ORDER BY seq LIMIT ?1", [DUE_FILES], |row| {
-                due.extend(self.live_path(&row).map(|path| (path, row)));
+                let path = self.live_path(&row).filter(|_| !missing.contains(&row.seq));
+                due.extend(path.map(|path| (path, row)));
                 Ok(())
             })?;
         let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
         self.look_at_some(&held, spot_from, &mut changed)?;
         drop(held);
+        changed.retain(|row| !missing.contains(&row.seq));
         suspects.extend(changed.iter().map(|row| row.folder));
         for row in changed {
             self.index.begin()?;

@@ -199,3 +199,26 @@ fn a_run_lists_only_directories_that_others_changed() {
         world.assert_same();
     }
 }
+
+/// The slice of files comes to a row whose file has just been found missing, and tells nothing new of it.
+#[test]
+fn a_folder_from_which_a_message_went_is_listed_once() {
+    let world = World::new();
+    let there = world.server();
+    for number in 0..20 {
+        let bytes = bulky(&format!("message {number}"), BYTES);
+        there.store("INBOX", &name(number), "S", &bytes);
+    }
+    for _ in 0..2 {
+        let _ = world.client().sync().run().ok();
+        there.let_the_clock_tick("INBOX", &name(0));
+    }
+    there.delete("INBOX", &name(7));
+    there.store("INBOX", &name(20), "S", &bulky("new", BYTES));
+    there.let_the_clock_tick("INBOX", &name(20));
+    let (run, calls) = traced(&world, world.client().pull());
+    assert_eq!(run.ok().here("deleted"), 1);
+    let subs = ["cur", "new"].map(|sub| there.dir("INBOX").join(sub));
+    let subs = subs.map(|path| path.display().to_string());
+    assert_eq!(listed(&calls), subs);
+}
