@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use maildir::{Lock, private};
 use protocol::codec::{decode_state, encode_state};
-use protocol::{Digest, FolderDir, ReplicaId};
+use protocol::{Digest, ReplicaId};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::merge::mapping::FolderName;
-use crate::merge::record::{Fid, Place, Record, Side, State};
+use crate::merge::agreed::{Asked, Stored};
+use crate::merge::folder::Folder;
+use crate::merge::record::{Fid, Record, Side, State};
 
 mod agreed;
+mod merged;
 
 const SCHEMA_VERSION: i64 = 3;
 /// How long a second run waits for the first before it gives up (exit 75).
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// A number that no journal reaches: the side's own number is not known any more.
-pub const SEQ_UNKNOWN: u64 = i64::MAX.cast_unsigned();
 
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -72,31 +72,6 @@ pub enum ArchiveError {
 
 type Result<T> = std::result::Result<T, ArchiveError>;
 
-/// Where a record is stored.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum Stored {
-    /// Nowhere yet.
-    #[default]
-    Nowhere,
-    /// Among the agreed ones, under its place.
-    Agreed(Place),
-    /// Among the pending ones, under its number.
-    Pending(i64),
-}
-
-/// What was asked of a side for one message, before anybody knows whether it happened.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Asked {
-    /// Of whom.
-    pub side: Side,
-    /// Where the record was stored then.
-    pub stored: Stored,
-    /// The record then.
-    pub record: Record,
-    /// What the message shall be on that side; `None` for gone.
-    pub target: Option<State>,
-}
-
 /// The same while it is asked; the order of the fields is the stored format of [`Asked`].
 #[derive(Clone, Copy, Serialize)]
 pub struct Asking<'a> {
@@ -108,41 +83,6 @@ pub struct Asking<'a> {
     pub record: &'a Record,
     /// What the message shall be on that side; `None` for gone.
     pub target: Option<&'a State>,
-}
-
-/// A folder as base and both sides know it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Folder {
-    /// What both sides agreed on.
-    pub base: Option<FolderBase>,
-    /// The folder as the local replica has it.
-    pub local: Option<Held>,
-    /// As the remote one has it.
-    pub remote: Option<Held>,
-    /// It is excluded, and nothing that was agreed on it counts any more.
-    pub forgotten: bool,
-}
-
-/// A folder that both sides have: where it lies here and there.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FolderBase {
-    /// Its directories.
-    pub dirs: [FolderDir; 2],
-    /// Its name in this run.
-    #[serde(skip)]
-    pub name: FolderName,
-}
-
-/// A folder as one side has it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Held {
-    /// The replica's own number of it.
-    pub number: u32,
-    /// Its directory there.
-    pub dir: FolderDir,
-    /// Its name in this run.
-    #[serde(skip)]
-    pub name: FolderName,
 }
 
 /// An open archive.

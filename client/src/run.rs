@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Account, MaxDelete};
 use crate::endpoint::transport::ConnectOptions;
-use crate::merge::plan::{Direction, Limits, Plan, Planner};
+use crate::merge::plan::{Direction, Limits, Plan};
 use crate::merge::record::Side;
+use crate::merge::{self, Joined};
 use crate::report::progress::{Phase, Progress};
 use crate::report::waiting::{Waiting, Why};
 use crate::report::{Skipped, Summary};
@@ -110,7 +111,7 @@ fn sync(
         say_full(&streamed, summary);
         return finish(session, streamed.skipped, summary);
     }
-    session.observe().map_err(nothing)?;
+    let joined = session.observe().map_err(nothing)?;
     summary.notes.extend(unmatched(&session)?);
     progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let limits = Limits {
@@ -119,7 +120,7 @@ fn sync(
         no_delete: account.no_delete,
         is_unguarded: account.guard == MaxDelete::Percent(100),
     };
-    let mut plan = make_plan(&mut session, limits, options.verbose, summary)?;
+    let mut plan = make_plan(&mut session, joined, limits, options.verbose, summary)?;
     summary.notes.append(&mut session.notes);
     let skipped = std::mem::take(&mut session.skipped);
     if account.dry_run {
@@ -211,6 +212,7 @@ where
 /// Decides what is to be done, and says what the guard holds back.
 fn make_plan(
     session: &mut Session,
+    joined: Joined,
     limits: Limits,
     verbose: bool,
     summary: &mut Summary,
@@ -223,7 +225,7 @@ fn make_plan(
         deleted_lately,
         ..
     } = &mut *session;
-    let mut planner = Planner::new(set, folders, archive, &account.filter, limits);
+    let mut planner = merge::plan(set, folders, &account.filter, joined, limits);
     let guarded = ask_guard(
         &mut planner,
         &Asking {

@@ -1,26 +1,26 @@
-//! Properties of fold, pair, reconcile and plan together, over trees that are maps: no Maildir is touched.
+//! Properties of the merge as a whole, over trees that are maps: no Maildir is touched, and no archive.
 //!
 //! A case is a base that both sides agreed on, and what the users of each side did to it. `World` plays both replicas and
 //! the executor: every step must find what it expects, and no place may be taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::convert::Infallible;
 
-use client::archive::{Archive, Stored};
 use client::config::filter::Filter;
-use client::merge::fold::WorkSet;
+use client::merge::agreed::{Agreed, Stored};
+use client::merge::fold::{Work, WorkSet};
 use client::merge::folders::Folders;
 use client::merge::letters::Letters;
-use client::merge::pair::{pair_equal, pair_moves, part_usurpers};
-use client::merge::plan::{Direction, Limits, Planner, Step};
+use client::merge::plan::{Direction, Limits, Plan, Step};
 use client::merge::record::{Base, Fid, Place, Record, Seen, Side};
+use client::merge::{Answers, Merge, join, pair, plan, settle};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use protocol::entry::{Change, FolderChange};
 use protocol::message::{At, NewBody, Rights, Source};
-use protocol::{Digest, Entry, Flags, FolderDir, Info, Op, ReplicaId, Unique};
+use protocol::{Digest, Entry, Flags, FolderDir, Info, Op, Unique};
 
-const MEMORY: &str = "the archive is in memory";
 /// What each side adds to the common number of a folder to make its own.
 const FOLDER_NUMBERS: [u32; 2] = [0, 10];
 
@@ -299,9 +299,83 @@ fn turn(now: &mut Now, ring: &[usize]) {
     now.extend(chosen.into_iter().map(|at| all[at].clone()).zip(mails));
 }
 
+/// What is remembered: the agreed records by their places, and all others.
+#[derive(Default)]
+struct Memory {
+    agreed: BTreeMap<Place, Record>,
+    pending: BTreeMap<i64, Record>,
+    last: i64,
+}
+
+impl Agreed for Memory {
+    type Error = Infallible;
+
+    fn at(&self, place: &Place) -> Result<Option<Record>, Infallible> {
+        Ok(self.agreed.get(place).cloned())
+    }
+
+    fn in_folder(&self, folder: Fid) -> Result<Vec<Record>, Infallible> {
+        let all = self.agreed.iter();
+        let here = all.filter(|(place, _)| place.folder == folder);
+        Ok(here.map(|(_, record)| record.clone()).collect())
+    }
+
+    fn with_digest(&self, digest: &Digest) -> Result<Vec<Record>, Infallible> {
+        let is_alike = |record: &&Record| {
+            let base = record.base.as_ref();
+            base.is_some_and(|base| base.digest == *digest)
+        };
+        Ok(self.agreed.values().filter(is_alike).cloned().collect())
+    }
+
+    fn is_none(&self) -> Result<bool, Infallible> {
+        Ok(self.agreed.is_empty())
+    }
+}
+
+impl Memory {
+    fn load(&self) -> WorkSet {
+        let mut set = WorkSet::default();
+        for (id, record) in &self.pending {
+            set.add(Work {
+                record: record.clone(),
+                stored: Stored::Pending(*id),
+                ..Work::default()
+            });
+        }
+        set
+    }
+
+    fn store(&mut self, set: &mut WorkSet, index: usize) {
+        let (stored, record) = set.settle(index);
+        match stored {
+            Stored::Agreed(place) => drop(self.agreed.remove(place)),
+            Stored::Pending(id) => drop(self.pending.remove(id)),
+            Stored::Nowhere => {}
+        }
+        let record = record.clone();
+        let stored = self.put(record);
+        set.stored(index, stored);
+    }
+
+    fn put(&mut self, record: Record) -> Stored {
+        let seen = record.local.as_ref().filter(|_| record.is_agreed());
+        if let Some(place) = seen.map(|seen| seen.place.clone()) {
+            self.agreed.insert(place.clone(), record);
+            return Stored::Agreed(place);
+        }
+        if record.is_empty() {
+            return Stored::Nowhere;
+        }
+        self.last += 1;
+        self.pending.insert(self.last, record);
+        Stored::Pending(self.last)
+    }
+}
+
 /// Both sides and what they agreed on.
 struct World {
-    archive: Archive,
+    memory: Memory,
     folders: Folders,
     sides: [Replica; 2],
     order: [Side; 2],
@@ -309,9 +383,6 @@ struct World {
 
 impl World {
     fn new(base: &[Letter], seed: u64) -> World {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (local, remote) = (ReplicaId([1; 16]), ReplicaId([2; 16]));
-        let archive = Archive::open(dir.path(), local, remote, true).expect(MEMORY);
         let mut folders = Folders::default();
         for side in Side::BOTH {
             let dir = |dir: &str| FolderDir::new(dir.as_bytes()).expect("a directory");
@@ -331,7 +402,7 @@ impl World {
         folders.agree();
         let order = [Side::BOTH, [Side::Remote, Side::Local]][usize::from(seed % 2 == 1)];
         let mut world = World {
-            archive,
+            memory: Memory::default(),
             folders,
             sides: Default::default(),
             order,
@@ -356,7 +427,7 @@ impl World {
             remote: Some(remote),
             copy: None,
         };
-        self.archive.put(&Stored::Nowhere, &record).expect(MEMORY);
+        self.memory.put(record);
     }
 
     fn edit(&mut self, edits: &[Edits; 2]) -> Told {
@@ -383,10 +454,8 @@ impl World {
     }
 
     fn run_within(&mut self, limits: Limits, told: &Told) -> Result<usize, TestCaseError> {
-        let mut set = self.observe(told);
-        let filter = Filter::default();
-        let mut planner = Planner::new(&mut set, &self.folders, &self.archive, &filter, limits);
-        let plan = planner.lay_out(&HashSet::new()).expect(MEMORY);
+        let mut set = self.memory.load();
+        let plan = self.merge(&mut set, told, limits).expect("it is in memory");
         let folder_ops = plan.before.iter().chain(&plan.after).flatten().count();
         prop_assert_eq!(folder_ops, 0);
         for side in self.order {
@@ -396,42 +465,41 @@ impl World {
                 })?;
             }
         }
-        self.store(&mut set, false);
+        store(&mut self.memory, &mut set, false);
         Ok(plan.steps.iter().flatten().count())
     }
 
-    fn observe(&self, told: &Told) -> WorkSet {
-        let is_first = self.archive.is_empty().expect(MEMORY);
-        let mut set = WorkSet::load(&self.archive).expect(MEMORY);
+    /// The product's own merge. Nothing is asked of a side in between: no folder is included again, no message is a copy or
+    /// cut short.
+    fn merge(
+        &mut self,
+        set: &mut WorkSet,
+        told: &Told,
+        limits: Limits,
+    ) -> Result<Plan, Infallible> {
+        let (memory, folders) = (&mut self.memory, &mut self.folders);
+        let is_first = memory.agreed.is_empty() && memory.pending.is_empty();
         for (side, change) in told {
-            let folder = self
-                .folders
-                .find(*side, change.folder)
-                .expect("all folders are known");
-            set.fold(&self.archive, *side, folder, change, false)
-                .expect(MEMORY);
+            let folder = folders.find(*side, change.folder);
+            let folder = folder.expect("all folders are known");
+            set.fold(memory, *side, folder, change)?;
         }
-        Side::BOTH
-            .into_iter()
-            .for_each(|side| part_usurpers(&mut set, side));
-        set.confirm_asked();
-        Side::BOTH
-            .into_iter()
-            .for_each(|side| pair_moves(&mut set, side));
-        set.add_loose();
-        pair_equal(&mut set);
-        self.store(&mut set, is_first);
-        set
-    }
-
-    fn store(&self, set: &mut WorkSet, is_first: bool) {
-        for index in 0..set.all.len() {
-            let record = &set.all[index].record;
-            let waits = is_first && record.base.is_none() && record.is_single();
-            if set.all[index].is_dirty && !waits {
-                set.store(&self.archive, index).expect(MEMORY);
-            }
-        }
+        let filter = Filter::default();
+        let mut merge = Merge {
+            set,
+            folders,
+            agreed: memory,
+            filter: &filter,
+            is_first,
+            is_retold: is_first,
+        };
+        let settled = settle(&mut merge)?;
+        let paired = pair(&mut merge, settled);
+        let no_answers = [Answers::default(), Answers::default()];
+        let joined = join(&mut merge, paired, no_answers)?;
+        store(memory, set, is_first);
+        let mut planner = plan(set, folders, &filter, joined, limits);
+        planner.lay_out(memory, &HashSet::new())
     }
 
     /// Applies a step to a side, insisting on what it expects, and stores its outcome.
@@ -493,7 +561,7 @@ impl World {
             prop_assert_eq!(step.target.as_ref(), Some(&seen.state()));
             set.link(step.index, side, seen);
         }
-        set.store(&self.archive, step.index).expect(MEMORY);
+        self.memory.store(set, step.index);
         Ok(())
     }
 
@@ -525,6 +593,16 @@ impl World {
             folder,
             unique: at.unique.clone(),
             copy: at.copy,
+        }
+    }
+}
+
+fn store(memory: &mut Memory, set: &mut WorkSet, is_first: bool) {
+    for index in 0..set.all.len() {
+        let record = &set.all[index].record;
+        let waits = is_first && record.base.is_none() && record.is_single();
+        if set.all[index].is_dirty && !waits {
+            memory.store(set, index);
         }
     }
 }
@@ -693,9 +771,9 @@ fn outcome(
 fn check_settled(world: &mut World) -> Result<Tree, TestCaseError> {
     let [here, there] = world.trees();
     prop_assert_eq!(&here, &there);
-    prop_assert_eq!(world.archive.pending().expect(MEMORY), vec![]);
-    let agreed = world.archive.agreed_count().expect(MEMORY);
-    prop_assert_eq!(agreed, here.len() as u64, "a message is not remembered");
+    prop_assert_eq!(&world.memory.pending, &BTreeMap::new());
+    let agreed = world.memory.agreed.len();
+    prop_assert_eq!(agreed, here.len(), "a message is not remembered");
     prop_assert_eq!(world.run(Direction::Sync, &Told::new())?, 0);
     let mut stranger = World::new(&[], 0);
     let told =

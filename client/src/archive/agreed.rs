@@ -3,18 +3,17 @@
 use protocol::{Digest, Entry, Flags, Info, Unique};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Archive, Result, SEQ_UNKNOWN};
+use super::{Archive, ArchiveError, Result};
+use crate::merge::agreed::{Agreed, SEQ_UNKNOWN};
 use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
 
 const AGREED: &str =
     "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq, bears";
 
-impl Archive {
-    /// The agreed record at a place.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_at(&self, place: &Place) -> Result<Option<Record>> {
+impl Agreed for Archive {
+    type Error = ArchiveError;
+
+    fn at(&self, place: &Place) -> Result<Option<Record>> {
         let sql =
             format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 AND uniq = ?2 AND copy = ?3");
         let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
@@ -22,62 +21,29 @@ impl Archive {
         self.wrap(statement.query_row(values, agreed_record).optional())
     }
 
-    /// All agreed records of a folder, in order of (unique, copy).
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_in(&self, folder: Fid) -> Result<Vec<Record>> {
+    fn in_folder(&self, folder: Fid) -> Result<Vec<Record>> {
         let sql = format!("SELECT {AGREED} FROM agreed WHERE folder = ?1 ORDER BY uniq, copy");
         self.agreed_rows(&sql, [folder.0])
     }
 
-    /// The agreed messages of a folder that bear keywords.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_with_keywords(&self, folder: Fid) -> Result<Vec<Place>> {
-        let sql = format!(
-            "SELECT {AGREED} FROM agreed WHERE folder = ?1 AND (flags & ?2 OR bears IS NOT NULL)"
-        );
-        let values = params![folder.0, Flags::KEYWORDS.bits().cast_signed()];
-        let found = self.agreed_rows(&sql, values)?.into_iter();
-        Ok(found
-            .filter_map(|record| Some(record.local?.place))
-            .collect())
-    }
-
-    /// All agreed messages with these bytes.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn copies_of(&self, digest: &Digest) -> Result<Vec<Record>> {
+    /// Makes the index for it when it is first asked.
+    fn with_digest(&self, digest: &Digest) -> Result<Vec<Record>> {
         self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
         let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1");
         self.agreed_rows(&sql, [digest.as_bytes()])
     }
 
+    fn is_none(&self) -> Result<bool> {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM agreed)";
+        self.wrap(self.db.query_row(sql, [], |row| row.get(0)))
+    }
+}
+
+impl Archive {
     fn agreed_rows(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Record>> {
         let mut statement = self.wrap(self.db.prepare_cached(sql))?;
         let rows = self.wrap(statement.query_map(values, agreed_record))?;
         rows.map(|row| self.wrap(row)).collect()
-    }
-
-    /// An agreed message with these bytes. Makes the index for it when it is first asked.
-    ///
-    /// # Errors
-    /// When SQLite refuses.
-    pub fn agreed_with(&self, digest: &Digest) -> Result<Option<Place>> {
-        self.batch("CREATE INDEX IF NOT EXISTS digests ON agreed (digest)")?;
-        let sql = format!("SELECT {AGREED} FROM agreed WHERE digest = ?1 LIMIT 1");
-        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
-        let record = self.wrap(
-            statement
-                .query_row([digest.as_bytes()], agreed_record)
-                .optional(),
-        )?;
-        Ok(record
-            .and_then(|record| record.local)
-            .map(|seen| seen.place))
     }
 
     /// How many messages are agreed.

@@ -6,11 +6,14 @@ use std::fmt::Debug;
 use std::fs;
 
 use protocol::fingerprint::Form;
-use protocol::{Cursor, Entry, Flags, IndexId, Info, Keyword, Keywords, Tag, Unique};
+use protocol::{Cursor, Entry, Flags, FolderDir, IndexId, Info, Keyword, Keywords, Tag, Unique};
 
 use super::*;
+use crate::merge::agreed::{Agreed, SEQ_UNKNOWN};
+use crate::merge::folder::{FolderBase, Held};
 use crate::merge::letters::Letters;
-use crate::merge::record::{Base, CopyOf, Seen, Taken};
+use crate::merge::mapping::FolderName;
+use crate::merge::record::{Base, CopyOf, Place, Seen, Taken};
 use crate::report::Skipped;
 use crate::report::heading::Heading;
 use crate::run::stream::Progressed;
@@ -292,7 +295,7 @@ fn the_format_of_today_is_read_with_the_very_values_that_stand_there() {
         assert_stands(&archive, "told", texts());
         assert_stands(&archive, "unmatched", texts());
         assert_eq!(archive.folders().expect("read"), folders());
-        assert_eq!(archive.agreed_in(Fid(1)).expect("read"), [agreed()]);
+        assert_eq!(archive.in_folder(Fid(1)).expect("read"), [agreed()]);
         let [one, other] = pending();
         assert_eq!(archive.pending().expect("read"), [(1, one), (2, other)]);
         assert_eq!(archive.asked().expect("read"), [(1, asked())]);

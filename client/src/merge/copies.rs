@@ -1,29 +1,26 @@
 //! Copies that mbsync or OfflineIMAP made of the server's messages, over IMAP: not equal byte for byte, and yet the same.
 //!
-//! Pure. They pair off within a folder, by what is surest first, and only where one of the two bears such a tool's mark.
-//! The server's bytes win; what they have in common is in [`protocol::fingerprint`].
+//! They pair off within a folder, by what is surest first, and only where one of the two bears such a tool's mark. The server's bytes win; what they have in common is in [`protocol::fingerprint`].
 
 use std::collections::BTreeMap;
 
 use protocol::fingerprint::{Fingerprint, Named};
 
-use crate::archive::Stored;
+use crate::merge::agreed::Stored;
 use crate::merge::fold::{Work, WorkSet};
 use crate::merge::record::{Base, CopyOf, Fid, Seen, Side};
-
-/// A message that has nobody to pair off with, and what it has in common with its copies.
-pub struct Candidate {
-    /// Its index.
-    pub index: usize,
-    /// That.
-    pub fingerprint: Fingerprint,
-}
 
 /// The messages of each side.
 pub type Sides<T> = [Vec<T>; 2];
 
+/// A message that has nobody to pair off with, and what it has in common with its copies.
+struct Printed {
+    index: usize,
+    fingerprint: Fingerprint,
+}
+
 /// By what two messages pair off, the surest first. Several pair off one by one, but not without a Message-ID.
-const RULES: [fn(&Fingerprint) -> Option<Named>; 5] = [
+const KEYS: [fn(&Fingerprint) -> Option<Named>; 5] = [
     |print| Some(sure(print.plain)),
     |print| Some(sure(print.squeezed)),
     |print| print.message,
@@ -70,15 +67,36 @@ fn is_named_by_a_tool(work: &Work) -> bool {
     seen.any(|seen| seen.place.unique.is_of_a_copy())
 }
 
-/// Pairs off the messages of one folder, and makes each pair one message. Returns how many.
-pub fn pair_copies(set: &mut WorkSet, [mut here, mut there]: Sides<Candidate>) -> usize {
+/// Pairs off what [`unpaired`] found, by what each side told of these messages, in their order. Returns how many.
+pub fn pair_copies(
+    set: &mut WorkSet,
+    folders: BTreeMap<Fid, Sides<usize>>,
+    fingerprints: Sides<Option<Fingerprint>>,
+) -> usize {
+    let mut fingerprints = fingerprints.map(Vec::into_iter);
     let mut count = 0;
-    for rule in RULES {
-        let mut groups: BTreeMap<_, Sides<Candidate>> = BTreeMap::new();
-        let mut left: Sides<Candidate> = Default::default();
+    for sides in folders.into_values() {
+        let mut printed: Sides<Printed> = Default::default();
+        for ((indexes, told), printed) in sides.into_iter().zip(&mut fingerprints).zip(&mut printed)
+        {
+            // One that cannot be read has none.
+            let told = indexes.into_iter().zip(told);
+            let read = told.filter_map(|(index, print)| Some((index, print?)));
+            printed.extend(read.map(|(index, fingerprint)| Printed { index, fingerprint }));
+        }
+        count += pair_folder(set, printed);
+    }
+    count
+}
+
+fn pair_folder(set: &mut WorkSet, [mut here, mut there]: Sides<Printed>) -> usize {
+    let mut count = 0;
+    for key in KEYS {
+        let mut groups: BTreeMap<_, Sides<Printed>> = BTreeMap::new();
+        let mut left: Sides<Printed> = Default::default();
         for (side, candidates) in [here, there].into_iter().enumerate() {
             for candidate in candidates {
-                match rule(&candidate.fingerprint) {
+                match key(&candidate.fingerprint) {
                     Some(named) => {
                         groups.entry((named.key, named.has_id)).or_default()[side].push(candidate)
                     }
@@ -102,14 +120,14 @@ pub fn pair_copies(set: &mut WorkSet, [mut here, mut there]: Sides<Candidate>) -
 }
 
 /// Pairs off one by one, in the order of names; at first those that are alike in their flags.
-fn pair_off(set: &mut WorkSet, [here, there]: &mut Sides<Candidate>, is_alike: bool) -> usize {
+fn pair_off(set: &mut WorkSet, [here, there]: &mut Sides<Printed>, is_alike: bool) -> usize {
     for side in [&mut *here, there] {
         side.sort_by_cached_key(|candidate| place(set, candidate));
     }
     let before = here.len();
     here.retain(|local| {
         let found = there.iter().position(|remote| {
-            let is_marked = |one: &Candidate| {
+            let is_marked = |one: &Printed| {
                 one.fingerprint.is_marked || is_named_by_a_tool(&set.all[one.index])
             };
             (is_marked(local) || is_marked(remote))
@@ -122,22 +140,22 @@ fn pair_off(set: &mut WorkSet, [here, there]: &mut Sides<Candidate>, is_alike: b
     before - here.len()
 }
 
-fn seen<'s>(set: &'s WorkSet, candidate: &Candidate) -> Option<&'s Seen> {
+fn seen<'s>(set: &'s WorkSet, candidate: &Printed) -> Option<&'s Seen> {
     let record = &set.all[candidate.index].record;
     record.local.as_ref().or(record.remote.as_ref())
 }
 
-fn place(set: &WorkSet, candidate: &Candidate) -> Option<crate::merge::record::Place> {
+fn place(set: &WorkSet, candidate: &Printed) -> Option<crate::merge::record::Place> {
     seen(set, candidate).map(|seen| seen.place.clone())
 }
 
-fn shown(set: &WorkSet, candidate: &Candidate) -> Option<(bool, protocol::Flags)> {
+fn shown(set: &WorkSet, candidate: &Printed) -> Option<(bool, protocol::Flags)> {
     seen(set, candidate).map(|seen| (seen.entry.in_new, seen.flags))
 }
 
 /// Makes two messages one: what they have in common is agreed, and the bytes here count as agreed, too, so that the
 /// server's are a change.
-fn link(set: &mut WorkSet, local: &Candidate, remote: &Candidate) {
+fn link(set: &mut WorkSet, local: &Printed, remote: &Printed) {
     let Some(theirs) = set.unlink(remote.index, Side::Remote) else {
         return;
     };

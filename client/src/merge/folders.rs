@@ -1,21 +1,22 @@
 //! Folders as base and both sides know them, and what becomes of them.
 //!
-//! Pure but for reading and writing the archive's rows at the ends. A folder is merged like a message: presence and name.
+//! Pure. A folder is merged like a message: presence and name.
 //! A rename that the other side can follow is one operation and changes no message (row 17). What is stored of a folder is
 //! where it lies on both sides; its name is given anew in each run, see `Folders::give_names`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use protocol::FolderDir;
 use protocol::entry::FolderChange;
 use protocol::message::At;
-use protocol::{FolderDir, Op, Outcome};
 
-use crate::archive::{Archive, ArchiveError, Folder, FolderBase, Held};
 use crate::config::filter::{Filter, Scope};
+use crate::merge::folder::{Folder, FolderBase, Held};
 use crate::merge::mapping::{FolderName, Mapping, Setting};
 use crate::merge::record::{Fid, Place, Side};
 
 mod names;
+mod operations;
 
 /// All folders of a pair.
 #[derive(Debug, Default)]
@@ -24,8 +25,8 @@ pub struct Folders {
     changed: Vec<Fid>,
     /// The number that was given last. None is given twice, because records may still name a folder that is no more.
     last: u32,
-    /// What was told of each side in this run.
-    told: [HashSet<Fid>; 2],
+    /// What was reported of each side in this run.
+    reported: [HashSet<Fid>; 2],
     setting: Setting,
     mapping: Mapping,
     /// What the folders are called before people.
@@ -36,89 +37,32 @@ pub struct Folders {
     pub twice: Vec<[FolderName; 3]>,
 }
 
-impl Folder {
-    /// The folder as a side has it.
-    #[must_use]
-    pub fn on(&self, side: Side) -> Option<&Held> {
-        match side {
-            Side::Local => self.local.as_ref(),
-            Side::Remote => self.remote.as_ref(),
-        }
-    }
-
-    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<Held> {
-        match side {
-            Side::Local => &mut self.local,
-            Side::Remote => &mut self.remote,
-        }
-    }
-
-    /// The names that it had when both sides agreed, and has on either.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &FolderName> {
-        let held = [&self.local, &self.remote].into_iter().flatten();
-        let base = self.base.iter().map(|base| &base.name);
-        base.chain(held.map(|held| &held.name))
-    }
-
-    /// Whether the sides do not have it under one name.
-    #[must_use]
-    pub fn differs(&self) -> bool {
-        let [here, there] = Side::BOTH.map(|side| self.on(side).map(|held| &held.name));
-        here != there
-    }
-
-    /// Whether a side renamed it since base.
-    #[must_use]
-    pub fn is_renamed(&self, side: Side) -> bool {
-        matches!((&self.base, self.on(side)), (Some(base), Some(held)) if base.name != held.name)
-    }
-
-    /// The name that it shall have: the one that changed, the server's where both did.
-    #[must_use]
-    pub fn name(&self) -> &FolderName {
-        match (&self.local, &self.remote, &self.base) {
-            (Some(local), Some(remote), Some(base)) if remote.name == base.name => &local.name,
-            (_, Some(remote), _) => &remote.name,
-            (Some(local), None, _) => &local.name,
-            (None, None, Some(base)) => &base.name,
-            (None, None, None) => unreachable!("a folder that nobody knows is not kept"),
-        }
-    }
-}
-
 impl Folders {
-    /// Reads all folders.
-    ///
-    /// # Errors
-    /// When the archive fails.
-    pub fn load(archive: &Archive, setting: Setting) -> Result<Folders, ArchiveError> {
-        let all: BTreeMap<Fid, Folder> = archive.folders()?.into_iter().collect();
+    /// The folders that are remembered, and the number that was given last.
+    #[must_use]
+    pub fn new(all: BTreeMap<Fid, Folder>, last: u32, setting: Setting) -> Folders {
         let greatest = all.keys().next_back().map_or(0, |id| id.0);
         let mut folders = Folders {
             all,
-            last: archive.get("last_folder")?.unwrap_or(0).max(greatest),
+            last: last.max(greatest),
             setting,
             ..Folders::default()
         };
         folders.give_names();
-        Ok(folders)
+        folders
     }
 
-    /// Writes what changed since it was read.
-    ///
-    /// # Errors
-    /// When the archive fails.
-    pub fn save(&mut self, archive: &Archive) -> Result<(), ArchiveError> {
-        if !self.changed.is_empty() {
-            archive.set("last_folder", &self.last)?;
-        }
-        for id in std::mem::take(&mut self.changed) {
-            match self.all.get(&id) {
-                Some(folder) => archive.put_folder(id, folder)?,
-                None => archive.remove_folder(id)?,
-            }
-        }
-        Ok(())
+    /// The number that was given last.
+    #[must_use]
+    pub fn last(&self) -> u32 {
+        self.last
+    }
+
+    /// The folders that changed since this was asked last; without a folder for those that are no more.
+    pub fn take_changed(&mut self) -> Vec<(Fid, Option<&Folder>)> {
+        let changed = std::mem::take(&mut self.changed);
+        let all = &self.all;
+        changed.into_iter().map(|id| (id, all.get(&id))).collect()
     }
 
     /// All folders with their numbers.
@@ -222,7 +166,7 @@ impl Folders {
             .collect()
     }
 
-    /// Forgets a side's numbers and names, because they are about to be told anew.
+    /// Forgets a side's numbers and names, because they are about to be reported anew.
     pub fn unlink(&mut self, side: Side) {
         for (id, folder) in &mut self.all {
             *folder.on_mut(side) = None;
@@ -230,7 +174,7 @@ impl Folders {
         }
     }
 
-    /// Takes in what a side told of its folders. A new number belongs to the folder that was in its directory when both
+    /// Takes in what a side reported of its folders. A new number belongs to the folder that was in its directory when both
     /// agreed, or to the one that the other side has under its name.
     pub fn fold(&mut self, side: Side, changes: &[FolderChange]) {
         if changes.is_empty() {
@@ -245,7 +189,7 @@ impl Folders {
                 None if change.gone => {}
                 None => fresh.push(change),
             }
-            self.told[side as usize].extend(known);
+            self.reported[side as usize].extend(known);
         }
         let mut unheld = HashMap::new();
         for (id, folder) in self.iter().filter(|(_, folder)| folder.on(side).is_none()) {
@@ -291,20 +235,20 @@ impl Folders {
         if let Some(folder) = self.get_mut(id) {
             *folder.on_mut(side) = Some(held(change));
         }
-        self.told[side as usize].insert(id);
+        self.reported[side as usize].insert(id);
     }
 
-    /// Lets go of directories that another folder of the same side was told to have since.
+    /// Lets go of directories that another folder of the same side was reported to have since.
     pub(crate) fn drop_outdated(&mut self) {
         for side in Side::BOTH {
-            let told = std::mem::take(&mut self.told[side as usize]);
-            let dirs: HashSet<FolderDir> = told
+            let reported = std::mem::take(&mut self.reported[side as usize]);
+            let dirs: HashSet<FolderDir> = reported
                 .iter()
                 .filter_map(|id| Some(self.all.get(id)?.on(side)?.dir.clone()))
                 .collect();
             let outdated = self.iter().filter(|(id, folder)| {
                 let held = folder.on(side);
-                !told.contains(id) && held.is_some_and(|held| dirs.contains(&held.dir))
+                !reported.contains(id) && held.is_some_and(|held| dirs.contains(&held.dir))
             });
             for id in outdated.map(|(id, _)| id).collect::<Vec<_>>() {
                 if let Some(folder) = self.get_mut(id) {
@@ -320,70 +264,6 @@ impl Folders {
         self.all.insert(id, Folder::default());
         self.changed.push(id);
         id
-    }
-
-    /// The folders to make on a side: parents before children.
-    #[must_use]
-    pub fn makings(&self, side: Side, wanted: &dyn Fn(Fid) -> bool) -> Vec<(Fid, Op)> {
-        let missing = self
-            .iter()
-            .filter(|(id, folder)| folder.on(side).is_none() && wanted(*id));
-        let make = |(id, folder)| {
-            let dir = self.place(side, folder).ok()?;
-            Some((id, Op::MakeFolder { dir }))
-        };
-        let mut ops: Vec<(Fid, Op)> = missing.filter_map(make).collect();
-        ops.sort_by_key(|(_, op)| depth(op));
-        ops
-    }
-
-    /// The folders to remove on a side, children before parents: gone on the other one, agreed before, and unneeded.
-    #[must_use]
-    pub fn removals(&self, side: Side, needed: &dyn Fn(Fid) -> bool) -> Vec<(Fid, Op)> {
-        let mut ops: Vec<(Fid, Op)> = self
-            .iter()
-            .filter(|(id, folder)| {
-                folder.base.is_some() && folder.on(side.other()).is_none() && !needed(*id)
-            })
-            .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
-            .filter_map(|(id, folder)| {
-                let Held { number, dir, name } = folder.on(side)?.clone();
-                (!name.is_inbox()).then_some((id, Op::RemoveFolder { number, dir }))
-            })
-            .collect();
-        ops.sort_by_key(|(_, op)| std::cmp::Reverse(depth(op)));
-        ops
-    }
-
-    /// Takes in that an operation on a folder happened.
-    pub fn done(&mut self, side: Side, id: Fid, op: &Op, outcome: &Outcome) {
-        if let Outcome::Made { folder: number } = outcome {
-            // It may have been another's, which is gone there.
-            let holder = self.find(side, *number).filter(|holder| *holder != id);
-            if let Some(folder) = holder.and_then(|holder| self.get_mut(holder)) {
-                *folder.on_mut(side) = None;
-            }
-        }
-        let Some(folder) = self.get_mut(id) else {
-            return;
-        };
-        let name = folder.name().clone();
-        match op {
-            Op::MakeFolder { dir } => {
-                if let Outcome::Made { folder: number } = outcome {
-                    let (number, dir) = (*number, dir.clone());
-                    *folder.on_mut(side) = Some(Held { number, dir, name });
-                }
-            }
-            Op::RenameFolder { to, .. } => {
-                if let Some(held) = folder.on_mut(side) {
-                    (held.dir, held.name) = (to.clone(), name);
-                }
-            }
-            Op::RemoveFolder { .. } => *folder.on_mut(side) = None,
-            Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => {}
-        }
-        self.agree();
     }
 
     /// Brings base up to what both sides now have, and drops what neither has.
@@ -412,15 +292,44 @@ impl Folders {
         self.changed.append(&mut changed);
     }
 
-    /// Marks a folder as forgotten or remembered again.
-    pub fn set_forgotten(&mut self, id: Fid, forgotten: bool) {
-        if let Some(folder) = self.get_mut(id) {
-            folder.forgotten = forgotten;
-            if !forgotten && (folder.local.is_some() || folder.remote.is_some()) {
-                folder.base = None;
+    /// Whether a side has a folder that it renamed, and the other one removed it.
+    #[must_use]
+    pub fn is_left_renamed(&self, side: Side, id: Fid) -> bool {
+        let folder = self.get(id);
+        folder.is_some_and(|folder| folder.is_renamed(side) && folder.on(side.other()).is_none())
+    }
+
+    /// Forgets the folders that are left alone from now on, and begins anew with those that are not any more.
+    pub fn recall(&mut self, filter: &Filter) -> Recalled {
+        let mut recalled = Recalled::default();
+        let ids: Vec<Fid> = self.all.keys().copied().collect();
+        for id in ids {
+            let is_forgotten = self.all[&id].forgotten;
+            match self.scope(filter, id) {
+                Scope::Excluded | Scope::Placeless if !is_forgotten => recalled.forgotten.push(id),
+                Scope::Included if is_forgotten => recalled.included.push(id),
+                Scope::Included | Scope::Excluded | Scope::Placeless | Scope::NotSelected => {
+                    continue;
+                }
+            }
+            if let Some(folder) = self.get_mut(id) {
+                folder.forgotten = !is_forgotten;
+                if is_forgotten && (folder.local.is_some() || folder.remote.is_some()) {
+                    folder.base = None;
+                }
             }
         }
+        recalled
     }
+}
+
+/// The folders that are left alone from this run on, and those that are not any more.
+#[derive(Default)]
+pub struct Recalled {
+    /// What was agreed on them does not count any more.
+    pub forgotten: Vec<Fid>,
+    /// They are to be compared in full.
+    pub included: Vec<Fid>,
 }
 
 fn held(change: &FolderChange) -> Held {
@@ -428,13 +337,5 @@ fn held(change: &FolderChange) -> Held {
         number: change.id,
         dir: change.dir.clone(),
         name: FolderName::default(),
-    }
-}
-
-fn depth(op: &Op) -> usize {
-    match op {
-        Op::MakeFolder { dir } | Op::RemoveFolder { dir, .. } => dir.depth(),
-        Op::RenameFolder { to, .. } => to.depth(),
-        Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => 0,
     }
 }

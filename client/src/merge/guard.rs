@@ -1,4 +1,4 @@
-//! What is too much to delete without asking (I7). Pure.
+//! What is too much to delete without asking (I7), and which trees are not joined without asking.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ const COUNT_FREE: u64 = 50;
 const PERCENT_MAX: u64 = 5;
 /// From so many messages on somebody is asked, whatever the share.
 const COUNT_MAX: u64 = 2000;
+/// Up to so many messages on a side nobody is asked whether two trees belong together.
+const SINGLES_FREE: usize = 50;
 
 /// One deletion or replacement that is planned.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +39,13 @@ pub struct Holdings {
     pub folders: BTreeMap<Fid, u64>,
     /// How many were deleted or replaced in the last 24 hours, by whomever, that count.
     pub deleted_lately: u64,
+}
+
+/// Whether two trees have too little in common to be one, by how many new messages each has and how many of them are paired.
+#[must_use]
+pub fn are_strangers(singles: [usize; 2], paired: usize) -> bool {
+    let smaller = singles[0].min(singles[1]);
+    smaller > SINGLES_FREE && paired * 2 < smaller
 }
 
 /// The limit that the deletions of one side are over, if any, as people read it.

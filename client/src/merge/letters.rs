@@ -23,13 +23,13 @@ pub struct Letters {
     named: [BTreeMap<u32, Keywords>; 2],
     /// Which of these a folder has on each side, or last had: a message may come from one that is no more.
     of: [BTreeMap<Fid, u32>; 2],
-    /// The numbers of those that were told to be called otherwise.
+    /// The numbers of those that were reported to be called otherwise.
     #[serde(skip)]
-    told: [BTreeSet<u32>; 2],
+    reported: [BTreeSet<u32>; 2],
 }
 
 impl Letters {
-    /// Takes in what a side told of its folders.
+    /// Takes in what a side reported of its folders.
     pub fn learn(&mut self, side: Side, changes: &[FolderChange]) {
         let named = &mut self.named[side as usize];
         for change in changes.iter().filter(|change| !change.gone) {
@@ -38,12 +38,12 @@ impl Letters {
                 None => named.remove(&change.id),
             };
             if before != change.keywords {
-                self.told[side as usize].insert(change.id);
+                self.reported[side as usize].insert(change.id);
             }
         }
     }
 
-    /// Forgets what a side told, because its numbers begin anew.
+    /// Forgets what a side reported, because its numbers begin anew.
     pub fn forget(&mut self, side: Side) {
         self.named[side as usize].clear();
         self.of[side as usize].clear();
@@ -80,17 +80,17 @@ impl Letters {
     #[must_use]
     pub fn stored(&self) -> Letters {
         Letters {
-            told: Default::default(),
+            reported: Default::default(),
             ..self.clone()
         }
     }
 
-    /// The folders whose letters were told to be called otherwise.
+    /// The folders whose letters were reported to be called otherwise.
     #[must_use]
     pub fn changed(&self, folders: &Folders) -> Vec<Fid> {
         let is_told = |side: Side, id: Fid| {
             let on = folders.get(id).and_then(|folder| folder.on(side));
-            on.is_some_and(|held| self.told[side as usize].contains(&held.number))
+            on.is_some_and(|held| self.reported[side as usize].contains(&held.number))
         };
         let all = folders.iter().map(|(id, _)| id);
         all.filter(|id| Side::BOTH.into_iter().any(|side| is_told(side, *id)))
@@ -252,7 +252,7 @@ impl Letters {
     /// A message whose directory is called otherwise on its side, so that it belongs to another folder. It is where it was:
     /// its letters are carried only if it is the other side that has names for them.
     #[must_use]
-    pub fn rehomed(&self, side: Side, seen: &Seen, to: Fid) -> Seen {
+    pub fn reassigned(&self, side: Side, seen: &Seen, to: Fid) -> Seen {
         let from = seen.place.folder;
         let mut seen = seen.clone();
         seen.place.folder = to;

@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::Op;
 
-use crate::archive::{Folder, FolderBase, Held};
 use crate::config::filter::{Filter, Scope};
+use crate::merge::folder::{Folder, FolderBase, Held};
 use crate::merge::folders::Folders;
 use crate::merge::mapping::FolderName;
 use crate::merge::record::{Fid, Side};
 
 /// Which folder the messages that a side has under one belong to from now on, for each side.
-pub type Rehomed = [BTreeMap<Fid, Fid>; 2];
+pub type Reassigned = [BTreeMap<Fid, Fid>; 2];
 
 /// What becomes of a folder whose names differ; of any other, [`Course::Part`] changes nothing but who has its name.
 enum Course {
@@ -81,7 +81,7 @@ impl Folders {
     }
 
     /// Gives up the identity of folders whose names meet. Returns where their messages belong now.
-    pub fn part_names(&mut self, filter: &Filter) -> Rehomed {
+    pub fn part_names(&mut self, filter: &Filter) -> Reassigned {
         self.drop_outdated();
         self.give_names();
         self.agree();
@@ -91,10 +91,10 @@ impl Folders {
             |id: &Fid| !followed.contains(id) && !matches!(self.course(*id, filter), Course::Wait);
         let parting: Vec<Fid> = self.iter().map(|(id, _)| id).filter(is_parting).collect();
         let named = self.find_homes(&parting);
-        let rehomed = self.put_entries(named);
+        let reassigned = self.put_entries(named);
         self.agree();
         self.find_placeless();
-        rehomed
+        reassigned
     }
 
     fn is_apart(&self, id: Fid) -> bool {
@@ -193,8 +193,8 @@ impl Folders {
     }
 
     /// Puts every entry into the folder of its name.
-    fn put_entries(&mut self, mut named: Named) -> Rehomed {
-        let mut rehomed = Rehomed::default();
+    fn put_entries(&mut self, mut named: Named) -> Reassigned {
+        let mut reassigned = Reassigned::default();
         let mut puts = Vec::new();
         for side in Side::BOTH {
             for (from, entry) in std::mem::take(&mut named.entries[side as usize]) {
@@ -228,7 +228,7 @@ impl Folders {
                 *folder.on_mut(side) = Some(entry);
                 folder.forgotten |= is_forgotten;
             }
-            rehomed[side as usize].insert(from, to);
+            reassigned[side as usize].insert(from, to);
         }
         // Both sides renamed the folder, and the server's name is the one that stays: ours goes when it is empty.
         for id in leftovers {
@@ -240,7 +240,7 @@ impl Folders {
                 folder.base = base;
             }
         }
-        rehomed
+        reassigned
     }
 
     /// A folder that only we have, as if both had agreed on it.

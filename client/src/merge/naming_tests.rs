@@ -1,8 +1,8 @@
 //! Tables: a folder is written `base/local/remote`, `-` where a side has none.
 
 use super::*;
-use crate::archive::FolderBase;
 use crate::config::filter::Verdict;
+use crate::merge::folder::FolderBase;
 use protocol::FolderDir;
 use protocol::entry::FolderChange;
 
@@ -69,7 +69,7 @@ fn renames(folders: &Folders, filter: &Filter) -> Vec<String> {
 }
 
 /// Which folder's messages go where, as `from>to`, for each side.
-fn rehomed(folders: &mut Folders, filter: &Filter) -> [Vec<String>; 2] {
+fn reassigned(folders: &mut Folders, filter: &Filter) -> [Vec<String>; 2] {
     folders.part_names(filter).map(|homes| {
         let line = |(from, to): (Fid, Fid)| format!("{}>{}", from.0, to.0);
         homes.into_iter().map(line).collect()
@@ -89,8 +89,11 @@ fn a_rename_to_a_free_name_is_followed() {
     ] {
         let mut folders = folders(&[line]);
         assert_eq!(renames(&folders, &Filter::default()), wanted, "{line}");
-        let rehomed = rehomed(&mut folders, &Filter::default());
-        assert!(rehomed.iter().all(Vec::is_empty), "{line}: {rehomed:?}");
+        let reassigned = reassigned(&mut folders, &Filter::default());
+        assert!(
+            reassigned.iter().all(Vec::is_empty),
+            "{line}: {reassigned:?}"
+        );
     }
 }
 
@@ -162,8 +165,8 @@ fn folders_whose_names_meet_are_known_by_their_names() {
         (&["-/N/-", "-/-/N"], vec![], vec!["2>1"], &["N/N/N"]),
     ] {
         let mut folders = folders(before);
-        let rehomed = rehomed(&mut folders, &Filter::default());
-        assert_eq!(rehomed, [here, there], "{before:?}");
+        let reassigned = reassigned(&mut folders, &Filter::default());
+        assert_eq!(reassigned, [here, there], "{before:?}");
         assert_eq!(lines(&folders), after, "{before:?}");
         assert!(
             renames(&folders, &Filter::default()).is_empty(),
@@ -217,8 +220,8 @@ fn a_name_that_was_told_of_another_number_is_not_the_old_ones_any_more() {
         keywords: None,
     };
     folders.fold(Side::Remote, &[change]);
-    let rehomed = rehomed(&mut folders, &Filter::default());
-    assert_eq!(rehomed, [Vec::<String>::new(), vec!["2>1".to_owned()]]);
+    let reassigned = reassigned(&mut folders, &Filter::default());
+    assert_eq!(reassigned, [Vec::<String>::new(), vec!["2>1".to_owned()]]);
     assert_eq!(lines(&folders), ["A/A/A", "B/B/-"]);
 }
 

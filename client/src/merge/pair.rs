@@ -1,9 +1,9 @@
 //! Finding out who is who: moves within a side, and messages that both sides hold without having agreed on them.
 //!
-//! Pure. Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
+//! Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
 //! and three copies stay three (C2). Of several in one place those with the same flags belong together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use protocol::{Digest, Flags, Unique};
 
@@ -28,17 +28,18 @@ impl Candidate {
     }
 }
 
-/// A rule by which two candidates of the same bytes pair off.
-type Rule = fn(&Candidate, &Candidate) -> bool;
+/// In what two candidates of the same bytes are alike.
+type Likeness = fn(&Candidate, &Candidate) -> bool;
 
-const ALIKE: Rule = |a, b| SAME_PLACE(a, b) && a.shown == b.shown;
-const SAME_PLACE: Rule = |a, b| SAME_FOLDER(a, b) && SAME_UNIQUE(a, b);
-const SAME_UNIQUE: Rule = |a, b| a.place.unique == b.place.unique;
-const SAME_FOLDER: Rule = |a, b| a.place.folder == b.place.folder;
-const ANY: Rule = |_, _| true;
+const SAME_ALL: Likeness = |a, b| SAME_PLACE(a, b) && a.shown == b.shown;
+const SAME_PLACE: Likeness = |a, b| SAME_FOLDER(a, b) && SAME_UNIQUE(a, b);
+const SAME_UNIQUE: Likeness = |a, b| a.place.unique == b.place.unique;
+const SAME_FOLDER: Likeness = |a, b| a.place.folder == b.place.folder;
+const SAME_BYTES: Likeness = |_, _| true;
 
-/// Finds, for each message that a side lost, a new one of the same bytes: it was moved there.
-pub fn pair_moves(set: &mut WorkSet, side: Side) {
+/// Afterwards a message that a side moved is one record: what is new there has the bytes that it lost elsewhere.
+pub fn follow_moves(set: &mut WorkSet, side: Side) {
+    part_reused_names(set, side);
     let mut lost: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
     for (index, work) in set.all.iter().enumerate() {
         let (None, Some(base)) = (work.record.seen(side), &work.record.base) else {
@@ -58,7 +59,7 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
         lost.entry(digest).or_default().push(candidate);
     }
     let mut fresh: BTreeMap<Digest, Vec<Candidate>> = BTreeMap::new();
-    for (index, seen) in set.loose[side as usize].iter().enumerate() {
+    for (index, seen) in set.unmatched[side as usize].iter().enumerate() {
         if lost.contains_key(&seen.entry.digest) {
             let candidates = fresh.entry(seen.entry.digest).or_default();
             candidates.push(Candidate::of(seen, index));
@@ -70,9 +71,9 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
         for (old, new) in pair_off(
             lost,
             fresh,
-            &[ALIKE, SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, ANY],
+            &[SAME_ALL, SAME_PLACE, SAME_UNIQUE, SAME_FOLDER, SAME_BYTES],
         ) {
-            let seen = set.loose[side as usize][new].clone();
+            let seen = set.unmatched[side as usize][new].clone();
             let mut seen = set.moved(old, side, seen);
             let was = set.all[old].lost[side as usize].take();
             // Back at its old place it still was away in between, which counts like a move.
@@ -86,44 +87,13 @@ pub fn pair_moves(set: &mut WorkSet, side: Side) {
     }
     taken.sort_unstable();
     for index in taken.into_iter().rev() {
-        set.loose[side as usize].swap_remove(index);
-    }
-    pair_damaged(set, side);
-}
-
-/// A message that was damaged and moved is not known by its bytes any more, but by its unique name.
-fn pair_damaged(set: &mut WorkSet, side: Side) {
-    if !set.loose[side as usize]
-        .iter()
-        .any(|seen| seen.entry.damaged)
-    {
-        return;
-    }
-    let mut lost: HashMap<Unique, Vec<usize>> = HashMap::new();
-    for (index, work) in set.all.iter().enumerate() {
-        if let (None, Some(base)) = (work.record.seen(side), &work.record.base)
-            && let Some(place) = &base.place
-        {
-            lost.entry(place.unique.clone()).or_default().push(index);
-        }
-    }
-    for at in (0..set.loose[side as usize].len()).rev() {
-        let seen = &set.loose[side as usize][at];
-        if let (true, Some(&[index])) = (
-            seen.entry.damaged,
-            lost.get(&seen.place.unique).map(Vec::as_slice),
-        ) {
-            lost.remove(&seen.place.unique.clone());
-            let seen = set.loose[side as usize].swap_remove(at);
-            let seen = set.moved(index, side, seen);
-            set.link(index, side, seen);
-        }
+        set.unmatched[side as usize].swap_remove(index);
     }
 }
 
-/// Tells edits from messages that took the name of another: if the old bytes are found elsewhere, or the new ones are
-/// those that another message had, the name changed hands. Comes before anybody asks who moved where.
-pub fn part_usurpers(set: &mut WorkSet, side: Side) {
+/// Afterwards other bytes under a name are an edit: if the old ones are found elsewhere, or the new ones are those that
+/// another message had, the name was reused for another message.
+fn part_reused_names(set: &mut WorkSet, side: Side) {
     if set
         .all
         .iter()
@@ -133,7 +103,7 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
     }
     // Bytes that turned up and that no message which is gone from its place accounts for.
     let mut fresh: HashMap<Digest, usize> = HashMap::new();
-    for seen in &set.loose[side as usize] {
+    for seen in &set.unmatched[side as usize] {
         *fresh.entry(seen.entry.digest).or_default() += 1;
     }
     for work in set
@@ -167,10 +137,7 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
             || arrived.contains(&was)
             || left.contains(&is)
         {
-            let usurper = set.unlink(index, side);
-            let fresh = usurper.map(|seen| Seen::new(seen.place, seen.entry, seen.seq));
-            let fresh = fresh.map(|seen| set.letters.first(side, seen));
-            set.loose[side as usize].extend(fresh);
+            set.part(index, side);
         } else {
             set.all[index].lost[side as usize] = None;
         }
@@ -180,7 +147,7 @@ pub fn part_usurpers(set: &mut WorkSet, side: Side) {
 /// Joins messages that stand on one side each, at the same place with the same bytes, whatever was agreed: somebody else,
 /// with an archive of the same pair, has brought a survivor back (C81).
 pub fn pair_survivors(set: &mut WorkSet) {
-    cross_all(set);
+    uncross(set);
     for here in 0..set.all.len() {
         let Some(seen) = single(set, here, Side::Local) else {
             continue;
@@ -205,48 +172,70 @@ pub fn pair_survivors(set: &mut WorkSet) {
         }
     }
     pair_moved_on(set);
-    cross_all(set);
+    uncross(set);
 }
 
-fn cross_all(set: &mut WorkSet) {
-    for side in Side::BOTH {
-        cross(set, side);
+/// Exchanges what lies crosswise: what one message is on this side, another one is on the other side. Somebody else carried over
+/// what users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
+/// beside the old one, which then is the one that stands alone. Afterwards each has one place.
+fn uncross(set: &mut WorkSet) {
+    let here = set.all.iter().filter_map(|work| work.record.local.as_ref());
+    let crossed = here.filter(|seen| {
+        let [here, there] = Side::BOTH.map(|side| set.at(side, &seen.place));
+        there.is_some() && here != there
+    });
+    // The order of places is the same for everybody.
+    let places: BTreeSet<Place> = crossed.map(|seen| seen.place.clone()).collect();
+    for place in places {
+        let [Some(here), Some(there)] = Side::BOTH.map(|side| set.at(side, &place)) else {
+            continue;
+        };
+        // What nobody reports anything of is as an earlier run left it.
+        let is_news = set.all[here].is_dirty || set.all[there].is_dirty;
+        if !is_news {
+            continue;
+        }
+        if !(lies_across(set, here, there, Side::Local)
+            || lies_across(set, there, here, Side::Remote))
+        {
+            continue;
+        }
+        // Both are at this place on one side each, and one of them shall be on both.
+        let rank = |index: usize| {
+            let record = &set.all[index].record;
+            let base = record.base.as_ref();
+            (
+                record.is_single(),
+                base.is_none(),
+                base.map(|base| &base.place),
+            )
+        };
+        let (side, stays, goes) = match rank(here) <= rank(there) {
+            true => (Side::Remote, here, there),
+            false => (Side::Local, there, here),
+        };
+        if let (Some(old), Some(new)) = (set.unlink(stays, side), set.unlink(goes, side)) {
+            set.link(goes, side, old);
+            set.link(stays, side, new);
+        }
     }
 }
 
-/// Two messages lie crosswise: what one of them is on this side, the other is on the other side. Somebody else carried over what
-/// users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
-/// beside the old one, which then is the one that stands alone. Exchanged, each has one place.
-fn cross(set: &mut WorkSet, side: Side) {
-    for index in 0..set.all.len() {
-        let record = &set.all[index].record;
-        let (Some(seen), Some(old)) = (record.seen(side), record.seen(side.other())) else {
-            continue;
-        };
-        let Some(at) = set.at(side.other(), &seen.place).filter(|&at| at != index) else {
-            continue;
-        };
-        let across = &set.all[at].record;
-        let is_same = across
-            .seen(side.other())
-            .is_some_and(|new| new.entry.digest == seen.entry.digest);
-        let is_fit = match across.seen(side) {
-            // The same the other way round: both agree then.
-            Some(own) if own.place == old.place => own.entry.digest == old.entry.digest,
-            _ if old.entry.digest == seen.entry.digest => is_torn(record),
-            own => own.is_none() && across.base.is_none(),
-        };
-        if !(is_same && is_fit) {
-            continue;
-        }
-        let (old, new) = (
-            set.unlink(index, side.other()),
-            set.unlink(at, side.other()),
-        );
-        if let (Some(old), Some(new)) = (old, new) {
-            set.link(at, side.other(), old);
-            set.link(index, side.other(), new);
-        }
+/// Whether a message is on the other side what another one, at its place here, is.
+fn lies_across(set: &WorkSet, index: usize, at: usize, side: Side) -> bool {
+    let [record, across] = [index, at].map(|index| &set.all[index].record);
+    let (Some(seen), Some(old)) = (record.seen(side), record.seen(side.other())) else {
+        return false;
+    };
+    let new = across.seen(side.other());
+    if index == at || new.is_none_or(|new| new.entry.digest != seen.entry.digest) {
+        return false;
+    }
+    match across.seen(side) {
+        // The same the other way round: both agree then.
+        Some(own) if own.place == old.place => own.entry.digest == old.entry.digest,
+        _ if old.entry.digest == seen.entry.digest => is_torn(record),
+        own => own.is_none() && across.base.is_none(),
     }
 }
 
@@ -270,11 +259,11 @@ fn pair_moved_on(set: &mut WorkSet) {
         let mut fresh = singles(set, side.other(), |record| record.base.is_none());
         for (digest, left) in left {
             let fresh = fresh.remove(&digest).unwrap_or_default();
-            let rule = match (left.len(), fresh.len()) {
-                (1, 1) => ANY,
+            let likeness = match (left.len(), fresh.len()) {
+                (1, 1) => SAME_BYTES,
                 _ => SAME_UNIQUE,
             };
-            for (to, from) in pair_off(left, fresh, &[rule]) {
+            for (to, from) in pair_off(left, fresh, &[likeness]) {
                 if let Some(seen) = set.unlink(from, side.other()) {
                     let seen = set.moved(to, side.other(), seen);
                     set.link(to, side.other(), seen);
@@ -322,12 +311,12 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     let mut count = 0;
     for (digest, here) in here {
         let there = there.remove(&digest).unwrap_or_default();
-        let rules: &[Rule] = match (&here[..], &there[..]) {
+        let likenesses: &[Likeness] = match (&here[..], &there[..]) {
             // Edited, and then gone from its place on both sides (C81): one of them still has its name.
-            ([one], [other]) if is_gone(one) || is_gone(other) => &[ANY],
-            _ => &[ALIKE, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE],
+            ([one], [other]) if is_gone(one) || is_gone(other) => &[SAME_BYTES],
+            _ => &[SAME_ALL, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE],
         };
-        for (local, remote) in pair_off(here, there, rules) {
+        for (local, remote) in pair_off(here, there, likenesses) {
             let Some(theirs) = set.unlink(remote, Side::Remote) else {
                 continue;
             };
@@ -343,18 +332,18 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     count
 }
 
-/// Pairs two lists of candidates: everything that the first rule joins, then the second among the rest, and so on.
+/// Pairs two lists of candidates: everything that is alike in the first way, then in the second among the rest, and so on.
 fn pair_off(
     mut one: Vec<Candidate>,
     mut other: Vec<Candidate>,
-    rules: &[Rule],
+    likenesses: &[Likeness],
 ) -> Vec<(usize, usize)> {
     one.sort();
     other.sort();
     let mut pairs = Vec::new();
-    for rule in rules {
+    for is_alike in likenesses {
         one.retain(|candidate| {
-            let Some(at) = other.iter().position(|other| rule(candidate, other)) else {
+            let Some(at) = other.iter().position(|other| is_alike(candidate, other)) else {
                 return true;
             };
             pairs.push((candidate.index, other.remove(at).index));

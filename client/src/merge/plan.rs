@@ -1,95 +1,27 @@
 //! From what messages shall be to what has to be done, in an order in which it can be done.
 //!
-//! Pure but for asking the archive where bytes lie already. A step that may not be carried out in this run (direction,
-//! rights, the guard) is left out, and its message stays pending.
+//! Pure. A step that may not be carried out in this run (direction, rights, the guard) is left out, and its message stays
+//! pending.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use protocol::Op;
-use protocol::message::Rights;
 
-use crate::archive::{Archive, ArchiveError};
 use crate::config::filter::{Filter, Scope};
+use crate::merge::agreed::Agreed;
 use crate::merge::fold::{Work, WorkSet};
 use crate::merge::folders::Folders;
 use crate::merge::reconcile::{Conflict, Merged, reconcile};
-use crate::merge::record::{Fid, Place, Side, State, Taken};
+use crate::merge::record::{Fid, Place, Side, State};
 use crate::report::waiting::Why;
 
+mod limits;
+mod names;
 mod order;
 mod steps;
+pub use limits::{Direction, Limits};
 pub use order::held_up;
 use order::order;
-
-/// Which sides a run may change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    /// Only the local one.
-    Pull,
-    /// Only the remote one.
-    Push,
-    /// Both.
-    Sync,
-}
-
-impl Direction {
-    /// Whether a side may be changed.
-    #[must_use]
-    pub fn changes(self, side: Side) -> bool {
-        match self {
-            Direction::Pull => side == Side::Local,
-            Direction::Push => side == Side::Remote,
-            Direction::Sync => true,
-        }
-    }
-
-    /// The command's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::Pull => "pull",
-            Direction::Push => "push",
-            Direction::Sync => "sync",
-        }
-    }
-}
-
-/// What a run may do.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Which sides.
-    pub direction: Direction,
-    /// What the agent allows.
-    pub rights: Rights,
-    /// Whether deletions are held back on both sides.
-    pub no_delete: bool,
-    /// Whether there is no guard: then nothing that is deleted counts.
-    pub is_unguarded: bool,
-}
-
-impl Limits {
-    /// Why an operation may not be asked of a side, if it may not.
-    #[must_use]
-    pub fn forbid(&self, side: Side, op: &Op) -> Option<Why> {
-        let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
-        let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
-        self.forbid_kind(side, deletes, adds)
-    }
-
-    /// The same of what takes something away, adds something, or neither.
-    #[must_use]
-    pub fn forbid_kind(&self, side: Side, deletes: bool, adds: bool) -> Option<Why> {
-        match self.rights {
-            _ if !self.direction.changes(side) => Some(Why::Unchanged(side)),
-            _ if deletes && self.no_delete => Some(Why::NoDelete),
-            _ if side == Side::Local => None,
-            Rights::All => None,
-            Rights::NoDelete => deletes.then_some(Why::RightNoDelete),
-            Rights::AppendOnly => (!adds).then_some(Why::RightAppend),
-            Rights::ReadOnly => Some(Why::RightRead),
-        }
-    }
-}
 
 /// What a step counts as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,7 +92,6 @@ pub struct Planner<'a> {
     /// The messages.
     pub set: &'a mut WorkSet,
     folders: &'a Folders,
-    archive: &'a Archive,
     filter: &'a Filter,
     limits: Limits,
     renaming: [HashSet<Fid>; 2],
@@ -177,14 +108,12 @@ impl<'a> Planner<'a> {
     pub fn new(
         set: &'a mut WorkSet,
         folders: &'a Folders,
-        archive: &'a Archive,
         filter: &'a Filter,
         limits: Limits,
     ) -> Planner<'a> {
         let mut planner = Planner {
             set,
             folders,
-            archive,
             filter,
             limits,
             renaming: Default::default(),
@@ -203,8 +132,12 @@ impl Planner<'_> {
     /// Lays out how to get there, without the steps of the messages that are held back on a side.
     ///
     /// # Errors
-    /// When the archive fails.
-    pub fn lay_out(&mut self, held: &HashSet<(Side, usize)>) -> Result<Plan, ArchiveError> {
+    /// When what is agreed cannot be read.
+    pub fn lay_out<A: Agreed>(
+        &mut self,
+        agreed: &A,
+        held: &HashSet<(Side, usize)>,
+    ) -> Result<Plan, A::Error> {
         let mut plan = Plan::default();
         for side in Side::BOTH
             .into_iter()
@@ -216,11 +149,11 @@ impl Planner<'_> {
             self.reachable[side as usize] = self.folders.reachable(side, &renaming);
             self.renaming[side as usize] = renaming;
             plan.before[side as usize] = renames;
-            let copies = self.copies(side);
+            let sources = self.sources(agreed, side)?;
             // A ring of messages that wait for each other's names is broken by a detour of one of them.
             let (mut detours, mut stuck) = (HashSet::new(), HashSet::new());
             loop {
-                let mut steps = self.steps(side, &copies, &mut plan.waits)?;
+                let mut steps = self.steps(side, &sources, &mut plan.waits);
                 steps.retain(|step| {
                     let why = if held.contains(&(side, step.index)) {
                         Why::Guard
@@ -236,7 +169,7 @@ impl Planner<'_> {
                 self.take_detours(side, &mut steps, &detours);
                 match order(steps, &self.occupied(side)) {
                     Ok(mut steps) => {
-                        self.settle_sources(side, &copies, &mut steps);
+                        self.settle_sources(side, &sources, &mut steps);
                         plan.steps[side as usize] = steps;
                         break;
                     }
@@ -311,12 +244,7 @@ impl Planner<'_> {
         self.set.all[index].record.base = None;
         let mut edited = index;
         if let Some(local) = self.set.unlink(index, Side::Local) {
-            let mut work = Work {
-                is_dirty: true,
-                ..Work::default()
-            };
-            work.record.local = Some(local);
-            edited = self.set.add(work);
+            edited = self.set.add(Work::of(Side::Local, local));
         }
         self.conflicts.push((edited, Conflict::Edited));
         let remote = self.set.all[index].record.remote.as_ref();
@@ -328,77 +256,6 @@ impl Planner<'_> {
         work.record
             .folders()
             .any(|folder| self.folders.scope(self.filter, folder) == Scope::Included)
-    }
-
-    /// Gives a fresh name to all but one of the messages that want the same place (row 12), and to those whose place was
-    /// found taken. The server's occupant keeps it, so that several clients decide alike.
-    fn separate(&mut self) {
-        let claims = self.wants.iter().enumerate();
-        let claims = claims.filter_map(|(index, want)| match want {
-            Want::Keep(state) => Some((index, &state.place)),
-            // What is out of scope stays where it is.
-            Want::Leave => {
-                let remote = self.set.all[index].record.remote.as_ref();
-                remote.map(|seen| (index, &seen.place))
-            }
-            Want::Gone => None,
-        });
-        let mut taken = HashSet::with_capacity(self.wants.len());
-        let doubled: HashSet<&Place> = claims
-            .clone()
-            .map(|(_, place)| place)
-            .filter(|place| !taken.insert(*place))
-            .collect();
-        if doubled.is_empty() && self.set.taken.is_empty() {
-            return;
-        }
-        let mut rivals: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
-        for (index, place) in claims.filter(|(_, place)| doubled.contains(place)) {
-            rivals.entry(place.clone()).or_default().push(index);
-        }
-        let refused = self.set.taken.iter().map(|taken| &taken.place);
-        let taken: HashSet<Place> = taken.into_iter().chain(refused).cloned().collect();
-        for index in 0..self.wants.len() {
-            if self.is_refused(index) {
-                rename(&mut self.wants[index], &taken);
-                self.conflicts.push((index, Conflict::Named));
-            }
-        }
-        for (place, mut claimants) in rivals {
-            claimants.sort_by_key(|&index| {
-                let work = &self.set.all[index];
-                let is_theirs = work
-                    .record
-                    .remote
-                    .as_ref()
-                    .is_some_and(|seen| seen.place == place);
-                (!is_theirs, work.record.base.is_none(), index)
-            });
-            for &index in &claimants[1..] {
-                rename(&mut self.wants[index], &taken);
-                self.conflicts.push((index, Conflict::Named));
-            }
-        }
-        // That both versions of an edited message want its name is one conflict, and told already.
-        let edited = self.conflicts.iter();
-        let edited = edited.filter(|(_, conflict)| *conflict == Conflict::Edited);
-        let edited: HashSet<usize> = edited.map(|(index, _)| *index).collect();
-        self.conflicts
-            .retain(|(index, conflict)| *conflict != Conflict::Named || !edited.contains(index));
-    }
-
-    /// Whether a message is as it was when its name was found taken: then who has it is none that we know, as in an
-    /// excluded folder, or has the same unique name.
-    fn is_refused(&self, index: usize) -> bool {
-        let Want::Keep(state) = &self.wants[index] else {
-            return false;
-        };
-        let is_taken = |side| {
-            let seen = self.set.all[index].record.seen(side);
-            let taken = Taken::of(side, &state.place, seen);
-            seen.is_none_or(|seen| seen.state() != *state) && self.set.taken.contains(&taken)
-        };
-        !self.set.taken.is_empty() && Side::BOTH.into_iter().any(is_taken)
     }
 
     fn is_allowed(&self, side: Side, op: &Op) -> bool {
@@ -446,24 +303,6 @@ impl Planner<'_> {
                 .folders
                 .removals(side, &|id| needed.contains(&id) || !is_included(id));
             plan.after[side as usize].retain(|(_, op)| self.is_allowed(side, op));
-        }
-    }
-}
-
-/// Gives a message a fresh name that nobody else wants.
-fn rename(want: &mut Want, taken: &HashSet<Place>) {
-    let Want::Keep(state) = want else { return };
-    let info_bytes = 3 + state.flags.letters().len();
-    loop {
-        let unique = state.place.unique.fresh(&state.digest, info_bytes);
-        let is_stuck = unique == state.place.unique;
-        state.place = Place {
-            unique,
-            copy: 0,
-            ..state.place.clone()
-        };
-        if is_stuck || !taken.contains(&state.place) {
-            return;
         }
     }
 }

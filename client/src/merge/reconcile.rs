@@ -148,7 +148,7 @@ fn good_digest(base: &Base, seen: &Seen) -> Digest {
     }
 }
 
-/// Whether a message may be a proper beginning of what it was. A draft may be cut short by its writer.
+/// Whether a message may be a proper prefix of what it was. A draft may be cut short by its writer.
 #[must_use]
 pub fn is_shorter(entry: &Entry, base: &Base) -> bool {
     entry.digest != base.digest

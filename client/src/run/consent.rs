@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use protocol::Digest;
 
-use crate::archive::{Archive, Stored, now_secs};
+use crate::archive::{Archive, now_secs};
 use crate::config::{Account, MaxDelete};
+use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::folders::Folders;
 use crate::merge::guard::{Deletion, Holdings, limit_over, line, plan_name};
 use crate::merge::plan::{Kind, Plan, Planner};
@@ -43,7 +44,7 @@ type Deletions = [Vec<(usize, Deletion)>; 2];
 /// # Errors
 /// When the archive fails, or there is no plan of the name that is confirmed.
 pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Failure> {
-    let plan = planner.lay_out(&HashSet::new())?;
+    let plan = planner.lay_out(asking.archive, &HashSet::new())?;
     let deletions = deletions(planner, &plan);
     if let Some(name) = &asking.account.confirm {
         let Some(lines) = asking.archive.plan(name)? else {
@@ -133,7 +134,7 @@ fn refuse(
         holds,
     };
     Ok(Guarded {
-        plan: planner.lay_out(&held)?,
+        plan: planner.lay_out(asking.archive, &held)?,
         refusal: Some(refusal),
     })
 }
@@ -154,7 +155,7 @@ fn confirm(
         }
     }
     Ok(Guarded {
-        plan: planner.lay_out(&held)?,
+        plan: planner.lay_out(asking.archive, &held)?,
         refusal: None,
     })
 }
@@ -189,7 +190,7 @@ fn holdings(
     for deletion in deletions {
         let folder = deletion.place.folder;
         if let Entry::Vacant(entry) = folders.entry(folder) {
-            let agreed = asking.archive.agreed_in(folder)?.len() as u64;
+            let agreed = asking.archive.in_folder(folder)?.len() as u64;
             entry.insert(agreed + unstored(Some(folder)));
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::archive::Folder;
 use crate::config::filter::Scope;
+use crate::merge::folder::Folder;
 use crate::merge::plan::Limits;
 use crate::merge::record::{Fid, Side};
 use crate::report::waiting::{Waiting, Why};

@@ -25,11 +25,10 @@ use crate::report::progress::Progress;
 use crate::run::failure::Failure;
 use crate::run::known::{self, Pair};
 
-mod copied;
+mod answers;
 mod exclude;
 mod observe;
 mod open;
-mod truncated;
 
 pub(crate) use open::keeps_state_inside;
 use open::{Expected, Stand, refuse_overlap};

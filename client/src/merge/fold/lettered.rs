@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use protocol::{Digest, Entry, Flags, Info};
 
-use super::{Result, Work, WorkSet};
-use crate::archive::{Archive, Stored};
-use crate::merge::record::{Fid, Seen, Side};
+use super::{Work, WorkSet};
+use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::folders::Folders;
+use crate::merge::record::{Fid, Record, Seen, Side};
 
 impl WorkSet {
     /// A message that a side lost, as it is seen in another place there.
@@ -39,18 +40,29 @@ impl WorkSet {
     }
 
     /// What is new here was told before the server said what it calls its letters.
-    pub fn letter_loose(&mut self) {
-        for seen in &mut self.loose[Side::Local as usize] {
+    pub fn letter_unmatched(&mut self) {
+        for seen in &mut self.unmatched[Side::Local as usize] {
             *seen = self.letters.first(Side::Local, seen.clone());
         }
     }
 
-    /// Tells copies that somebody made who did not translate their letters: they bear the very letters of a known message
-    /// with the same bytes, in another folder.
+    /// Gives letters their meaning where it is another one than their files say: in copies that nobody translated, and in
+    /// folders whose letters came to be called otherwise.
     ///
     /// # Errors
-    /// When the archive fails.
-    pub fn letter_copies(&mut self, archive: &Archive) -> Result<()> {
+    /// When what is agreed cannot be read.
+    pub fn mend_letters<A: Agreed>(
+        &mut self,
+        agreed: &A,
+        folders: &Folders,
+    ) -> Result<(), A::Error> {
+        self.letter_copies(agreed)?;
+        self.letter_again(agreed, &self.letters.changed(folders))
+    }
+
+    /// Finds copies that somebody made who did not translate their letters: they bear the very letters of a known message
+    /// with the same bytes, in another folder.
+    fn letter_copies<A: Agreed>(&mut self, agreed: &A) -> Result<(), A::Error> {
         if self.letters.is_plain() {
             return Ok(());
         }
@@ -58,7 +70,7 @@ impl WorkSet {
             let copies: Vec<usize> = (0..self.all.len())
                 .filter(|&index| may_be_copy(&self.all[index], side))
                 .collect();
-            let sources = self.sources(archive, side, &copies)?;
+            let sources = self.sources(agreed, side, &copies)?;
             for index in copies {
                 let Some(seen) = self.all[index].record.seen_mut(side) else {
                     continue;
@@ -73,15 +85,20 @@ impl WorkSet {
     }
 
     /// What a side is known to hold of the same bytes as these.
-    fn sources(&self, archive: &Archive, side: Side, copies: &[usize]) -> Result<Vec<Seen>> {
+    fn sources<A: Agreed>(
+        &self,
+        agreed: &A,
+        side: Side,
+        copies: &[usize],
+    ) -> Result<Vec<Seen>, A::Error> {
         let digests: HashSet<Digest> = (copies.iter())
             .filter_map(|&index| Some(self.all[index].record.seen(side)?.entry.digest))
             .collect();
         let mut sources = Vec::new();
         for digest in &digests {
-            let agreed = archive.copies_of(digest)?.into_iter();
-            let agreed = agreed.filter_map(|record| record.seen(side).cloned());
-            sources.extend(agreed.filter(|seen| !self.is_claimed(&seen.place)));
+            let alike = agreed.with_digest(digest)?.into_iter();
+            let alike = alike.filter_map(|record| record.seen(side).cloned());
+            sources.extend(alike.filter(|seen| !self.is_claimed(&seen.place)));
         }
         let known = self.all.iter().filter(|work| work.record.base.is_some());
         let known = known.filter_map(|work| work.record.seen(side));
@@ -92,13 +109,12 @@ impl WorkSet {
     }
 
     /// Looks again at the messages of folders whose letters have come to be called otherwise.
-    ///
-    /// # Errors
-    /// When the archive fails.
-    pub fn letter_again(&mut self, archive: &Archive, folders: &[Fid]) -> Result<()> {
+    fn letter_again<A: Agreed>(&mut self, agreed: &A, folders: &[Fid]) -> Result<(), A::Error> {
         for folder in folders {
-            for place in archive.agreed_with_keywords(*folder)? {
-                self.claim(archive, Side::Local, &place)?;
+            let records = agreed.in_folder(*folder)?.into_iter();
+            let bearing = records.filter(bears_keywords);
+            for seen in bearing.filter_map(|record| record.local) {
+                self.claim(agreed, Side::Local, &seen.place)?;
             }
         }
         for work in &mut self.all {
@@ -115,6 +131,11 @@ impl WorkSet {
         }
         Ok(())
     }
+}
+
+fn bears_keywords(record: &Record) -> bool {
+    let mut seen = [&record.local, &record.remote].into_iter().flatten();
+    seen.any(|seen| !seen.flags.union(seen.entry.flags()).keywords().is_empty())
 }
 
 /// Whether only this side has a message, with keywords and since this run: later it has been looked at.

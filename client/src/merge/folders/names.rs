@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use protocol::FolderDir;
 
 use super::Folders;
-use crate::archive::{Folder, Held};
+use crate::merge::folder::{Folder, Held};
 use crate::merge::mapping::{FolderName, Mapping};
 use crate::merge::record::{Fid, Side};
 

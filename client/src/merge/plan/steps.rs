@@ -7,16 +7,56 @@ use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
 use protocol::{Digest, Flags, Op};
 
 use super::{Kind, Planner, Step, Want};
-use crate::archive::ArchiveError;
 use crate::config::filter::Scope;
+use crate::merge::agreed::Agreed;
 use crate::merge::record::{Place, Seen, Side, State};
 use crate::report::waiting::Why;
 
+/// Where a side has which bytes: among the messages of this run, once those are where they shall be, and among the agreed.
+pub(super) struct Sources {
+    settled: BTreeMap<Digest, Place>,
+    agreed: HashMap<Digest, Place>,
+}
+
+impl Sources {
+    fn place(&self, digest: &Digest) -> Option<&Place> {
+        self.settled.get(digest).or_else(|| self.agreed.get(digest))
+    }
+}
+
 impl Planner<'_> {
+    /// Where a side has bytes that it need not be sent.
+    pub(super) fn sources<A: Agreed>(&self, agreed: &A, side: Side) -> Result<Sources, A::Error> {
+        let mut sources = Sources {
+            settled: self.settled(side),
+            agreed: HashMap::new(),
+        };
+        if agreed.is_none()? {
+            return Ok(sources);
+        }
+        for (work, want) in self.set.all.iter().zip(&self.wants) {
+            let Want::Keep(State { digest, .. }) = want else {
+                continue;
+            };
+            let seen = work.record.seen(side);
+            if seen.is_some_and(|seen| seen.entry.digest == *digest)
+                || sources.place(digest).is_some()
+            {
+                continue;
+            }
+            let alike = agreed.with_digest(digest)?.into_iter();
+            let mut places = alike.filter_map(|record| Some(record.local?.place));
+            if let Some(place) = places.find(|place| !self.set.is_claimed(place)) {
+                sources.agreed.insert(*digest, place);
+            }
+        }
+        Ok(sources)
+    }
+
     /// Where a side will hold which bytes once its messages are where they shall be: copies come after moves. What is
     /// about to go, or to get other bytes, is no source.
-    pub(super) fn copies(&self, side: Side) -> BTreeMap<Digest, Place> {
-        let mut copies = BTreeMap::new();
+    fn settled(&self, side: Side) -> BTreeMap<Digest, Place> {
+        let mut settled = BTreeMap::new();
         for (work, want) in self.set.all.iter().zip(&self.wants) {
             let Some(seen) = work.record.seen(side) else {
                 continue;
@@ -31,19 +71,18 @@ impl Planner<'_> {
                 }
                 Want::Keep(_) | Want::Gone => continue,
             };
-            copies.insert(seen.entry.digest, place.clone());
+            settled.insert(seen.entry.digest, place.clone());
         }
-        copies
+        settled
     }
 
     /// The steps that bring one side to what is wanted, in no order yet; those that may not be made wait.
     pub(super) fn steps(
         &self,
         side: Side,
-        copies: &BTreeMap<Digest, Place>,
+        sources: &Sources,
         waits: &mut HashMap<usize, (Why, bool)>,
-    ) -> Result<Vec<Step>, ArchiveError> {
-        let is_first = self.archive.is_empty()?;
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
         for (index, want) in self.wants.iter().enumerate() {
             let work = &self.set.all[index];
@@ -59,12 +98,10 @@ impl Planner<'_> {
                     Some(Ok(self.retire(side, index, seen, Reason::Excluded)))
                 }
                 (Some(seen), Want::Keep(state)) if !self.is_so(side, seen, state) => {
-                    Some(self.update(side, index, seen, state, copies, is_first)?)
+                    Some(self.update(side, index, seen, state, sources))
                 }
                 (Some(_), Want::Keep(_)) => None,
-                (None, Want::Keep(state)) => {
-                    Some(self.create(side, index, state, copies, is_first)?)
-                }
+                (None, Want::Keep(state)) => Some(self.create(side, index, state, sources)),
             };
             let deletes = matches!(&step, Some(Ok(step)) if step.kind == Kind::Deleted);
             match step.map(|step| step.and_then(|step| self.allow(side, step))) {
@@ -75,18 +112,13 @@ impl Planner<'_> {
                 None => {}
             }
         }
-        Ok(steps)
+        steps
     }
 
     /// Bytes that will not lie where they shall be when they are to be copied come over the wire.
-    pub(super) fn settle_sources(
-        &self,
-        side: Side,
-        copies: &BTreeMap<Digest, Place>,
-        steps: &mut [Step],
-    ) {
+    pub(super) fn settle_sources(&self, side: Side, sources: &Sources, steps: &mut [Step]) {
         // A first sync copies nothing, and has as many messages as there are.
-        if copies.is_empty() {
+        if sources.settled.is_empty() {
             return;
         }
         let mut held: HashMap<At, Digest> = self
@@ -105,7 +137,7 @@ impl Planner<'_> {
             };
             if let Some(body) = body
                 && let Source::Copy(at) = &body.source
-                && copies.contains_key(&body.digest)
+                && sources.settled.contains_key(&body.digest)
                 && held.get(at) != Some(&body.digest)
             {
                 body.source = Source::Body { offset: 0 };
@@ -198,14 +230,13 @@ impl Planner<'_> {
         index: usize,
         seen: &Seen,
         state: &State,
-        copies: &BTreeMap<Digest, Place>,
-        is_first: bool,
-    ) -> Result<Result<Step, Why>, ArchiveError> {
+        sources: &Sources,
+    ) -> Result<Step, Why> {
         let body = if state.digest == seen.entry.digest {
             None
         } else {
-            let Some((_, body)) = self.body(side, index, state, copies, is_first)? else {
-                return Ok(Err(Why::NoGoodCopy));
+            let Some((_, body)) = self.body(side, index, state, sources) else {
+                return Err(Why::NoGoodCopy);
             };
             Some(body)
         };
@@ -218,7 +249,7 @@ impl Planner<'_> {
         } else {
             Kind::Flags
         };
-        Ok(Ok(Step {
+        Ok(Step {
             index,
             op: Op::Update {
                 at: self.at(side, &seen.place),
@@ -236,7 +267,7 @@ impl Planner<'_> {
             dropped,
             from: moves.then(|| seen.place.clone()),
             to: moves.then(|| state.place.clone()),
-        }))
+        })
     }
 
     fn create(
@@ -244,16 +275,15 @@ impl Planner<'_> {
         side: Side,
         index: usize,
         state: &State,
-        copies: &BTreeMap<Digest, Place>,
-        is_first: bool,
-    ) -> Result<Result<Step, Why>, ArchiveError> {
+        sources: &Sources,
+    ) -> Result<Step, Why> {
         match self.folders.scope(self.filter, state.place.folder) {
             Scope::Included => {}
-            Scope::Placeless => return Ok(Err(Why::NoPlace(side))),
-            Scope::Excluded | Scope::NotSelected => return Ok(Err(Why::NotChosen)),
+            Scope::Placeless => return Err(Why::NoPlace(side)),
+            Scope::Excluded | Scope::NotSelected => return Err(Why::NotChosen),
         }
-        let Some((source, body)) = self.body(side, index, state, copies, is_first)? else {
-            return Ok(Err(Why::NoGoodCopy));
+        let Some((source, body)) = self.body(side, index, state, sources) else {
+            return Err(Why::NoGoodCopy);
         };
         let (letters, folder) = (&self.set.letters, state.place.folder);
         let bears = letters.own(side, folder, state.flags, Flags::EMPTY);
@@ -262,7 +292,7 @@ impl Planner<'_> {
         } else {
             Kind::New
         };
-        Ok(Ok(Step {
+        Ok(Step {
             index,
             op: Op::Create {
                 at: self.at(side, &state.place),
@@ -277,7 +307,7 @@ impl Planner<'_> {
             dropped: 0,
             from: None,
             to: Some(state.place.clone()),
-        }))
+        })
     }
 
     /// Where a side gets bytes from: its own copy if it has one, else the other side's message.
@@ -286,46 +316,30 @@ impl Planner<'_> {
         side: Side,
         index: usize,
         state: &State,
-        copies: &BTreeMap<Digest, Place>,
-        is_first: bool,
-    ) -> Result<Option<(Seen, NewBody)>, ArchiveError> {
-        let Some(source) = self.set.all[index].record.seen(side.other()) else {
-            return Ok(None);
-        };
-        if source.entry.digest != state.digest {
-            return Ok(None);
+        sources: &Sources,
+    ) -> Option<(&Seen, NewBody)> {
+        let of = self.set.all[index].record.seen(side.other())?;
+        if of.entry.digest != state.digest {
+            return None;
         }
-        if let Some(form) = self.form(side, index) {
-            let body = new_body(source, Source::Remade(form));
-            return Ok(Some((source.clone(), body)));
-        }
-        let copy = match copies.get(&state.digest) {
-            Some(place) => Some(place.clone()),
-            None if is_first => None,
-            None => self
-                .archive
-                .agreed_with(&state.digest)?
-                .filter(|place| !self.set.is_claimed(place)),
+        let source = match (self.form(side, index), sources.place(&state.digest)) {
+            (Some(form), _) => Source::Remade(form),
+            (None, Some(place)) => Source::Copy(self.at(side, place)),
+            (None, None) => Source::Body { offset: 0 },
         };
-        let source_of_bytes = copy.map_or(Source::Body { offset: 0 }, |place| {
-            Source::Copy(self.at(side, &place))
-        });
-        Ok(Some((source.clone(), new_body(source, source_of_bytes))))
+        let body = NewBody {
+            digest: of.entry.digest,
+            size: of.entry.size,
+            mtime_ns: of.entry.mtime_ns,
+            source,
+        };
+        Some((of, body))
     }
 
     /// How the bytes that a message is to get are made of those that it has, where it is a copy of them.
     fn form(&self, side: Side, index: usize) -> Option<Form> {
         let copy = self.set.all[index].record.copied()?;
         copy.form.clone().filter(|_| side == Side::Local)
-    }
-}
-
-fn new_body(of: &Seen, source: Source) -> NewBody {
-    NewBody {
-        digest: of.entry.digest,
-        size: of.entry.size,
-        mtime_ns: of.entry.mtime_ns,
-        source,
     }
 }
 

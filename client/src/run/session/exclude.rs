@@ -3,44 +3,25 @@
 use std::collections::HashSet;
 
 use super::Session;
-use crate::config::filter::Scope;
+use crate::merge::Settled;
 use crate::merge::record::{Fid, Side};
 use crate::run::failure::Failure;
 
 impl Session<'_> {
-    /// Forgets folders that are left alone now, and compares those in full that are included again.
-    pub(super) fn recall_folders(&mut self) -> Result<(), Failure> {
-        let scopes: Vec<(Fid, Scope, bool)> = self
-            .folders
-            .iter()
-            .map(|(id, folder)| {
-                (
-                    id,
-                    self.folders.scope(&self.account.filter, id),
-                    folder.forgotten,
-                )
-            })
-            .collect();
-        let mut wanted = Vec::new();
-        for (id, scope, forgotten) in scopes {
-            match (scope, forgotten) {
-                (Scope::Excluded | Scope::Placeless, false) => {
-                    self.archive.forget_folder(id)?;
-                    self.folders.set_forgotten(id, true);
-                }
-                (Scope::Included, true) => {
-                    self.folders.set_forgotten(id, false);
-                    wanted.extend(
-                        self.folders
-                            .get(id)
-                            .and_then(|folder| folder.remote.as_ref())
-                            .map(|held| held.number),
-                    );
-                    self.recall_local(id)?;
-                }
-                _ => {}
-            }
+    /// Forgets folders that are left alone now, and takes in all that is in those that are included again.
+    pub(super) fn recall(&mut self, settled: &Settled) -> Result<(), Failure> {
+        for id in &settled.recalled.forgotten {
+            self.archive.forget_folder(*id)?;
         }
+        let included = &settled.recalled.included;
+        for id in included {
+            self.recall_local(*id)?;
+        }
+        let numbers = included.iter().filter_map(|id| {
+            let folder = self.folders.get(*id)?;
+            Some(folder.remote.as_ref()?.number)
+        });
+        let wanted: Vec<u32> = numbers.collect();
         if !wanted.is_empty() {
             self.take_manifests(wanted, &mut HashSet::new())?;
         }
@@ -65,27 +46,5 @@ impl Session<'_> {
         // What was told as a change already is told again.
         self.set.keep_last(Side::Local);
         Ok(())
-    }
-
-    /// Lets go of messages that lie in folders only that are left alone.
-    pub(super) fn drop_excluded(&mut self) {
-        let (folders, filter) = (&self.folders, &self.account.filter);
-        if filter.is_everything() && folders.placeless().next().is_none() {
-            return;
-        }
-        let is_out = |folder: Fid| {
-            let scope = folders.scope(filter, folder);
-            matches!(scope, Scope::Excluded | Scope::Placeless)
-        };
-        for loose in &mut self.set.loose {
-            loose.retain(|seen| !is_out(seen.place.folder));
-        }
-        for index in 0..self.set.all.len() {
-            let record = &self.set.all[index].record;
-            let all_out = record.folders().all(is_out);
-            if all_out && (record.base.is_some() || !record.is_empty()) {
-                self.set.forget(index);
-            }
-        }
     }
 }

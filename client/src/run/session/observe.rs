@@ -8,20 +8,21 @@ use protocol::message::{Listed, Listing};
 use protocol::{Cursor, Digest, FolderChange, Request, Response};
 
 use super::Session;
-use crate::archive::{Folder, SEQ_UNKNOWN, Stored};
+use crate::archive::Archive;
 use crate::config::filter::Scope;
 use crate::endpoint::link::unexpected;
+use crate::merge::agreed::{Agreed, SEQ_UNKNOWN, Stored};
 use crate::merge::fold::WorkSet;
-use crate::merge::pair::{pair_equal, pair_moves, pair_survivors, part_usurpers};
+use crate::merge::folder::Folder;
+use crate::merge::guard::are_strangers;
 use crate::merge::record::{Fid, Place, Record, Seen, Side};
+use crate::merge::{self, Joined, Merge};
 use crate::report::Skipped;
 use crate::run::failure::Failure;
 
 /// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
 const PROBLEMS_MAX: usize = 10_000;
 const PARTIALS_MAX: usize = 100_000;
-/// Below so many messages on a side nobody is asked whether two trees belong together.
-const OVERLAP_FROM: usize = 50;
 /// How many lines tell how folders were mapped where two trees have little in common.
 const FOLDERS_SHOWN: usize = 9;
 
@@ -34,11 +35,11 @@ struct LocalList {
 }
 
 impl Session<'_> {
-    /// Takes in what both sides tell, and stores it with the cursors that cover it.
+    /// Takes in what both sides report, joins it, and stores it with the cursors that cover it.
     ///
     /// # Errors
     /// When a side cannot be heard or used, or going on could delete mail.
-    pub fn observe(&mut self) -> Result<(), Failure> {
+    pub fn observe(&mut self) -> Result<Joined, Failure> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
@@ -56,67 +57,60 @@ impl Session<'_> {
         }
         self.deleted_lately[Side::Remote as usize] = listed.deleted_lately;
         self.held = [self.scan.held, listed.held];
-        for side in Side::BOTH {
-            part_usurpers(&mut self.set, side);
-        }
-        // What was asked was asked of the folders as they were known then.
-        self.set.confirm_asked();
-        let rehomed = self.folders.part_names(&self.account.filter);
-        for side in Side::BOTH {
-            self.set
-                .rehome(&self.archive, side, &rehomed[side as usize])?;
-        }
-        self.set.letters.place(&self.folders);
-        self.set.letter_loose();
-        self.recall_folders()?;
+        let joined = self.merge()?;
+        self.report_joined(&joined)?;
+        self.store(listed.cursor)?;
+        Ok(joined)
+    }
+
+    /// Plays the merge up to the point where each message is one record, and asks the sides what it wants to know.
+    fn merge(&mut self) -> Result<Joined, Failure> {
+        let settled = merge::settle(&mut self.merging()?)?;
+        self.recall(&settled)?;
         self.report_placeless();
-        for side in Side::BOTH {
-            part_usurpers(&mut self.set, side);
-            pair_moves(&mut self.set, side);
+        let paired = merge::pair(&mut self.merging()?, settled);
+        let answers = self.answers(&paired.questions)?;
+        let mut joined = merge::join(&mut self.merging()?, paired, answers)?;
+        for count in joined.singles.iter_mut().chain([&mut joined.paired]) {
+            *count += self.paired_at_once;
         }
-        let folders = &self.folders;
-        self.set.touch_renamed(&|side, folder| {
-            folders
-                .get(folder)
-                .is_some_and(|folder| folder.is_renamed(side) && folder.on(side.other()).is_none())
-        });
-        self.note_brought_back();
-        self.drop_excluded();
-        let at_once = self.paired_at_once;
-        let singles = [0, 1].map(|side| self.set.loose[side].len() + at_once);
-        self.set.add_loose();
-        pair_survivors(&mut self.set);
-        let paired = pair_equal(&mut self.set) + at_once;
-        let copies = self.pair_copies()?;
-        self.look_at_letters()?;
-        self.check_overlap(singles, paired + copies)?;
+        Ok(joined)
+    }
+
+    fn merging(&mut self) -> Result<Merge<'_, Archive>, Failure> {
+        // Also where a first sync is resumed.
+        let cursor = self.archive.get::<Cursor>("remote_cursor")?;
+        Ok(Merge {
+            set: &mut self.set,
+            folders: &mut self.folders,
+            agreed: &self.archive,
+            filter: &self.account.filter,
+            is_first: self.is_first,
+            is_retold: cursor.is_none_or(|cursor| cursor.number == 0),
+        })
+    }
+
+    /// Says what people should know of it; trees that have little in common are not joined without being asked.
+    fn report_joined(&mut self, joined: &Joined) -> Result<(), Failure> {
+        let Joined {
+            singles,
+            paired,
+            copies,
+            brought_back,
+        } = *joined;
+        if brought_back > 0 {
+            self.notes.push(format!(
+                "A folder was put there from elsewhere, as from a backup: {brought_back} messages that are missing since come back"
+            ));
+        }
+        self.check_overlap(singles, paired)?;
         if self.is_first && self.notes.is_empty() && singles.iter().all(|&count| count > 0) {
             self.notes.push("Nothing is remembered of an earlier sync: both sides are joined, and nothing is deleted".to_owned());
         }
         if copies > 0 {
             self.notes.push(format!("{copies} messages here are copies that were made over IMAP; they get the server's bytes"));
         }
-        self.find_truncated()?;
-        self.store(listed.cursor)
-    }
-
-    /// Letters that were copied without being translated, or came to be called otherwise.
-    fn look_at_letters(&mut self) -> Result<(), Failure> {
-        if self.is_first {
-            return Ok(());
-        }
-        self.set.letter_copies(&self.archive)?;
-        let changed = self.set.letters.changed(&self.folders);
-        Ok(self.set.letter_again(&self.archive, &changed)?)
-    }
-
-    fn note_brought_back(&mut self) {
-        let count = self.set.bring_back();
-        if count > 0 {
-            self.notes.push(format!(
-                "A folder was put there from elsewhere, as from a backup: {count} messages that are missing since come back"
-            ));
-        }
+        Ok(())
     }
 
     /// Says which folders have no place on the other side.
@@ -299,8 +293,7 @@ impl Session<'_> {
             if side == Side::Remote && self.is_first && self.pair_at_once(folder, &change)? {
                 continue;
             }
-            self.set
-                .fold(&self.archive, side, folder, &change, is_new_life)?;
+            self.set.fold(&self.archive, side, folder, &change)?;
         }
         Ok(())
     }
@@ -323,7 +316,7 @@ impl Session<'_> {
         if self.folders.scope(filter, folder) != Scope::Included
             || !self.set.letters.is_plain()
             || Side::BOTH.into_iter().any(is_in_work)
-            || self.archive.agreed_at(&place)?.is_some()
+            || self.archive.at(&place)?.is_some()
         {
             return Ok(false);
         }
@@ -394,7 +387,7 @@ impl Session<'_> {
 
     /// What the server's folder would digest to if it were as it was last seen.
     fn remembered_digest(&self, folder: Fid) -> Result<Digest, Failure> {
-        let agreed = self.archive.agreed_in(folder)?;
+        let agreed = self.archive.in_folder(folder)?;
         let unclaimed = agreed
             .iter()
             .filter_map(|record| record.remote.as_ref())
@@ -459,11 +452,10 @@ impl Session<'_> {
 
     /// Two trees that have little in common are not joined without being asked.
     fn check_overlap(&self, singles: [usize; 2], paired: usize) -> Result<(), Failure> {
-        let smaller = singles[0].min(singles[1]);
-        if !self.is_first || self.account.adopt || smaller <= OVERLAP_FROM || paired * 2 >= smaller
-        {
+        if !self.is_first || self.account.adopt || !are_strangers(singles, paired) {
             return Ok(());
         }
+        let smaller = singles[0].min(singles[1]);
         let name = |folder: &Folder, side: Side| match folder.on(side) {
             Some(held) if held.dir.as_bytes().is_empty() => "INBOX".to_owned(),
             Some(held) => held.dir.to_string(),

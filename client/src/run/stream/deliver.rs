@@ -7,7 +7,8 @@ use protocol::message::{At, NewBody, Source};
 use protocol::{Entry, Flags, Op, Outcome};
 
 use super::{Brought, LAST_AGE, Progressed, Stream};
-use crate::archive::{Asking, Stored};
+use crate::archive::Asking;
+use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::record::{Record, Seen, Side};
 use crate::run::failure::Failure;
 
@@ -92,7 +93,7 @@ impl Stream<'_, '_> {
     fn leave(&mut self) -> Result<(), Failure> {
         for theirs in std::mem::take(&mut self.left) {
             // What shares its name is told once more by each stream.
-            let is_known = self.session.archive.agreed_at(&theirs.place)?.is_some();
+            let is_known = self.session.archive.at(&theirs.place)?.is_some();
             if is_known || !self.pending.insert(theirs.place.clone()) {
                 continue;
             }
