@@ -189,7 +189,7 @@ fn replaces(
         digest: body.digest,
         folder: at.folder.as_bytes().to_vec(),
         name: at.unique.as_bytes().to_vec(),
-        trashed: trashed.unwrap_or_default(),
+        trashed,
         counts,
     }
 }
@@ -211,7 +211,6 @@ fn changing(
         to = target.path(&folder.dir, &info).unwrap_or_default();
         stamp = root.file_stamp(&from).ok();
     }
-    let stamp = stamp.unwrap_or_default();
     let there = match split_path(&from).0 == split_path(&to).0 {
         true => None,
         false => root.file_stamp(&to).ok(),
@@ -219,10 +218,10 @@ fn changing(
     Ok(Changing {
         from,
         to,
-        ino: stamp.ino,
-        ctime_ns: stamp.ctime_ns,
+        ino: stamp.map(|stamp| stamp.ino),
+        ctime_ns: stamp.unwrap_or_default().ctime_ns,
         digest,
-        there: there.map_or(0, |there| there.ino),
+        there: there.map(|there| there.ino),
         replaces,
     })
 }

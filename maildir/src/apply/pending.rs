@@ -41,13 +41,15 @@ pub(crate) struct Arriving {
 pub(crate) struct Changing {
     pub(crate) from: Vec<u8>,
     pub(crate) to: Vec<u8>,
-    /// 0 where the message is not there yet: another operation of the batch brings it.
-    pub(crate) ino: u64,
+    /// Its inode; none where it is not there yet: another operation of the batch brings it.
+    #[serde(with = "zero")]
+    pub(crate) ino: Option<u64>,
     pub(crate) ctime_ns: i64,
     /// The bytes that it has.
     pub(crate) digest: Digest,
-    /// The inode of what lay under the new name, in another directory; 0 where nothing did.
-    pub(crate) there: u64,
+    /// The inode of what lay under the new name, in another directory.
+    #[serde(with = "zero")]
+    pub(crate) there: Option<u64>,
     pub(crate) replaces: Option<Replaces>,
 }
 
@@ -60,8 +62,9 @@ pub(crate) struct Replaces {
     pub(crate) digest: Digest,
     pub(crate) folder: Vec<u8>,
     pub(crate) name: Vec<u8>,
-    /// Where the old version will lie in the trash; empty where it does not go there.
-    pub(crate) trashed: Vec<u8>,
+    /// Where the old version will lie in the trash, if it goes there.
+    #[serde(with = "empty")]
+    pub(crate) trashed: Option<Vec<u8>>,
     /// It counts for the guard.
     pub(crate) counts: bool,
 }
@@ -117,5 +120,36 @@ impl Pending {
         };
         paths.retain(|path| !path.is_empty());
         paths
+    }
+}
+
+/// An inode, stored as 0 where there is none.
+mod zero {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ino: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        ino.unwrap_or(0).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        Ok(Some(u64::deserialize(from)?).filter(|ino| *ino != 0))
+    }
+}
+
+/// A path, stored as an empty one where there is none.
+mod empty {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        path: &Option<Vec<u8>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_deref().unwrap_or_default().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Some(Vec::deserialize(from)?).filter(|path| !path.is_empty()))
     }
 }

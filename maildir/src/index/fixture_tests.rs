@@ -122,7 +122,7 @@ fn begun() -> Vec<Pending> {
         digest: Digest::new([4; 32]),
         folder: b".Work".to_vec(),
         name: b"1.a:2,S".to_vec(),
-        trashed: b"000003".to_vec(),
+        trashed: Some(b"000003".to_vec()),
         counts: true,
     };
     let create = Pending::Create(Arriving {
@@ -136,10 +136,10 @@ fn begun() -> Vec<Pending> {
         Pending::Update(Changing {
             from: b"cur/1.a:2,".to_vec(),
             to: b".Work/cur/1.a:2,S".to_vec(),
-            ino: 42,
+            ino: Some(42),
             ctime_ns: -1,
             digest: Digest::new([5; 32]),
-            there: 44,
+            there: Some(44),
             replaces,
         })
     };

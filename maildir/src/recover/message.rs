@@ -84,7 +84,8 @@ fn names_in(index: &Index, root: &Root, folder: u32) -> Result<Option<HashSet<Un
 pub(super) fn end_update(site: &mut Site, changing: &Changing) -> Result<bool> {
     let root = site.root();
     let Changing { from, to, ino, .. } = changing;
-    let untouched = |stamp: FileStamp| (stamp.ino, stamp.ctime_ns) == (*ino, changing.ctime_ns);
+    let untouched =
+        |stamp: FileStamp| (Some(stamp.ino), stamp.ctime_ns) == (*ino, changing.ctime_ns);
     if !root.file_stamp(from).is_ok_and(untouched) {
         leave_old_name(root, changing)?; // A rename moves the ctime.
     } else if has_copy(root, to, [*ino, changing.there], &changing.digest) {
@@ -102,13 +103,14 @@ fn end_replacement(site: &mut Site, changing: &Changing, replaces: &Replaces) ->
     let path = root.full(tmp);
     end_exchange(root, tmp, &changing.to).context("put in order", &path)?;
     if is_gone(root, tmp)? {
-        return Ok(Path::new(OsStr::from_bytes(&replaces.trashed)).exists());
+        let trashed = replaces.trashed.as_deref().map(OsStr::from_bytes);
+        return Ok(trashed.is_some_and(|path| Path::new(path).exists()));
     }
     let left = hash_file(root, tmp).context("read", &path)?;
     if left.digest == replaces.digest {
         return Ok(false);
     }
-    if left.stamp.ino != changing.ino && left.digest != changing.digest {
+    if Some(left.stamp.ino) != changing.ino && left.digest != changing.digest {
         // Somebody else's, which had come to that name: it has that again.
         let back = match is_at(root, &changing.to, replaces.ino) {
             true => root.exchange(tmp, &changing.to).map(drop),
@@ -127,9 +129,9 @@ fn is_at(root: &Root, path: &[u8], ino: u64) -> bool {
 }
 
 /// Whether a message's copy has the name, on another file system: another file than the message, and than what lay there before.
-fn has_copy(root: &Root, to: &[u8], others: [u64; 2], digest: &Digest) -> bool {
+fn has_copy(root: &Root, to: &[u8], others: [Option<u64>; 2], digest: &Digest) -> bool {
     let seen = root.file_stamp(to);
-    seen.is_ok_and(|seen| !others.contains(&seen.ino))
+    seen.is_ok_and(|seen| !others.contains(&Some(seen.ino)))
         && hash_file(root, to).is_ok_and(|hashed| hashed.digest == *digest)
 }
 
@@ -157,11 +159,14 @@ fn end_exchange(root: &Root, tmp: &[u8], to: &[u8]) -> io::Result<()> {
 
 /// Removes the old name of a message that has the new one, too.
 fn leave_old_name(root: &Root, changing: &Changing) -> Result<()> {
-    let Changing { from, to, ino, .. } = changing;
-    if from == to || !is_at(root, from, *ino) || !is_at(root, to, *ino) {
+    let (from, to) = (&changing.from, &changing.to);
+    let Some(ino) = changing.ino.filter(|_| from != to) else {
+        return Ok(());
+    };
+    if !is_at(root, from, ino) || !is_at(root, to, ino) {
         return Ok(());
     }
-    let removed = root.remove(from, |seen| seen.ino == *ino);
+    let removed = root.remove(from, |seen| seen.ino == ino);
     removed.map(drop).context("remove", &root.full(from))
 }
 
