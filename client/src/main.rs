@@ -1,16 +1,39 @@
 //! `maildir-sync`: reads the command line, does it for each account, and ends with the worst exit code.
+//!
+//! Its rooms, from the user inwards; each says on its first page what it owns and what it must never know:
+//!
+//! - [`cli`]: what was typed. [`config`]: what is meant.
+//! - [`run`]: the story of one account's sync. Start reading there.
+//! - [`merge`]: who is who, what shall be, and what has to be done for it; [`merge::reconcile`] is the heart of it.
+//! - [`archive`]: what both sides agreed on.
+//! - [`endpoint`]: how the replica here and the agent are reached.
+//! - [`report`]: what people and scripts see.
+//!
+//! Never imports the server.
+#![expect(
+    unreachable_pub,
+    reason = "of a program nothing can be reached from outside; `pub` is what the other rooms may use"
+)]
+
+mod archive;
+mod cli;
+mod config;
+mod endpoint;
+mod merge;
+mod report;
+mod run;
 
 use std::io;
 
-use client::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
-use client::config::{Dirs, Resolved, resolve};
-use client::merge::plan::Direction;
-use client::report::progress::Progress;
-use client::report::status::Status;
-use client::report::{self, Reporter, Summary};
-use client::run::exit_code::ExitCode;
-use client::run::run;
-use client::run::stop::Stop;
+use crate::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
+use crate::config::{Dirs, Resolved, resolve};
+use crate::merge::plan::Direction;
+use crate::report::progress::Progress;
+use crate::report::status::Status;
+use crate::report::{Reporter, Summary};
+use crate::run::exit_code::ExitCode;
+use crate::run::run;
+use crate::run::stop::Stop;
 use serde_json::json;
 
 fn main() -> ExitCode {

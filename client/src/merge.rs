@@ -211,3 +211,6 @@ pub fn plan<'a>(
     let Joined { .. } = joined;
     Planner::new(set, folders, filter, limits)
 }
+
+#[cfg(test)]
+mod properties_tests;

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 
-use client::config::filter::Filter;
-use client::merge::agreed::{Agreed, Stored};
-use client::merge::fold::{Work, WorkSet};
-use client::merge::folders::Folders;
-use client::merge::letters::Letters;
-use client::merge::plan::{Direction, Limits, Plan, Step};
-use client::merge::record::{Base, Fid, Place, Record, Seen, Side};
-use client::merge::{Answers, Merge, join, pair, plan, settle};
+use crate::config::filter::Filter;
+use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::fold::{Work, WorkSet};
+use crate::merge::folders::Folders;
+use crate::merge::letters::Letters;
+use crate::merge::plan::{Direction, Limits, Plan, Step};
+use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
+use crate::merge::{Answers, Merge, join, pair, plan, settle};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
