@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Account, MaxDelete};
+use crate::endpoint::Endpoint;
 use crate::endpoint::transport::ConnectOptions;
 use crate::merge::plan::{Direction, Limits, Plan};
 use crate::merge::record::Side;
@@ -267,10 +268,7 @@ fn carry_out(
         session.link.request(Request::Finish);
         return (done, Ok(()));
     }
-    match Executor::new(session, plan, progress, stop.clone()) {
-        Ok(executor) => executor.run(done),
-        Err(failure) => (done, Err(failure)),
-    }
+    Executor::new(session, plan, progress, stop.clone(), done).run()
 }
 
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.

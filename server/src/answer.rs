@@ -1,12 +1,11 @@
 //! The agent's output: one stream that the worker and the sender of bodies share.
 
 use std::fs::File;
-use std::io::Read;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Pulse, Timed};
+use maildir::{Bodies, Located, Outlet, Pulse, Timed, send_body};
 use protocol::Response;
 use protocol::frame::FrameWriter;
 use protocol::pace::{Pace, Reading};
@@ -17,13 +16,8 @@ use crate::alive::Work;
 #[derive(Clone)]
 pub(crate) struct Output(Arc<Mutex<FrameWriter<Timed<File>>>>);
 
-/// A body that the client asked for.
-pub(crate) enum Wanted {
-    /// It is there.
-    Body(Located, u64),
-    /// It is not; the client may see it in its next run.
-    Gone,
-}
+/// A body that the client asked for, if it is there, and from which byte on.
+pub(crate) type Wanted = (Option<Located>, u64);
 
 impl Output {
     pub(crate) fn new(file: File, pulse: Pulse) -> Output {
@@ -74,7 +68,7 @@ pub(crate) fn send_bodies(
     bodies: &Bodies,
     wanted: &Receiver<Wanted>,
     work: &Work,
-) -> protocol::Result<()> {
+) -> anyhow::Result<()> {
     let (begun, mut waited) = (Instant::now(), Duration::ZERO);
     let mut pace = Pace::new(output.read(begun, waited));
     loop {
@@ -92,53 +86,25 @@ pub(crate) fn send_bodies(
                 next
             }
         };
-        let size = send_body(output, bodies, &next)?;
+        let (located, offset) = next;
+        let size = send_body(&mut Pieces(output), bodies, located.as_ref(), offset)?;
         if let Some(effort) = pace.sent(size, || output.read(begun, waited)) {
             output.lock().set_effort(effort);
         }
     }
 }
 
-/// Sends one body, or why it is unavailable; returns its length.
-fn send_body(output: &Output, bodies: &Bodies, wanted: &Wanted) -> protocol::Result<u64> {
-    let opened = match wanted {
-        Wanted::Body(located, offset) => bodies.open(located, *offset),
-        Wanted::Gone => Err(std::io::ErrorKind::NotFound.into()),
-    };
-    match opened {
-        Ok(Outgoing::Small(bytes)) => {
-            output.lock().body_chunk(&bytes, true)?;
-            Ok(bytes.len() as u64)
-        }
-        Ok(Outgoing::Large(file, left)) => send_large(output, file, left).map(|()| left),
-        Err(error) => {
-            let timing = matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::Interrupted
-            );
-            let why = if timing {
-                String::new()
-            } else {
-                error.to_string()
-            };
-            output.lock().message(&Response::NoBody { why })?;
-            Ok(0)
-        }
-    }
-}
+/// Bodies on their way out.
+struct Pieces<'o>(&'o Output);
 
-/// Sends a large file; if it cannot be read to its end, the client sees by the digest that it is not whole.
-fn send_large(output: &Output, file: File, left: u64) -> protocol::Result<()> {
-    let mut file = file.take(left);
-    let mut buffer = vec![0; CHUNK_BYTES];
-    loop {
-        let count = file.read(&mut buffer).unwrap_or_else(|error| {
-            tracing::warn!("A message could not be read to its end: {error}");
-            0
-        });
-        output.lock().body_chunk(&buffer[..count], count == 0)?;
-        if count == 0 {
-            return Ok(());
-        }
+impl Outlet for Pieces<'_> {
+    type Error = anyhow::Error;
+
+    fn say(&mut self, response: Response) -> Result<(), anyhow::Error> {
+        Ok(self.0.lock().message(&response)?)
+    }
+
+    fn piece(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), anyhow::Error> {
+        Ok(self.0.lock().body_chunk(&bytes, is_last)?)
     }
 }

@@ -7,6 +7,7 @@ mod alive;
 mod allowance;
 mod answer;
 mod arguments;
+mod pushed;
 mod serve;
 mod stream;
 

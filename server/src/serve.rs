@@ -7,30 +7,29 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Body, Heard, Incoming, Located, Pulse, Reader, Replica, SMALL_BYTES_MAX};
+use maildir::{Heard, Outlet, Pulse, Reader, Replica, SMALL_BYTES_MAX, Shared};
 use protocol::codec::{batches, decode, encode};
-use protocol::entry::{Change, FolderChange};
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
 use protocol::message::{
-    At, Fetch, Hello, Listed, Listing, NewBody, PathBytes, Prefix, Refusal, RefusalKind, Rights,
-    STREAM, Source, Welcome,
+    Hello, Listed, Listing, PathBytes, Refusal, RefusalKind, Rights, STREAM, Source, Welcome,
 };
-use protocol::{Digest, Op, Outcome, Request, Response};
+use protocol::{Op, Request, Response};
 
 use crate::alive::{Due, Work, heartbeat, keep_alive, wait_for_end};
 use crate::allowance::{Allowance, Total};
-use crate::answer::{Output, Wanted, send_bodies};
+use crate::answer::{Output, send_bodies};
 use crate::arguments::{Service, resolve};
+use crate::pushed::Pushed;
 
 /// How many frames are read ahead of the work.
 const FRAMES_AHEAD: usize = 16;
 /// How many bodies a client may ask for ahead of what was sent; past that it is not read for a while.
 const WANTED_MAX: usize = 10_000;
-/// How many bytes of small bodies one batch may hold in memory.
+/// How many bytes of small bodies one batch may have: they wait for it in `tmp`.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 
 /// Serves one client until it finishes or goes away.
@@ -108,7 +107,7 @@ fn read_frames(input: File, pulse: Pulse) -> (Receiver<Frame>, JoinHandle<()>) {
 }
 
 pub(crate) struct Agent {
-    pub(crate) replica: Replica,
+    pub(crate) replica: Shared,
     rights: Rights,
     dry_run: bool,
     pub(crate) output: Output,
@@ -123,6 +122,17 @@ pub(crate) fn broken(error: protocol::Error) -> Refusal {
     Refusal {
         kind: RefusalKind::Error,
         why: error.to_string(),
+    }
+}
+
+/// What the client hears of what broke a list off.
+pub(crate) fn refused(error: anyhow::Error) -> Refusal {
+    match error.downcast::<maildir::Error>() {
+        Ok(error) => refusal(error),
+        Err(error) => Refusal {
+            kind: RefusalKind::Error,
+            why: error.to_string(),
+        },
     }
 }
 
@@ -159,7 +169,7 @@ impl Agent {
         };
         let replica = Replica::open(options).map_err(refusal)?;
         Ok(Agent {
-            replica,
+            replica: Shared::new(replica),
             rights: service.rights,
             dry_run: hello.dry_run,
             output,
@@ -172,22 +182,23 @@ impl Agent {
 
     /// Introduces the replica. Returns whether the tree continues the hello's cursor, and whether a stream follows.
     fn introduce(&self, hello: &Hello, version: u16) -> Result<(Option<bool>, bool), Refusal> {
+        let replica = self.replica.lock();
         let continues = hello
             .cursor
-            .map(|cursor| self.replica.continues(cursor.tag))
+            .map(|cursor| replica.continues(cursor.tag))
             .transpose()
             .map_err(refusal)?;
         // A client that has something of another tree has all of this one told first.
         let streams = hello.features & STREAM != 0 && !hello.dry_run && continues != Some(false);
         let features = if streams { STREAM } else { 0 };
-        let root = std::os::unix::ffi::OsStrExt::as_bytes(self.replica.path().as_os_str());
+        let root = std::os::unix::ffi::OsStrExt::as_bytes(replica.path().as_os_str());
         let welcome = Welcome {
             version,
             features,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             rights: self.rights,
-            replica: self.replica.id(),
-            fresh: self.replica.is_fresh(),
+            replica: replica.id(),
+            fresh: replica.is_fresh(),
             continues,
             root: PathBytes::new(root).map_err(broken)?,
         };
@@ -202,13 +213,13 @@ impl Agent {
             true => Some(self.stream()?),
             false => None,
         };
-        let scan = self.replica.scan().map_err(refusal)?;
+        let scan = self.replica.lock().scan().map_err(refusal)?;
         let cursor = hello.cursor.filter(|_| continues == Some(true));
         let knows = cursor
-            .map(|cursor| self.replica.knows(&cursor))
+            .map(|cursor| self.replica.lock().knows(&cursor))
             .transpose()
             .map_err(refusal)?;
-        let told = self.replica.tell().map_err(refusal)?;
+        let told = self.replica.lock().tell().map_err(refusal)?;
         let (from, since) = match (cursor, knows) {
             (Some(cursor), Some(true)) => (Listing::Cursor, cursor.number),
             (Some(_), Some(false) | None) => (Listing::Digests, 0),
@@ -217,96 +228,75 @@ impl Agent {
                 None => (Listing::Everything, 0),
             },
         };
-        self.list(from, since).map_err(refusal)?;
-        if !self.replica.remembers(told.index, since).map_err(refusal)? {
+        self.list(from, since).map_err(refused)?;
+        let replica = self.replica.lock();
+        if !replica.remembers(told.index, since).map_err(refusal)? {
             let why = "The index was made anew while it was read; try again".to_owned();
             let kind = RefusalKind::Temporary;
             return Err(Refusal { kind, why });
-        }
-        for problems in batches(scan.problems) {
-            self.output
-                .lock()
-                .message(&Response::Problems(problems))
-                .map_err(broken)?;
-        }
-        for partials in batches(self.replica.partials().list()) {
-            self.output
-                .lock()
-                .message(&Response::Partials(partials))
-                .map_err(broken)?;
         }
         let listed = Listed {
             from,
             cursor: told,
             complete: scan.complete,
             held: scan.held,
-            messages: self.replica.messages().map_err(refusal)?,
-            deleted_lately: self.replica.deleted_lately().map_err(refusal)?,
+            messages: replica.messages().map_err(refusal)?,
+            deleted_lately: replica.deleted_lately().map_err(refusal)?,
         };
+        let partials = replica.partials().list();
+        drop(replica);
+        let problems = batches(scan.problems).map(Response::Problems);
+        let partials = batches(partials).map(Response::Partials);
+        for response in problems.chain(partials) {
+            self.output.lock().message(&response).map_err(broken)?;
+        }
         self.output.say(&Response::Listed(listed)).map_err(broken)
     }
 
     /// Tells folders and messages, without the end of the list.
-    fn list(&self, from: Listing, since: u64) -> maildir::Result<()> {
+    fn list(&mut self, from: Listing, since: u64) -> anyhow::Result<()> {
+        let replica = self.replica.clone();
         let mut reader = Reader::since(since, from == Listing::Cursor);
         if from != Listing::Digests {
-            return self.tell(reader);
+            return maildir::list_since(self, &replica, reader);
         }
-        let page = self.replica.next_page(&mut reader)?.unwrap_or_default();
-        self.put_folders(page.folders)?;
-        batches(self.replica.folder_digests()?)
-            .try_for_each(|digests| self.put(&Response::Digests(digests)))
-    }
-
-    /// Tells what a reader has before it, page by page: no read of the index is open while the wire is waited for.
-    fn tell(&self, mut reader: Reader) -> maildir::Result<()> {
-        while let Some(page) = self.replica.next_page(&mut reader)? {
-            self.put_folders(page.folders)?;
-            self.put_changes(page.changes)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn put_folders(&self, folders: Vec<FolderChange>) -> maildir::Result<()> {
-        batches(folders).try_for_each(|folders| self.put(&Response::Folders(folders)))
-    }
-
-    fn put_changes(&self, changes: Vec<Change>) -> maildir::Result<()> {
-        batches(changes).try_for_each(|changes| self.put(&Response::Changes(changes)))
-    }
-
-    pub(crate) fn put(&self, response: &Response) -> maildir::Result<()> {
-        let written = self.output.lock().message(response);
-        written.map_err(|error| maildir::Error::Busy(error.to_string()))
+        let page = replica.lock().next_page(&mut reader)?.unwrap_or_default();
+        let digests = replica.lock().folder_digests()?;
+        let folders = batches(page.folders).map(Response::Folders);
+        let digests = batches(digests).map(Response::Digests);
+        folders
+            .chain(digests)
+            .try_for_each(|response| self.say(response))
     }
 
     fn converse(mut self) -> anyhow::Result<()> {
         let (wanted, queue) = sync_channel(WANTED_MAX);
-        let (output, bodies) = (self.output.clone(), self.replica.bodies()?);
+        let (output, bodies) = (self.output.clone(), self.replica.lock().bodies()?);
         let work = self.due.begin();
         let sender = std::thread::spawn(move || send_bodies(&output, &bodies, &queue, &work));
+        let mut pushed = Pushed::begin(&self.replica, self.output.clone());
+        let replica = self.replica.clone();
         loop {
             match decode(&self.message()?)? {
-                Request::Manifests { folders } => self.manifests(&folders)?,
-                Request::Fetch(lines) => self.fetch(&lines, &wanted)?,
-                Request::Prefixes(lines) => self.prefixes(&lines)?,
-                Request::Apply(ops) => self.apply(&ops)?,
-                Request::Finish => break,
-                Request::Stream { .. } => {
-                    anyhow::bail!("A stream is asked for where none is served")
+                Request::Fetch(lines) => {
+                    let located = maildir::locate(&mut self, &replica, &lines)?;
+                    for (line, located) in lines.iter().zip(located) {
+                        wanted.send((located, line.offset))?;
+                    }
                 }
-                Request::Fingerprints(lines) => self.fingerprints(&lines)?,
+                Request::Apply(ops) => self.apply(ops, &mut pushed)?,
+                Request::Finish => break,
+                question => {
+                    self.answer(question)?;
+                    self.output.lock().flush()?;
+                }
             }
         }
         drop(wanted);
         sender
             .join()
             .map_err(|_| anyhow::anyhow!("The sender of bodies panicked"))??;
-        let cursor = if self.dry_run {
-            self.replica.cursor()?
-        } else {
-            self.replica.settle()?
-        };
+        let cursor = pushed.finish()?;
         drop(self.work); // Nothing follows the end.
         self.output.say(&Response::Finished { cursor })?;
         self.output.lock().finish()?;
@@ -320,153 +310,42 @@ impl Agent {
         }
     }
 
-    fn manifests(&mut self, folders: &[u32]) -> anyhow::Result<()> {
-        let cursor = self.replica.cursor()?;
-        self.count_listed(1 + folders.len())?;
-        for &folder in folders {
-            let mut last = None;
-            loop {
-                let changes = self.replica.manifest(folder, last.as_ref())?;
-                let Some(change) = changes.last() else { break };
-                last = Some(change.clone());
-                self.count_listed(changes.len())?;
-                self.put_changes(changes)?;
+    fn answer(&mut self, question: Request) -> anyhow::Result<()> {
+        let replica = self.replica.clone();
+        match question {
+            Request::Manifests { folders } => maildir::list_folders(self, &replica, &folders),
+            Request::Prefixes(lines) => maildir::tell_prefixes(self, &replica, &lines),
+            Request::Fingerprints(lines) => maildir::tell_fingerprints(self, &replica, &lines),
+            Request::Fetch(_) | Request::Apply(_) | Request::Finish | Request::Stream { .. } => {
+                anyhow::bail!("A stream is asked for where none is served")
             }
         }
-        // What has left a folder since the list may be in another one.
-        self.tell(Reader::since(cursor.number, true))?;
-        let listed = Listed {
-            from: Listing::Manifests,
-            cursor,
-            complete: true,
-            held: 0,
-            messages: self.replica.messages()?,
-            deleted_lately: self.replica.deleted_lately()?,
-        };
-        Ok(self.output.say(&Response::Listed(listed))?)
     }
 
-    fn count_listed(&mut self, count: usize) -> anyhow::Result<()> {
-        let replica = &self.replica;
-        self.allowance.list(count as u64, || replica.messages())
-    }
-
-    fn count_read(&mut self, bytes: u64) -> anyhow::Result<()> {
-        let replica = &self.replica;
-        self.allowance.read(bytes, || {
-            Ok(Total {
-                messages: replica.messages()?,
-                bytes: replica.bytes()?,
-            })
-        })
-    }
-
-    fn fetch(&mut self, lines: &[Fetch], wanted: &SyncSender<Wanted>) -> anyhow::Result<()> {
-        let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
-        for (line, located) in lines.iter().zip(self.replica.locate(&places)?) {
-            let size = located.as_ref().map_or(0, Located::size);
-            self.count_read(size.saturating_sub(line.offset))?;
-            wanted
-                .send(located.map_or(Wanted::Gone, |located| Wanted::Body(located, line.offset)))?;
+    /// Takes a batch in as far as the rights allow, and its bodies from the stream. Nothing of the others is stored.
+    fn apply(&mut self, ops: Vec<Op>, to: &mut Pushed) -> anyhow::Result<()> {
+        check_bodies(&ops)?;
+        let ops = ops.into_iter().map(|op| (self.allows(&op), op));
+        let ops: Vec<(Op, bool)> = ops.map(|(allowed, op)| (op, allowed)).collect();
+        let bodies = ops.iter().filter(|(op, _)| op.wired().is_some());
+        let bodies: Vec<bool> = bodies.map(|(_, allowed)| *allowed).collect();
+        to.take(ops, self.due.begin())?;
+        for is_allowed in bodies {
+            match is_allowed {
+                true => self.receive_body(&mut to.receiver)?,
+                false => self.pass_over()?,
+            }
         }
         Ok(())
     }
 
-    fn prefixes(&mut self, lines: &[Prefix]) -> anyhow::Result<()> {
-        let bodies = self.replica.bodies()?;
-        let mut digests = Vec::with_capacity(lines.len());
-        let places: Vec<_> = lines.iter().map(|line| (&line.at, &line.digest)).collect();
-        let located = self.replica.locate(&places)?;
-        let lost = lines.iter().zip(&located);
-        let lost = lost.filter(|(_, located)| located.is_none());
-        let trashed = self
-            .replica
-            .trashed(&lost.map(|(line, _)| line.digest).collect());
-        self.count_read(trashed.read)?;
-        for (line, located) in lines.iter().zip(located) {
-            let Prefix { digest, length, .. } = line;
-            let Some(located) = located else {
-                self.count_read(trashed.size(digest).map_or(0, |size| size * 2))?;
-                digests.push(trashed.prefix(digest, *length));
-                continue;
-            };
-            // No message begins with more than it has.
-            let is_long = *length <= located.size();
-            self.count_read(if is_long { *length } else { 0 })?;
-            let prefix = is_long.then(|| bodies.prefix(&located, *length).ok().flatten());
-            digests.push(prefix.flatten());
-        }
-        Ok(self.output.say(&Response::Prefixes(digests))?)
-    }
-
-    fn fingerprints(&mut self, lines: &[(At, Digest)]) -> anyhow::Result<()> {
-        let bodies = self.replica.bodies()?;
-        let places: Vec<_> = lines.iter().map(|(at, digest)| (at, digest)).collect();
-        let located = self.replica.locate(&places)?;
-        for located in &located {
-            self.count_read(located.as_ref().map_or(0, Located::size))?;
-        }
-        // A message that cannot be read has none; the scan has told of it.
-        let told = located
-            .into_iter()
-            .map(|located| bodies.fingerprint(&located?).ok().flatten());
-        for fingerprints in batches(told) {
-            let response = Response::Fingerprints(fingerprints);
-            self.output.lock().message(&response)?;
-        }
-        Ok(self.output.lock().flush()?)
-    }
-
-    /// Takes the batch's bodies from the stream, then carries out what the rights allow. Nothing of the others is stored.
-    fn apply(&mut self, ops: &[Op]) -> anyhow::Result<()> {
-        let allowed: Vec<bool> = ops.iter().map(|op| self.allows(op)).collect();
-        check_bodies(ops)?;
-        let mut bodies = Vec::new();
-        for (op, &allowed) in ops.iter().zip(&allowed) {
-            match incoming(op) {
-                Some((body, offset)) if allowed => bodies.push(self.receive(body, offset)?),
-                Some(_) => self.pass_over()?,
-                None => {}
-            }
-        }
-        let chosen = ops.iter().zip(&allowed).filter(|(_, allowed)| **allowed);
-        let chosen: Vec<Op> = chosen.map(|(op, _)| op.clone()).collect();
-        let mut done = if chosen.is_empty() {
-            Vec::new()
-        } else {
-            self.replica.apply(&chosen, bodies)?
-        }
-        .into_iter();
-        let outcomes: Vec<Outcome> = allowed
-            .into_iter()
-            .map(|allowed| match allowed {
-                true => done.next().unwrap_or(Outcome::Stale),
-                false => Outcome::Denied,
-            })
-            .collect();
-        for outcomes in batches(outcomes) {
-            self.output.lock().message(&Response::Outcomes(outcomes))?;
-        }
-        Ok(self.output.lock().flush()?)
-    }
-
-    fn receive(&mut self, body: &NewBody, offset: u64) -> anyhow::Result<io::Result<Body>> {
-        let partials = self.replica.partials();
-        // It goes on with what is not here.
-        if offset > partials.length(&body.digest) {
-            self.pass_over()?;
-            return Ok(Err(io::ErrorKind::Interrupted.into()));
-        }
-        let mut incoming = Incoming::begin(&partials, body.digest, body.size, offset);
-        let mut room = body.size - offset;
+    fn receive_body(&mut self, to: &mut maildir::Receiver) -> anyhow::Result<()> {
         loop {
-            let (bytes, last) = self.piece()?;
-            let count = bytes.len() as u64;
-            self.allowance.drop_bytes(count.saturating_sub(room))?;
-            room = room.saturating_sub(count);
-            incoming.take(bytes);
-            if last {
-                return Ok(incoming.finish());
+            let (bytes, is_last) = self.next_piece()?;
+            let taken = to.take(bytes, is_last);
+            taken.map_err(|_| anyhow::anyhow!("The client goes on sending what is not taken"))?;
+            if is_last {
+                return Ok(());
             }
         }
     }
@@ -474,16 +353,16 @@ impl Agent {
     /// Takes a body from the stream that is not kept.
     fn pass_over(&mut self) -> anyhow::Result<()> {
         loop {
-            let (bytes, last) = self.piece()?;
+            let (bytes, is_last) = self.next_piece()?;
             self.allowance.drop_bytes(bytes.len() as u64)?;
-            if last {
+            if is_last {
                 return Ok(());
             }
         }
     }
 
     /// The next piece of a body, and whether it is the last.
-    fn piece(&self) -> anyhow::Result<(Vec<u8>, bool)> {
+    fn next_piece(&self) -> anyhow::Result<(Vec<u8>, bool)> {
         match self.frames.recv()? {
             Frame::Body { bytes, last } => Ok((bytes, last)),
             Frame::Message(_) => anyhow::bail!("A message came where a body was due"),
@@ -503,15 +382,17 @@ impl Agent {
     }
 }
 
-/// Refuses a batch whose bodies have no room in memory, or begin behind their end.
+/// Refuses a batch of which too much would lie in `tmp`, or whose bodies begin behind their end.
 fn check_bodies(ops: &[Op]) -> anyhow::Result<()> {
     let mut small_bytes = 0;
-    for (body, offset) in ops.iter().filter_map(incoming) {
-        anyhow::ensure!(
-            offset <= body.size,
-            "A body of {} bytes is to begin at byte {offset}",
-            body.size
-        );
+    for body in ops.iter().filter_map(Op::wired) {
+        if let Source::Body { offset } = body.source {
+            anyhow::ensure!(
+                offset <= body.size,
+                "A body of {} bytes is to begin at byte {offset}",
+                body.size
+            );
+        }
         if body.size <= SMALL_BYTES_MAX {
             small_bytes += body.size;
         }
@@ -523,12 +404,28 @@ fn check_bodies(ops: &[Op]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The body that an operation brings along, and the offset from which it is sent.
-fn incoming(op: &Op) -> Option<(&NewBody, u64)> {
-    let body = op.new_body()?;
-    match body.source {
-        Source::Body { offset } => Some((body, offset)),
-        Source::Copy(_) | Source::Remade(_) => None,
+impl Outlet for Agent {
+    type Error = anyhow::Error;
+
+    fn say(&mut self, response: Response) -> anyhow::Result<()> {
+        Ok(self.output.lock().message(&response)?)
+    }
+
+    fn piece(&mut self, _: Vec<u8>, _: bool) -> anyhow::Result<()> {
+        anyhow::bail!("Bodies are sent by a thread of their own")
+    }
+
+    fn count_listed(&mut self, replica: &Replica, count: usize) -> anyhow::Result<()> {
+        self.allowance.list(count as u64, || replica.messages())
+    }
+
+    fn count_read(&mut self, replica: &Replica, bytes: u64) -> anyhow::Result<()> {
+        self.allowance.read(bytes, || {
+            Ok(Total {
+                messages: replica.messages()?,
+                bytes: replica.bytes()?,
+            })
+        })
     }
 }
 

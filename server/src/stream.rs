@@ -46,11 +46,14 @@ impl Agent {
     /// Tells the folders, and then the messages of those that the client wants. Returns the number after which the list goes
     /// on.
     pub(crate) fn stream(&mut self) -> Result<u64, Refusal> {
-        let folders = self.replica.find_folders().map_err(refusal)?;
+        let folders = self.replica.lock().find_folders().map_err(refusal)?;
         let mut told_ns = now_ns();
-        let mut cursor = self.replica.tell().map_err(refusal)?;
-        self.put_folders(folders).map_err(refusal)?;
-        let (known, mut listed) = (self.replica.messages().map_err(refusal)?, 0);
+        let mut cursor = self.replica.lock().tell().map_err(refusal)?;
+        for folders in batches(folders) {
+            let said = self.output.lock().message(&Response::Folders(folders));
+            said.map_err(broken)?;
+        }
+        let (known, mut listed) = (self.replica.lock().messages().map_err(refusal)?, 0);
         self.list_end(Listing::Folders, cursor, known)?;
         let output = self.output.clone();
         let begun = Instant::now();
@@ -73,23 +76,26 @@ impl Agent {
                 if !named.insert(folder) {
                     return Err(wrong("A folder is named twice in a stream"));
                 }
-                let course = self.replica.course(folder, after.as_ref());
+                let course = self.replica.lock().course(folder, after.as_ref());
                 let Some(course) = course.map_err(refusal)? else {
                     continue;
                 };
                 // What came since the tag is in no tree that bears only that.
                 if course.is_younger_than(told_ns) {
                     told_ns = now_ns();
-                    cursor.tag = self.replica.renew_tag().map_err(refusal)?;
+                    cursor.tag = self.replica.lock().renew_tag().map_err(refusal)?;
                 }
                 listed += course.messages();
                 self.list_end(Listing::Folders, cursor, known.max(listed))?;
-                let streamed = self.replica.stream(course, |group| sender.send(group));
+                let streamed = self
+                    .replica
+                    .lock()
+                    .stream(course, |group| sender.send(group));
                 streamed.map_err(|Broken(why)| wrong(&why))?;
             }
         }
-        let since = self.replica.end_stream().map_err(refusal)?;
-        let told = self.replica.tell().map_err(refusal)?;
+        let since = self.replica.lock().end_stream().map_err(refusal)?;
+        let told = self.replica.lock().tell().map_err(refusal)?;
         self.list_end(Listing::Stream, told, known.max(listed))?;
         Ok(since)
     }

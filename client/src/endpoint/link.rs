@@ -9,24 +9,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use maildir::{Bodies, Heard, Located, Pulse};
+use maildir::{Heard, Pulse};
 use protocol::codec::decode;
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{HandshakeError, VERSIONS, choose_version, hello_word, read_greeting};
 use protocol::message::{Hello, Refusal, Welcome};
-use protocol::{Op, Request, Response};
+use protocol::{Request, Response};
 
 use crate::config::address::Address;
+use crate::endpoint::inflow::{Feed, Intake, Next, inflow};
 use crate::endpoint::transport::{
     ConnectError, ConnectOptions, Connection, Patience, Peer, connect, wait_readable,
 };
+use crate::endpoint::{Answer, Bell, Endpoint, EndpointError, unexpected};
 use crate::run::exit_code::ExitCode;
 use crate::run::stop::Stop;
 
-mod inflow;
 mod outflow;
 mod silence;
-use inflow::{Feed, Intake, Next, inflow};
 use outflow::Outflow;
 use silence::Silence;
 
@@ -76,31 +76,25 @@ impl LinkError {
     }
 }
 
-/// A body to be sent: where it is read from here (`None` where it is not to be had any more), and from which byte on.
-pub type Sending = (Option<Located>, u64);
+/// What the reading thread has for the driver.
+type Arrived = Result<Answer, protocol::Error>;
 
 /// Something for the agent.
 enum Outbound {
     Request(Request),
-    /// A batch with the bodies that follow it; `None` for one that is not to be had any more.
-    Apply(Vec<Op>, Vec<Sending>),
-    /// Where bodies are read from here.
-    Source(Bodies),
-}
-
-/// Something from the agent.
-#[derive(Debug)]
-pub enum Answer {
-    /// A message.
-    Response(Response),
-    /// A piece of a body, and whether it is the last.
+    /// A piece of a body of the last batch, and whether it is the last.
     Body(Vec<u8>, bool),
 }
+
+/// How many bytes of bodies may wait to be written, besides one piece.
+const UNWRITTEN_BYTES_MAX: u64 = 1 << 20;
 
 /// An open connection.
 pub struct Link {
     outbound: Sender<Outbound>,
-    inbound: Intake<Result<Answer, protocol::Error>>,
+    /// How many bytes of bodies wait to be written.
+    unwritten: Arc<AtomicU64>,
+    inbound: Intake<Arrived>,
     peer: Option<Peer>,
     /// Ends with the writing thread.
     written: Receiver<()>,
@@ -141,6 +135,7 @@ impl Link {
         address: &Address,
         options: &ConnectOptions,
         hello: &Hello,
+        bell: &Bell,
         reached: impl FnOnce(),
     ) -> Result<(Link, Welcome), LinkError> {
         let word = hello_word(hello).map_err(|error| LinkError::Protocol(error.to_string()))?;
@@ -186,17 +181,24 @@ impl Link {
             Arc::new(AtomicU64::new(0)),
         );
         let (outbound, to_send) = channel();
-        let (mut to_read, inbound) = inflow();
-        let (counter, heard) = (Arc::clone(&sent), pulse.clone());
+        let (mut to_read, inbound) = inflow(bell);
+        let unwritten = Arc::new(AtomicU64::new(0));
+        let counters = outflow::Counters {
+            sent: Arc::clone(&sent),
+            unwritten: Arc::clone(&unwritten),
+            bell: bell.clone(),
+        };
+        let heard = pulse.clone();
         let (ended, written) = channel();
         std::thread::spawn(move || {
-            write_all(writer, &to_send, &counter, heard);
+            write_all(writer, &to_send, counters, heard);
             drop(ended);
         });
         let counter = Arc::clone(&received);
         std::thread::spawn(move || read_all(reader, &mut to_read, &counter));
         let mut link = Link {
             outbound,
+            unwritten,
             inbound,
             peer: Some(peer),
             written,
@@ -205,74 +207,41 @@ impl Link {
             silence: Silence::new(options.timeout, pulse),
             stop: options.stop.clone(),
         };
-        link.stop.tell(link.inbound.waker());
-        match link.response()? {
-            Response::Welcome(welcome) => Ok((link, welcome)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Asks for something.
-    pub fn request(&self, request: Request) {
-        // A writer that is gone has failed; the reader will say how the connection ended.
-        let _ = self.outbound.send(Outbound::Request(request));
-    }
-
-    /// Sends a batch of operations and the bodies that belong to it.
-    pub fn apply(&self, ops: Vec<Op>, bodies: Vec<Sending>) {
-        let _ = self.outbound.send(Outbound::Apply(ops, bodies));
-    }
-
-    /// Says where bodies are read from.
-    pub fn read_from(&self, bodies: Bodies) {
-        let _ = self.outbound.send(Outbound::Source(bodies));
-    }
-
-    /// Whether the next answer is there, so that nobody needs to wait for it.
-    #[must_use]
-    pub fn has_answer(&self) -> bool {
-        self.inbound.has_next()
-    }
-
-    /// The next answer, waited for until then, or until somebody wants us to end: `None` where it has not come.
-    ///
-    /// # Errors
-    /// When the connection is lost, the agent has been silent for too long, it refuses, or what came is no answer.
-    pub fn answer(&mut self, until: Option<Instant>) -> Result<Option<Answer>, LinkError> {
-        loop {
-            let slice = self.silence.slice();
-            let begun = Instant::now();
-            let end = until.map_or(begun + slice, |until| until.min(begun + slice));
-            match self.inbound.next(end) {
-                Next::Item(Ok(Answer::Response(Response::Busy))) => continue,
-                Next::Item(Ok(Answer::Response(Response::Refused(refusal)))) => {
-                    return Err(LinkError::Refused(refusal));
-                }
-                Next::Item(Ok(answer)) => return Ok(Some(answer)),
-                Next::Item(Err(protocol::Error::Io(_))) | Next::End => return Err(self.lost()),
-                Next::Item(Err(error)) => return Err(LinkError::Protocol(error.to_string())),
-                Next::NotYet => {}
-            }
-            if self.silence.is_too_long(begun.elapsed()) {
-                return Err(self.hung());
-            }
-            if self.stop.is_requested() || until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// The next answer, which must be a message.
-    ///
-    /// # Errors
-    /// Like [`Link::answer`].
-    pub fn response(&mut self) -> Result<Response, LinkError> {
-        match self.answer(None)? {
-            Some(Answer::Response(response)) => Ok(response),
-            Some(Answer::Body(..)) => Err(LinkError::Protocol(
+        let waker = bell.clone();
+        link.stop.tell(move || waker.ring());
+        match link.answer()? {
+            Answer::Response(Response::Welcome(welcome)) => Ok((link, welcome)),
+            Answer::Response(other) => Err(unexpected(&other)),
+            Answer::Body(..) => Err(LinkError::Protocol(
                 "A body came that nobody asked for".to_owned(),
             )),
-            None => Err(LinkError::Interrupted),
+        }
+    }
+
+    fn judge(&mut self, next: Next<Arrived>) -> Result<Option<Answer>, LinkError> {
+        match next {
+            Next::Item(Ok(Answer::Response(Response::Refused(refusal)))) => {
+                Err(LinkError::Refused(refusal))
+            }
+            Next::Item(Ok(answer)) => Ok(Some(answer)),
+            Next::Item(Err(protocol::Error::Io(_))) | Next::End => Err(self.lost()),
+            Next::Item(Err(error)) => Err(LinkError::Protocol(error.to_string())),
+            Next::NotYet => Ok(None),
+        }
+    }
+
+    /// Whatever comes next, waited for until somebody wants us to end.
+    fn answer(&mut self) -> Result<Answer, LinkError> {
+        loop {
+            let (begun, slice) = (Instant::now(), self.silence.slice());
+            let next = self.inbound.wait(begun + slice);
+            match self.judge(next)? {
+                Some(Answer::Response(Response::Busy)) => {}
+                Some(answer) => return Ok(answer),
+                None if self.stop.is_requested() => return Err(LinkError::Interrupted),
+                None if self.silence.is_too_long(begun.elapsed()) => return Err(self.hung()),
+                None => {}
+            }
         }
     }
 
@@ -324,34 +293,71 @@ impl Link {
     }
 }
 
-/// What the driver says of an answer that makes no sense where it came.
-#[must_use]
-pub fn unexpected(response: &Response) -> LinkError {
-    let text = format!("{response:?}");
-    let name = text.split(['(', ' ', '{']).next().unwrap_or_default();
-    LinkError::Protocol(format!(
-        "The agent answered {name} where something else was due; install the same release on both sides"
-    ))
+impl Endpoint for Link {
+    fn request(&mut self, request: Request) {
+        // A writer that is gone has failed; the reader will say how the connection ended.
+        let _ = self.outbound.send(Outbound::Request(request));
+    }
+
+    fn body(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), EndpointError> {
+        let count = bytes.len() as u64;
+        self.unwritten.fetch_add(count, Ordering::SeqCst);
+        let _ = self.outbound.send(Outbound::Body(bytes, is_last));
+        Ok(())
+    }
+
+    fn cut_off(&mut self) -> bool {
+        false // The agent ends with the connection, and keeps what has come of a large body.
+    }
+
+    fn has_room(&self) -> bool {
+        self.unwritten.load(Ordering::SeqCst) < UNWRITTEN_BYTES_MAX
+    }
+
+    fn poll(&mut self) -> Result<Option<Answer>, EndpointError> {
+        loop {
+            let next = self.inbound.next();
+            match self.judge(next)? {
+                Some(Answer::Response(Response::Busy)) => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn response(&mut self) -> Result<Response, EndpointError> {
+        match self.answer()? {
+            Answer::Response(response) => Ok(response),
+            Answer::Body(..) => {
+                let why = "A body came that nobody asked for".to_owned();
+                Err(LinkError::Protocol(why).into())
+            }
+        }
+    }
+
+    fn waited(&mut self, time: Duration) -> Result<(), EndpointError> {
+        match self.silence.is_too_long(time) {
+            true => Err(self.hung().into()),
+            false => Ok(()),
+        }
+    }
+
+    fn rest(&mut self) {}
 }
 
 fn write_all(
     pipe: Box<dyn Write + Send>,
     outbound: &Receiver<Outbound>,
-    counter: &AtomicU64,
+    counters: outflow::Counters,
     pulse: Pulse,
 ) {
-    let mut outflow = Outflow::new(pipe, counter, pulse);
+    let mut outflow = Outflow::new(pipe, counters, pulse);
     if let Err(error) = outflow.write_until_closed(outbound) {
         // The reader learns of a lost connection too, and knows more of why.
         tracing::debug!("Cannot write to the agent: {error}");
     }
 }
 
-fn read_all(
-    reader: impl Read,
-    inbound: &mut Feed<Result<Answer, protocol::Error>>,
-    counter: &AtomicU64,
-) {
+fn read_all(reader: impl Read, inbound: &mut Feed<Arrived>, counter: &AtomicU64) {
     let mut reader = FrameReader::new(reader);
     loop {
         let (answer, bytes) = match reader.next() {

@@ -1,272 +1,258 @@
-//! The replica on this side, and the threads that carry batches out on it: disks are waited for there, while the driver
-//! takes in what comes and asks for more.
+//! The replica here, as an endpoint: what is asked is done on threads of its own, so that disks are waited for there while the
+//! driver takes in what comes and asks for more.
 
-use std::collections::VecDeque;
-use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::MutexGuard;
+use std::sync::mpsc::{Receiver as Queue, Sender, channel};
+use std::time::{Duration, Instant};
 
-use maildir::{Body, Inbox, Incoming, Places, QUICK_BYTES_MAX, Replica, flush_bodies};
-use protocol::message::{At, NewBody};
-use protocol::{Op, Outcome};
+use maildir::{Outlet, Received, Receiver, Replica, Shared, send_body};
+use protocol::message::Fetch;
+use protocol::{Op, Request, Response};
 
-/// How many batches are under way at once: one is flushed, one is carried out, and one waits. Their bodies lie in `tmp`.
-const BATCHES_AHEAD: usize = 3;
-/// From how many bytes on bodies are handed over to be written into `tmp`: most are small, and waking a thread costs as
-/// much as writing some of them.
-const GROUP_BYTES: u64 = 256 << 10;
-/// How many such groups may wait, in memory.
-const GROUPS_AHEAD: usize = 4;
+use super::inflow::{Feed, Intake, Next, inflow};
+use super::link::LinkError;
+use super::{Answer, Bell, Endpoint, EndpointError};
 
-/// A replica that two threads use in turns.
-#[derive(Clone)]
-pub struct Local(Arc<Mutex<Replica>>);
+/// For how long an answer is waited for at a time.
+const SLICE: Duration = Duration::from_secs(60);
+
+type Done = maildir::Result<Answer>;
+
+/// The replica here.
+pub struct Local {
+    replica: Shared,
+    bell: Bell,
+    feed: Feed<Done>,
+    answers: Intake<Done>,
+    /// Carries batches out, from the first one on.
+    receiver: Option<Receiver>,
+    /// Reads what is asked for, from the first time on.
+    reader: Option<Sender<Request>>,
+}
 
 impl Local {
-    /// Shares a replica.
+    /// Begins with nothing asked; the driver waits for answers by the bell.
     #[must_use]
-    pub fn new(replica: Replica) -> Local {
-        Local(Arc::new(Mutex::new(replica)))
+    pub fn new(replica: Replica, bell: &Bell) -> Local {
+        let (feed, answers) = inflow(bell);
+        Local {
+            replica: Shared::new(replica),
+            bell: bell.clone(),
+            feed,
+            answers,
+            receiver: None,
+            reader: None,
+        }
+    }
+
+    /// The bell that its driver waits by.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// The replica, for another thread.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        self.replica.clone()
     }
 
     /// The replica, once no batch is being carried out.
     pub fn lock(&self) -> MutexGuard<'_, Replica> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.replica.lock()
     }
-}
 
-/// What the writing thread gets.
-enum Work {
-    /// Bytes that have come, to be checked and written.
-    Body(Box<(At, NewBody, Incoming)>),
-    /// A batch, to which so many of the oldest bodies belong.
-    Batch(Job, usize),
-}
+    /// Begins operations whose batches end when [`Local::carry_out`] says so, with the bodies that have come by then.
+    pub fn gather(&mut self, ops: Vec<Op>) {
+        self.receiver().gather(ops);
+    }
 
-/// One batch, with its bodies in order.
-struct Job {
-    ops: Vec<Op>,
-    bodies: Vec<io::Result<Body>>,
-}
+    /// Carries out as one batch what was gathered and has its bodies.
+    pub fn carry_out(&mut self) {
+        self.receiver().carry_out();
+    }
 
-/// Carries batches out, in the order in which it gets them: one thread writes bodies into `tmp` as they come, one makes
-/// those of a batch durable, and one does the rest, so that three batches are in work at once.
-pub struct Hand {
-    work: Option<SyncSender<Vec<Work>>>,
-    /// Bodies that were not handed over yet.
-    group: Vec<Work>,
-    group_bytes: u64,
-    results: Receiver<maildir::Result<Vec<Outcome>>>,
-    under_way: usize,
-    has_failed: bool,
-    threads: Vec<JoinHandle<()>>,
-}
+    /// Ends gathering: what has not come is forgotten, but for what is kept of a large body.
+    pub fn end_gathering(&mut self) {
+        self.receiver().end_gathering();
+    }
 
-impl Hand {
-    /// Starts it; it ends with this value, after what it was given.
-    ///
-    /// # Errors
-    /// When no further descriptor is to be had.
-    pub fn start(local: &Local) -> maildir::Result<Hand> {
-        let (work, to_do) = sync_channel(GROUPS_AHEAD);
-        let (written, to_flush) = sync_channel::<Job>(BATCHES_AHEAD);
-        let (flushed, to_apply) = sync_channel::<Job>(BATCHES_AHEAD);
-        let (done, results) = sync_channel(BATCHES_AHEAD);
-        let flushing = std::thread::spawn(move || {
-            for mut job in to_flush {
-                flush_bodies(&mut job.bodies);
-                if flushed.send(job).is_err() {
-                    return;
-                }
-            }
-        });
-        let replica = local.clone();
-        let writing = std::thread::spawn(move || write_bodies(&replica, to_do, &written));
-        let replica = local.clone();
-        let applying = std::thread::spawn(move || {
-            for job in to_apply {
-                let result = replica.lock().apply(&job.ops, job.bodies);
-                // After a failure nothing more is begun: the driver hears of it and ends the run.
-                let is_failed = result.is_err();
-                if done.send(result).is_err() || is_failed {
-                    return;
-                }
-            }
-        });
-        Ok(Hand {
-            work: Some(work),
-            group: Vec::new(),
-            group_bytes: 0,
-            results,
-            under_way: 0,
-            has_failed: false,
-            threads: vec![writing, flushing, applying],
+    fn receiver(&mut self) -> &mut Receiver {
+        let (replica, feed) = (&self.replica, &self.feed);
+        self.receiver.get_or_insert_with(|| {
+            let mut feed = feed.clone();
+            Receiver::start(replica, true, move |result| {
+                let answer = result.map(|received| match received {
+                    Received::Outcomes(outcomes) => Response::Outcomes(outcomes),
+                    Received::Finished(cursor) => Response::Finished { cursor },
+                });
+                feed.put(answer.map(Answer::Response), 0, false);
+            })
         })
     }
 
-    /// Whether a further batch would only wait for the disk.
-    #[must_use]
-    pub fn is_working(&self) -> bool {
-        self.under_way + 1 >= BATCHES_AHEAD
-    }
-
-    /// Whether another batch has to wait for the outcome of an earlier one.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.under_way == BATCHES_AHEAD
-    }
-
-    /// Hands over a body that has come, at the latest with its batch, or when [`Hand::pass_on`] says so; its batch
-    /// follows, after those of earlier bodies.
-    pub fn bring(&mut self, to: At, new: NewBody, incoming: Incoming) {
-        self.group_bytes += new.size.min(QUICK_BYTES_MAX);
-        self.group.push(Work::Body(Box::new((to, new, incoming))));
-        if self.group_bytes >= GROUP_BYTES {
-            self.pass_on();
-        }
-    }
-
-    /// Hands over a batch, to which the `count` oldest bodies belong that no earlier one had.
-    pub fn give(&mut self, ops: Vec<Op>, count: usize) {
-        let job = Job {
-            ops,
-            bodies: Vec::new(),
-        };
-        self.group.push(Work::Batch(job, count));
-        self.under_way += usize::from(self.pass_on());
-    }
-
-    /// Hands over what has not been yet. Returns whether somebody took it: after a failure nobody does, and its result
-    /// has told why.
-    pub fn pass_on(&mut self) -> bool {
-        self.group_bytes = 0;
-        let group = std::mem::take(&mut self.group);
-        let to = self.work.as_ref().filter(|_| !self.has_failed);
-        to.is_some_and(|to| group.is_empty() || to.send(group).is_ok())
-    }
-
-    /// The outcome of the oldest batch under way, if it is there; it is waited for if `wait` says so.
-    ///
-    /// # Errors
-    /// What the replica said; after that nothing more is done.
-    pub fn take(&mut self, wait: bool) -> maildir::Result<Option<Vec<Outcome>>> {
-        let result = match wait {
-            _ if self.under_way == 0 => None,
-            true => Some(self.results.recv().expect("every batch is answered")),
-            false => self.results.try_recv().ok(),
-        };
-        match &result {
-            Some(Ok(_)) => self.under_way -= 1,
-            Some(Err(_)) => (self.under_way, self.has_failed) = (0, true),
-            None => {}
-        }
-        result.transpose()
+    fn reader(&mut self) -> &Sender<Request> {
+        let (replica, feed) = (&self.replica, &self.feed);
+        self.reader.get_or_insert_with(|| {
+            let (sender, requests) = channel();
+            let mut reading = Reading {
+                replica: replica.clone(),
+                feed: feed.clone(),
+            };
+            std::thread::spawn(move || reading.answer_all(&requests));
+            sender
+        })
     }
 }
 
-/// Writes bodies as they come, and passes batches on with those that are theirs.
-fn write_bodies(local: &Local, work: Receiver<Vec<Work>>, written: &SyncSender<Job>) {
-    let (mut writer, mut waiting) = (None, VecDeque::new());
-    for group in work {
-        if let Some(Writer { seen, .. }) = &mut writer {
-            *seen = None;
+impl Endpoint for Local {
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Apply(ops) => self.receiver().begin(ops),
+            Request::Finish => self.receiver().finish(),
+            other => drop(self.reader().send(other)), // It lives as long as this does.
         }
-        for work in group {
-            match work {
-                Work::Body(body) => {
-                    let (to, new, incoming) = *body;
-                    let body = incoming.finish();
-                    let write =
-                        |body| Writer::of(&mut writer, local)?.write(local, &to, &new, body);
-                    waiting.push_back(body.and_then(write));
-                }
-                Work::Batch(mut job, count) => {
-                    job.bodies = waiting.drain(..count).collect();
-                    if written.send(job).is_err() {
-                        return;
+    }
+
+    fn body(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), EndpointError> {
+        let taken = self.receiver().take(bytes, is_last);
+        let why = "Far more of a body came than was announced, or one that nobody asked for";
+        Ok(taken.map_err(|_| LinkError::Protocol(why.to_owned()))?)
+    }
+
+    fn cut_off(&mut self) -> bool {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.cut_off();
+        }
+        true
+    }
+
+    fn has_room(&self) -> bool {
+        true // The disk is waited for.
+    }
+
+    fn poll(&mut self) -> Result<Option<Answer>, EndpointError> {
+        match self.answers.next() {
+            Next::Item(answer) => Ok(Some(answer?)),
+            Next::NotYet | Next::End => Ok(None),
+        }
+    }
+
+    fn response(&mut self) -> Result<Response, EndpointError> {
+        loop {
+            match self.answers.wait(Instant::now() + SLICE) {
+                Next::Item(answer) => match answer? {
+                    Answer::Response(response) => return Ok(response),
+                    Answer::Body(..) => {
+                        let why = "A body was read that nobody asked for".to_owned();
+                        return Err(LinkError::Protocol(why).into());
                     }
+                },
+                Next::NotYet | Next::End => {}
+            }
+        }
+    }
+
+    fn waited(&mut self, _: Duration) -> Result<(), EndpointError> {
+        Ok(()) // A disk may take its time.
+    }
+
+    fn rest(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.rest();
+        }
+    }
+}
+
+/// Answers what is asked of the replica here, in order.
+struct Reading {
+    replica: Shared,
+    feed: Feed<Done>,
+}
+
+/// The driver is gone, or heard of an error.
+enum Ended {
+    Gone,
+    Failed(maildir::Error),
+}
+
+impl From<maildir::Error> for Ended {
+    fn from(error: maildir::Error) -> Ended {
+        Ended::Failed(error)
+    }
+}
+
+impl Reading {
+    fn answer_all(&mut self, requests: &Queue<Request>) {
+        for request in requests {
+            match self.answer(request) {
+                Ok(()) => {}
+                Err(Ended::Gone) => return,
+                Err(Ended::Failed(error)) => {
+                    self.feed.put(Err(error), 0, false);
                 }
             }
         }
     }
-}
 
-/// Brings bodies into the `tmp` of their folders, where they wait for their batch.
-struct Writer {
-    inbox: Inbox,
-    /// Where folders lay when that was last asked: the replica is busy most of the time.
-    places: Places,
-    /// The directory that was there when the last body of this group was written.
-    seen: Option<Vec<u8>>,
-}
-
-impl Writer {
-    fn of<'w>(writer: &'w mut Option<Writer>, local: &Local) -> io::Result<&'w mut Writer> {
-        Ok(match writer {
-            Some(writer) => writer,
-            none => {
-                let mut replica = local.lock();
-                let inbox = replica.inbox().map_err(as_io)?;
-                let places = replica.places().map_err(as_io)?;
-                let seen = None;
-                none.insert(Writer {
-                    inbox,
-                    places,
-                    seen,
-                })
-            }
-        })
-    }
-
-    fn write(&mut self, local: &Local, to: &At, new: &NewBody, body: Body) -> io::Result<Body> {
-        if to.number.is_none() {
-            let dir = self.places.dir(to).ok_or(io::ErrorKind::NotFound)?;
-            self.inbox.make_dir(&dir)?;
-            return self.inbox.write(&dir, new, body).map(Body::Written);
+    fn answer(&mut self, request: Request) -> Result<(), Ended> {
+        let replica = self.replica.clone();
+        match request {
+            Request::Manifests { folders } => maildir::list_folders(self, &replica, &folders),
+            Request::Prefixes(lines) => maildir::tell_prefixes(self, &replica, &lines),
+            Request::Fingerprints(lines) => maildir::tell_fingerprints(self, &replica, &lines),
+            Request::Fetch(lines) => self.send_bodies(&lines),
+            // Carried out elsewhere, or by an agent only.
+            Request::Apply(_) | Request::Finish | Request::Stream { .. } => Ok(()),
         }
-        let is_there = |dir: &Vec<u8>| self.seen.as_ref() == Some(dir) || self.inbox.has_dir(dir);
-        let dir = match self.places.dir(to).filter(is_there) {
-            Some(dir) => dir,
-            None => {
-                self.places = local.lock().places().map_err(as_io)?;
-                self.places.dir(to).ok_or(io::ErrorKind::NotFound)?
-            }
-        };
-        let written = self.inbox.write(&dir, new, body).map(Body::Written);
-        self.seen = written.is_ok().then_some(dir);
-        written
     }
-}
 
-fn as_io(error: maildir::Error) -> io::Error {
-    match error {
-        maildir::Error::Io { source, .. } => source,
-        other => io::Error::other(other),
-    }
-}
-
-impl Drop for Hand {
-    fn drop(&mut self) {
-        self.work = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join(); // Had it panicked, its results would have ended, and the run with them.
+    fn send_bodies(&mut self, lines: &[Fetch]) -> Result<(), Ended> {
+        let replica = self.replica.clone();
+        let located = maildir::locate(self, &replica, lines)?;
+        let bodies = replica.lock().bodies()?;
+        for (line, located) in lines.iter().zip(&located) {
+            send_body(self, &bodies, located.as_ref(), line.offset)?;
         }
+        match self.feed.hand_over() {
+            true => Ok(()),
+            false => Err(Ended::Gone),
+        }
+    }
+
+    fn put(&mut self, answer: Answer, bytes: usize, more_follows: bool) -> Result<(), Ended> {
+        match self.feed.put(Ok(answer), bytes, more_follows) {
+            true => Ok(()),
+            false => Err(Ended::Gone),
+        }
+    }
+}
+
+impl Outlet for Reading {
+    type Error = Ended;
+
+    fn say(&mut self, response: Response) -> Result<(), Ended> {
+        self.put(Answer::Response(response), 0, false)
+    }
+
+    fn piece(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), Ended> {
+        let count = bytes.len();
+        self.put(Answer::Body(bytes, is_last), count, true)
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::fs;
     use std::path::Path;
 
     use maildir::{MARKER_NAME, Options};
-    use protocol::message::Source;
-    use protocol::{Digest, FolderDir, Info, Unique};
+    use protocol::message::{At, NewBody, Source};
+    use protocol::{Digest, FolderDir, Info, Outcome, Unique};
 
     use super::*;
 
-    pub(crate) fn open(dir: &Path) -> Replica {
+    fn open(dir: &Path) -> Replica {
         let replica = Replica::open(Options {
             root: dir.join("mail"),
             state_dir: dir.join("state"),
@@ -293,8 +279,8 @@ pub(crate) mod tests {
         made.expect("INBOX is made");
     }
 
-    /// A batch of new messages, whose bytes are their names.
-    fn give(hand: &mut Hand, local: &Local, names: &[&str]) {
+    /// A batch of new messages, whose bytes are their names; those of some are others.
+    fn give(local: &mut Local, names: &[&str]) {
         let mut ops = Vec::new();
         for name in names {
             let body = NewBody {
@@ -303,17 +289,12 @@ pub(crate) mod tests {
                 mtime_ns: 1_000_000_000,
                 source: Source::Body { offset: 0 },
             };
-            let partials = local.lock().partials();
-            let mut incoming = Incoming::begin(&partials, body.digest, body.size, 0);
-            let bytes = if name.starts_with("bad") { "???" } else { name };
-            incoming.take(bytes.as_bytes().to_vec());
             let at = At {
                 number: None,
                 folder: FolderDir::root(),
                 unique: Unique::new(name.as_bytes()).expect("a name"),
                 copy: 0,
             };
-            hand.bring(at.clone(), body.clone(), incoming);
             ops.push(Op::Create {
                 at,
                 in_new: true,
@@ -321,7 +302,12 @@ pub(crate) mod tests {
                 body,
             });
         }
-        hand.give(ops, names.len());
+        local.request(Request::Apply(ops));
+        for name in names {
+            let bytes = if name.starts_with("bad") { "???" } else { name };
+            let taken = local.body(bytes.as_bytes().to_vec(), true);
+            taken.expect("it is due");
+        }
     }
 
     fn in_tmp(dir: &Path) -> usize {
@@ -333,42 +319,42 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let mut replica = open(dir.path());
         make_inbox(&mut replica);
-        let local = Local::new(replica);
-        let mut hand = Hand::start(&local).expect("it starts");
-        give(&mut hand, &local, &["1.a", "bad", "2.b"]);
-        give(&mut hand, &local, &["3.c"]);
-        let mut outcomes: Vec<Vec<bool>> = Vec::new();
-        while let Some(some) = hand.take(true).expect("it is applied") {
-            outcomes.push(
-                some.iter()
-                    .map(|one| matches!(one, Outcome::Done { .. }))
-                    .collect(),
-            );
-        }
-        assert_eq!(outcomes, [vec![true, false, true], vec![true]]);
+        let mut local = Local::new(replica, &Bell::default());
+        give(&mut local, &["1.a", "bad", "2.b"]);
+        give(&mut local, &["3.c"]);
+        let mut outcomes = || match local.response() {
+            Ok(Response::Outcomes(outcomes)) => {
+                let is_done = |one| matches!(one, Outcome::Done { .. });
+                outcomes.into_iter().map(is_done).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (outcomes(), outcomes()),
+            (vec![true, false, true], vec![true])
+        );
         for name in ["1.a", "2.b", "3.c"] {
             let bytes = fs::read(dir.path().join("mail/new").join(name));
             assert_eq!(bytes.expect("it is there"), name.as_bytes());
         }
         assert_eq!(in_tmp(dir.path()), 0);
+        assert!(local.body(Vec::new(), true).is_err(), "none is due");
     }
 
     #[test]
     fn after_a_failure_nothing_is_done_and_nobody_waits_for_it() {
         let dir = tempfile::tempdir().expect("temp dir");
         make_inbox(&mut open(dir.path()));
-        let local = Local::new(open(dir.path()));
+        let mut local = Local::new(open(dir.path()), &Bell::default());
         // A run's first batch appends its tag to the marker.
         let marker = dir.path().join("mail").join(MARKER_NAME);
         fs::remove_file(&marker).expect("it was there");
         fs::create_dir(&marker).expect("it can be made");
-        let mut hand = Hand::start(&local).expect("it starts");
-        give(&mut hand, &local, &["1.a"]);
-        give(&mut hand, &local, &["2.b"]);
-        assert!(hand.take(true).is_err());
-        give(&mut hand, &local, &["3.c"]);
-        assert!(matches!(hand.take(true), Ok(None)));
-        drop(hand);
+        give(&mut local, &["1.a"]);
+        give(&mut local, &["2.b"]);
+        assert!(local.response().is_err());
+        give(&mut local, &["3.c"]);
+        drop(local);
         assert_eq!(in_tmp(dir.path()), 0);
         assert!(!dir.path().join("mail/new/1.a").exists());
     }

@@ -1,38 +1,37 @@
-//! Carrying out a plan: bodies flow in while operations flow out, and every batch is remembered before it is asked and
-//! agreed only after it is durable (I4).
+//! Carrying out a plan: bodies flow from each side to the other while operations are carried out there, and every batch is
+//! remembered before it is asked for and agreed only after it is durable (I4).
 //!
-//! Steps of a side are carried out in the plan's order. Local ones wait for their bodies, which come in the order in
-//! which they were asked for; remote ones go out in batches with their bodies behind them.
+//! Each side has a [`lane`]: what is to be done there, in the plan's order. A batch of its steps is asked of that side, their
+//! bodies are asked of the other one, and go over as they come. Nothing here knows which side is near.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use maildir::{Incoming, Partials};
-use protocol::message::{NewBody, Source};
-use protocol::{Cursor, Digest, Op, Outcome, Request, Response};
+use protocol::{Op, Outcome, Request, Response};
 
-use crate::endpoint::link::{Answer, unexpected};
-use crate::endpoint::local::Hand;
+use crate::endpoint::{Answer, unexpected};
 use crate::merge::plan::{Kind, Plan, Step};
 use crate::merge::record::{Fid, Side, Taken};
-use crate::report::progress::Progress;
+use crate::report::progress::{Phase, Progress};
 use crate::report::waiting::Why;
 use crate::report::{Skipped, Tally};
 use crate::run::failure::Failure;
 use crate::run::session::Session;
 use crate::run::stop::Stop;
 
+mod batches;
+mod bodies;
 mod full;
-mod local;
+mod lane;
 mod outcomes;
-mod remote;
 
-/// How many operations a batch has at most.
-const BATCH_OPS: usize = 1000;
+use lane::{InFlight, Lane, Of};
 
-/// How long the agent may go on with what it was asked once somebody wants us to end.
+/// How long the other end may go on with what it was asked once somebody wants us to end.
 const WINDING_UP: Duration = Duration::from_secs(5);
+/// How long the endpoints are waited for at a time.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// What was done.
 #[derive(Default)]
@@ -55,181 +54,234 @@ pub struct Done {
 pub struct Executor<'s, 'a> {
     session: &'s mut Session<'a>,
     progress: &'s Progress,
-    plan: Plan,
-    /// How many steps it has on each side.
-    planned: [usize; 2],
+    /// What is to be done on each side.
+    lanes: [Lane; 2],
+    /// The folders of each side that are renamed before the steps.
+    renaming: [HashSet<Fid>; 2],
     done: Done,
-    partials: Partials,
-    /// Local steps that wait for a body, in the order in which it comes.
-    awaited: VecDeque<usize>,
-    /// The step that goes on with what is left of a large body.
-    resumed: HashMap<Digest, usize>,
-    /// How many bytes their bodies have.
-    awaited_bytes: u64,
-    /// The body that is coming in.
-    incoming: Option<Incoming>,
-    /// Bodies that are to be asked for.
-    unasked: VecDeque<usize>,
-    /// The next local step that is not in a batch.
-    next_local: usize,
-    hand: Hand,
-    /// The local batches that it has, oldest first.
-    in_hand: VecDeque<(i64, Vec<usize>)>,
-    batch: Vec<usize>,
-    /// Until when it may grow at most, from its first step on, and how long the next one may.
-    batch_due: Option<Instant>,
-    batch_age: Duration,
-    batch_bodies: usize,
-    batch_bytes: u64,
-    /// Of each local step: whether the hand has its body, or will never get it, or the step is left out.
-    arrived: Vec<Option<bool>>,
-    /// The next remote step that was not sent.
-    next_remote: usize,
-    /// How many bytes of bodies the next batch for it has at most.
-    remote_batch_bytes: u64,
-    in_flight: VecDeque<(InFlight, Vec<Outcome>)>,
-    is_finish_sent: bool,
-    finished: Option<Cursor>,
     /// Places at which another message was found.
     taken: HashSet<Taken>,
-    /// Messages whose bytes are under way to each side: the other one must not move them meanwhile.
-    under_way: [Vec<bool>; 2],
+    /// Bodies that still come are not taken any more.
+    is_ending: bool,
     stop: Stop,
 }
 
-/// What an answer from the agent will be about.
-enum InFlight {
-    Steps { asked: i64, steps: Vec<usize> },
-    Folders(Vec<(Fid, Op)>),
-}
-
-impl InFlight {
-    fn len(&self) -> usize {
-        match self {
-            InFlight::Steps { steps, .. } => steps.len(),
-            InFlight::Folders(ops) => ops.len(),
-        }
-    }
-}
-
 impl<'s, 'a> Executor<'s, 'a> {
-    /// Prepares to carry out a plan.
-    ///
-    /// # Errors
-    /// When the replica here cannot be opened once more.
+    /// Prepares to carry out a plan, after what is done already.
+    #[must_use]
     pub fn new(
         session: &'s mut Session<'a>,
         plan: Plan,
         progress: &'s Progress,
         stop: Stop,
-    ) -> Result<Executor<'s, 'a>, Failure> {
-        let partials = session.local.lock().partials();
-        let hand = Hand::start(&session.local)?;
-        Ok(Executor {
+        done: Done,
+    ) -> Executor<'s, 'a> {
+        let [here, there] = plan.steps;
+        let [first_here, first_there] = plan.before;
+        let [last_here, last_there] = plan.after;
+        Executor {
             session,
             progress,
-            planned: Side::BOTH.map(|side| counted(&plan.steps[side as usize]).count()),
-            plan,
-            done: Done::default(),
-            partials,
-            awaited: VecDeque::new(),
-            resumed: HashMap::new(),
-            awaited_bytes: 0,
-            incoming: None,
-            unasked: VecDeque::new(),
-            next_local: 0,
-            hand,
-            in_hand: VecDeque::new(),
-            batch: Vec::new(),
-            batch_due: None,
-            batch_age: local::FIRST_AGE,
-            batch_bodies: 0,
-            batch_bytes: 0,
-            arrived: Vec::new(),
-            next_remote: 0,
-            remote_batch_bytes: remote::FIRST_BATCH_BYTES,
-            in_flight: VecDeque::new(),
-            is_finish_sent: false,
-            finished: None,
+            lanes: [
+                Lane::new(Side::Local, here, [first_here, last_here]),
+                Lane::new(Side::Remote, there, [first_there, last_there]),
+            ],
+            renaming: plan.renaming,
+            done,
             taken: HashSet::new(),
-            under_way: Default::default(),
+            is_ending: false,
             stop,
-        })
+        }
     }
 
-    /// Carries everything out, after what is done already, and ends the conversation. What was done is stored, and told, even if the connection is
-    /// lost or a side's disk or index fails.
-    pub fn run(mut self, done: Done) -> (Done, Result<(), Failure>) {
-        self.done = done;
+    /// Carries everything out, and ends the conversation. What was done is stored, and told, even if the connection is lost or
+    /// a side's disk or index fails.
+    pub fn run(mut self) -> (Done, Result<(), Failure>) {
         let result = self.carry_out();
         (self.done, result)
     }
 
     fn carry_out(&mut self) -> Result<(), Failure> {
-        self.session
-            .link
-            .read_from(self.session.local.lock().bodies()?);
-        self.begin()?;
-        let result = self.converse();
-        if result.is_err() {
-            // What has arrived is not asked for again.
-            self.apply_local()?;
+        let messages = self.lanes.iter().map(|lane| lane.steps.len() as u64).sum();
+        let bytes = self
+            .lanes
+            .iter()
+            .map(Lane::bytes)
+            .fold(0, u64::saturating_add);
+        self.progress.begin(Phase::Transferring, messages, bytes);
+        for side in Side::BOTH {
+            let folders = std::mem::take(&mut self.lanes[side as usize].first);
+            self.ask_folders(side, folders);
         }
-        self.take_from_hand(true)?;
-        result.map_err(|failure| failure.after(|| self.so_far()))?;
-        self.end_local_folders()?;
+        let result = self.converse();
+        if let Err(failure) = result {
+            self.end_early(&failure)?;
+            return Err(failure.after(|| self.so_far()));
+        }
         self.store_end()
     }
 
-    /// Folders first, on both sides; then it is known what to fetch.
-    fn begin(&mut self) -> Result<(), Failure> {
-        let remote = std::mem::take(&mut self.plan.before[Side::Remote as usize]);
-        self.send_folders(remote);
-        let local = std::mem::take(&mut self.plan.before[Side::Local as usize]);
-        self.apply_local_folders(local)?;
-        for side in Side::BOTH {
-            let under_way = &mut self.under_way[side as usize];
-            under_way.resize(self.session.set.all.len(), false);
-            for step in &self.plan.steps[side as usize] {
-                under_way[step.index] |= wired(&step.op).is_some();
+    // The conversation.
+
+    fn converse(&mut self) -> Result<(), Failure> {
+        let bell = self.session.local.bell().clone();
+        loop {
+            let (count, begun) = (bell.count(), Instant::now());
+            self.ask_for_more()?;
+            let mut is_idle = true;
+            for side in Side::BOTH {
+                while let Some(answer) = self.next_answer(side)? {
+                    self.take(side, answer)?;
+                    is_idle = false;
+                }
+            }
+            let is_through = |lane: &Lane| lane.finished.is_some() && !lane.is_body_due();
+            if self.lanes.iter().all(is_through) {
+                return Ok(());
+            }
+            if self.stop.is_requested() {
+                return Err(Failure::interrupted());
+            }
+            if is_idle && !self.go_on_if_stuck() {
+                self.session.endpoint(Side::Local).rest();
+                self.session.endpoint(Side::Remote).rest();
+                bell.wait(count, begun + SLICE);
+                for side in Side::BOTH {
+                    if self.is_due_from(side) {
+                        self.session.endpoint(side).waited(begun.elapsed())?;
+                    }
+                }
             }
         }
-        self.arrived
-            .resize(self.plan.steps[Side::Local as usize].len(), None);
-        let (mut messages, mut bytes) = (self.plan.steps[Side::Remote as usize].len() as u64, 0);
-        for at in 0..self.plan.steps[Side::Local as usize].len() {
-            messages += 1;
-            let step = &self.plan.steps[Side::Local as usize][at];
-            let Some(body) = wired(&step.op) else {
-                continue;
-            };
-            bytes = body.size.saturating_add(bytes);
-            self.unasked.push_back(at);
+    }
+
+    /// Asks both sides for all that they can be asked for now.
+    fn ask_for_more(&mut self) -> Result<(), Failure> {
+        for side in Side::BOTH {
+            self.form_batches(side)?;
+            self.ask_for_bodies(side);
+            self.begin_batches(side)?;
         }
-        self.progress.begin(
-            crate::report::progress::Phase::Transferring,
-            messages,
-            bytes,
-        );
+        for side in Side::BOTH {
+            self.ask_to_finish(side);
+        }
         Ok(())
     }
 
-    fn send_folders(&mut self, ops: Vec<(Fid, Op)>) {
-        for ops in batches_of(ops) {
-            let plain = ops.iter().map(|(_, op)| op.clone()).collect();
-            self.session.link.apply(plain, Vec::new());
-            self.in_flight
-                .push_back((InFlight::Folders(ops), Vec::new()));
+    /// The next answer of a side. It is left where it is while the other side has no room for the body that it may be.
+    fn next_answer(&mut self, side: Side) -> Result<Option<Answer>, Failure> {
+        let has_room = self.session.endpoint(side.other()).has_room();
+        match has_room || self.is_ending {
+            true => Ok(self.session.endpoint(side).poll()?),
+            false => Ok(None),
         }
     }
 
-    fn apply_local_folders(&mut self, ops: Vec<(Fid, Op)>) -> Result<(), Failure> {
-        if ops.is_empty() {
-            return Ok(());
+    fn take(&mut self, side: Side, answer: Answer) -> Result<(), Failure> {
+        match answer {
+            Answer::Body(..) | Answer::Response(Response::NoBody { .. }) if self.is_ending => {
+                Ok(())
+            }
+            Answer::Body(bytes, is_last) => self.take_body(side.other(), bytes, is_last),
+            Answer::Response(Response::NoBody { why }) => self.take_no_body(side.other(), &why),
+            Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(side, outcomes),
+            Answer::Response(Response::Finished { cursor }) if self.is_answered(side) => {
+                self.lanes[side as usize].finished = Some(cursor);
+                Ok(())
+            }
+            Answer::Response(other) => Err(unexpected(&other).into()),
         }
-        let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
-        let outcomes = self.session.local.lock().apply(&plain, Vec::new())?;
-        self.folders_done(Side::Local, &ops, &outcomes)
+    }
+
+    /// Whether a side owes anything: an outcome, a body, or the end.
+    fn is_due_from(&self, side: Side) -> bool {
+        let lane = &self.lanes[side as usize];
+        let is_ending = lane.is_finish_sent && lane.finished.is_none();
+        is_ending || !lane.in_flight.is_empty() || self.lanes[side.other() as usize].is_body_due()
+    }
+
+    /// Whether a side has answered all that it was asked to do, and knows that this was all.
+    fn is_answered(&self, side: Side) -> bool {
+        let lane = &self.lanes[side as usize];
+        lane.is_finish_sent && lane.in_flight.is_empty()
+    }
+
+    /// The last request follows the one before it at once, so that a run takes one flight each way.
+    fn ask_to_finish(&mut self, side: Side) {
+        let is_read = self.lanes[side.other() as usize].is_all_asked();
+        let lane = &mut self.lanes[side as usize];
+        if lane.is_finish_sent || !is_read || !lane.is_all_begun() {
+            return;
+        }
+        let folders = std::mem::take(&mut lane.last);
+        self.ask_folders(side, folders);
+        self.lanes[side as usize].is_finish_sent = true;
+        self.session.endpoint(side).request(Request::Finish);
+    }
+
+    /// Two messages, each of which waits on one side for its bytes to go to the other, may wait for one another; then one of
+    /// them is left for the next run. Returns whether it was so.
+    fn go_on_if_stuck(&mut self) -> bool {
+        let is_due = Side::BOTH.into_iter().any(|side| self.is_due_from(side));
+        let is_more = |lane: &&Lane| !lane.is_all_begun();
+        if is_due || self.lanes.iter().filter(is_more).count() == 0 {
+            return false;
+        }
+        for side in Side::BOTH {
+            let lane = &mut self.lanes[side as usize];
+            if lane.next < lane.steps.len() {
+                let at = lane.next;
+                lane.next += 1;
+                self.wait(side, at, Why::Changed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The run ends before its end: what has come in full is carried out, and what became of that is stored. What the other end
+    /// has been asked to do is waited for a little, unless it is gone.
+    fn end_early(&mut self, failure: &Failure) -> Result<(), Failure> {
+        self.is_ending = true;
+        let is_gone = |side: Side| match side {
+            Side::Local => matches!(failure, Failure::Replica(_)),
+            Side::Remote => !failure.is_interrupted(),
+        };
+        for side in Side::BOTH {
+            self.cut_off(side);
+        }
+        let bell = self.session.local.bell().clone();
+        let until = Instant::now() + WINDING_UP;
+        loop {
+            let count = bell.count();
+            for side in Side::BOTH.into_iter().filter(|side| !is_gone(*side)) {
+                while let Some(answer) = self.next_answer(side)? {
+                    self.take(side, answer)?;
+                }
+            }
+            let is_waiting = |side: Side| {
+                let is_in_time = side == Side::Local || Instant::now() < until;
+                !is_gone(side) && is_in_time && !self.lanes[side as usize].in_flight.is_empty()
+            };
+            if !Side::BOTH.into_iter().any(is_waiting) {
+                return Ok(());
+            }
+            bell.wait(count, Instant::now() + SLICE);
+        }
+    }
+
+    // Folders.
+
+    fn ask_folders(&mut self, side: Side, ops: Vec<(Fid, Op)>) {
+        for ops in ops.chunks(100) {
+            let plain = ops.iter().map(|(_, op)| op.clone()).collect();
+            self.session.endpoint(side).request(Request::Apply(plain));
+            self.lanes[side as usize].in_flight.push_back(InFlight {
+                of: Of::Folders(ops.to_vec()),
+                bytes: 0,
+                outcomes: Vec::new(),
+            });
+        }
     }
 
     fn folders_done(
@@ -261,16 +313,18 @@ impl<'s, 'a> Executor<'s, 'a> {
         Ok(self.session.archive.end(saved)?)
     }
 
+    // What is left, and what people are told.
+
     /// Remembers why a step was not made.
     fn wait(&mut self, side: Side, at: usize, why: Why) {
-        let step = &self.plan.steps[side as usize][at];
+        let step = &self.lanes[side as usize].steps[at];
         let deletes = step.kind == Kind::Deleted;
         self.done.waits.insert(step.index, (why, deletes));
     }
 
     /// Leaves a step of a side alone for something that is the matter on the same side or on the other one.
     fn skip_step(&mut self, of: Side, on: Side, at: usize, why: &str) {
-        let step = &self.plan.steps[of as usize][at];
+        let step = &self.lanes[of as usize].steps[at];
         let (path, index) = (self.describe(step), step.index);
         self.skip(on, path, why);
         if let Some(skipped) = self.done.skipped.last_mut() {
@@ -290,119 +344,26 @@ impl<'s, 'a> Executor<'s, 'a> {
         });
     }
 
-    // The conversation.
-
-    fn converse(&mut self) -> Result<(), Failure> {
-        loop {
-            self.take_from_hand(false)?;
-            self.ask_for_bodies();
-            self.send_batches()?;
-            self.gather_local()?;
-            self.send_finish();
-            if self.finished.is_some() {
-                return Ok(());
-            }
-            if self.stop.is_requested() {
-                return self.wind_up();
-            }
-            if !self.session.link.has_answer() {
-                self.hand.pass_on();
-            }
-            if let Some(answer) = self.session.link.answer(self.batch_due)? {
-                self.take(answer)?;
-            }
-        }
-    }
-
-    fn take(&mut self, answer: Answer) -> Result<(), Failure> {
-        match answer {
-            Answer::Body(bytes, last) => self.take_body(bytes, last),
-            Answer::Response(Response::NoBody { why }) => self.take_no_body(&why),
-            Answer::Response(Response::Outcomes(outcomes)) => self.take_outcomes(outcomes),
-            Answer::Response(Response::Finished { cursor }) if self.is_through() => {
-                self.finished = Some(cursor);
-                Ok(())
-            }
-            Answer::Response(other) => Err(unexpected(&other).into()),
-        }
-    }
-
-    /// Somebody wants us to end: no more is asked for, what the agent has been asked to do is waited for a little, and what
-    /// has come in full is delivered.
-    fn wind_up(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + WINDING_UP;
-        while !self.in_flight.is_empty() && Instant::now() < until {
-            if let Some(answer) = self.session.link.answer(Some(until))? {
-                self.take(answer)?;
-            }
-        }
-        self.gather_local()?;
-        Err(Failure::interrupted())
-    }
-
     /// How much of the plan is done, for people.
     fn so_far(&self) -> String {
-        let part = |side: Side| {
-            let (index, word) = (side as usize, side.word());
-            let tally = &self.done.tallies[index];
+        let part = |lane: &Lane| {
+            let tally = &self.done.tallies[lane.side as usize];
             let done = tally.new + tally.flags + tally.moved + tally.copied;
             let done = done + tally.deleted + tally.replaced;
-            let all = self.planned[index];
-            let what = if counted(&self.plan.steps[index]).all(|step| step.kind == Kind::New) {
+            let all = counted(&lane.steps).count();
+            let what = if counted(&lane.steps).all(|step| step.kind == Kind::New) {
                 "messages are"
             } else {
                 "changes are made"
             };
-            (all > 0).then(|| format!("{done} of {all} {what} {word}"))
+            (all > 0).then(|| format!("{done} of {all} {what} {}", lane.side.word()))
         };
-        let parts: Vec<String> = Side::BOTH.into_iter().filter_map(part).collect();
+        let parts: Vec<String> = self.lanes.iter().filter_map(part).collect();
         parts.join(", ")
     }
-
-    fn is_through(&self) -> bool {
-        self.is_finish_sent && self.awaited.is_empty() && self.in_flight.is_empty()
-    }
-
-    /// Finish follows the last request at once, so that a run takes one flight each way.
-    fn send_finish(&mut self) {
-        let is_all_sent = self.unasked.is_empty()
-            && self.next_remote == self.plan.steps[Side::Remote as usize].len();
-        if is_all_sent && !self.is_finish_sent {
-            let after = std::mem::take(&mut self.plan.after[Side::Remote as usize]);
-            self.send_folders(after);
-            self.session.link.request(Request::Finish);
-            self.is_finish_sent = true;
-        }
-    }
-
-    fn end_local_folders(&mut self) -> Result<(), Failure> {
-        let after = std::mem::take(&mut self.plan.after[Side::Local as usize]);
-        self.apply_local_folders(after)
-    }
-}
-
-/// Whether a step must wait for earlier ones to have happened: a batch reads what it copies before it moves anything.
-fn must_follow(step: &Step, before: &[Step]) -> bool {
-    copies(&step.op) && before.iter().any(|step| step.kind == Kind::Moved)
 }
 
 /// The steps that people hear of.
 fn counted(steps: &[Step]) -> impl Iterator<Item = &Step> {
     steps.iter().filter(|step| !step.is_detour)
-}
-
-/// Whether the new bytes of an operation come of what lies there already.
-fn copies(op: &Op) -> bool {
-    op.new_body()
-        .is_some_and(|body| matches!(body.source, Source::Copy(_) | Source::Remade(_)))
-}
-
-/// The new bytes of an operation that come over the wire.
-fn wired(op: &Op) -> Option<&NewBody> {
-    op.new_body()
-        .filter(|body| matches!(body.source, Source::Body { .. }))
-}
-
-fn batches_of(ops: Vec<(Fid, Op)>) -> Vec<Vec<(Fid, Op)>> {
-    ops.chunks(100).map(<[(Fid, Op)]>::to_vec).collect()
 }

@@ -1,6 +1,7 @@
 //! What stops a run, and how the process ends because of it.
 
 use crate::archive::ArchiveError;
+use crate::endpoint::EndpointError;
 use crate::endpoint::link::LinkError;
 use crate::run::exit_code::ExitCode;
 
@@ -32,11 +33,26 @@ pub enum Failure {
     },
 }
 
+impl From<EndpointError> for Failure {
+    fn from(error: EndpointError) -> Failure {
+        match error {
+            EndpointError::Link(error) => Failure::Link(error),
+            EndpointError::Replica(error) => Failure::Replica(error),
+        }
+    }
+}
+
 impl Failure {
     /// Somebody wants us to end.
     #[must_use]
     pub fn interrupted() -> Failure {
         Failure::Link(LinkError::Interrupted)
+    }
+
+    /// Whether somebody wants us to end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Failure::Link(LinkError::Interrupted))
     }
 
     /// Says how far the run had come, where this cut it off.

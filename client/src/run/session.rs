@@ -11,6 +11,7 @@ use protocol::{Cursor, Digest};
 
 use crate::archive::Archive;
 use crate::config::Account;
+use crate::endpoint::Endpoint;
 use crate::endpoint::link::Link;
 use crate::endpoint::local::Local;
 use crate::endpoint::transport::ConnectOptions;
@@ -51,8 +52,8 @@ pub struct Session<'a> {
     pub folders: Folders,
     /// What both sides left alone.
     pub skipped: Vec<Skipped>,
-    /// Bodies that the agent has part of.
-    pub partials: HashMap<Digest, u64>,
+    /// Bodies that each side has part of, and how many bytes.
+    pub partials: [HashMap<Digest, u64>; 2],
     /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
     pub deleted_lately: [u64; 2],
     /// How many messages are missing on each side and may not be called gone: a place that cannot be read, among the
@@ -100,6 +101,7 @@ impl<'a> Session<'a> {
         } = expected;
         let told = local.lock().tell()?;
         let deleted_here = local.lock().deleted_lately()?;
+        let partials = local.lock().partials().list().into_iter().collect();
         let session = Session {
             account,
             deleted_lately: [deleted_here, 0],
@@ -112,7 +114,7 @@ impl<'a> Session<'a> {
             folders: Folders::load(&archive, account.setting())?,
             archive,
             skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
-            partials: HashMap::new(),
+            partials: [partials, HashMap::new()],
             notes,
             paired_at_once: 0,
             scan,
@@ -124,6 +126,14 @@ impl<'a> Session<'a> {
             known::remember(account, pair)?;
         }
         Ok(session)
+    }
+
+    /// The replica of a side.
+    pub fn endpoint(&mut self, side: Side) -> &mut dyn Endpoint {
+        match side {
+            Side::Local => &mut self.local,
+            Side::Remote => &mut self.link,
+        }
     }
 
     /// A place as a side names it now.

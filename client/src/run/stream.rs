@@ -11,15 +11,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use maildir::{Incoming, Partials};
+use maildir::BATCHES_AHEAD;
 use protocol::codec::batches;
 use protocol::entry::Change;
 use protocol::message::{Course, Listing, NewBody, STREAM};
 use protocol::{Cursor, Info, Request, Response, Unique};
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::link::{Answer, LinkError, unexpected};
-use crate::endpoint::local::Hand;
+use crate::endpoint::link::LinkError;
+use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::record::{Fid, Place, Record, Seen, Side};
 use crate::report::Skipped;
 use crate::report::progress::{Phase, Progress};
@@ -41,8 +41,8 @@ const LAST_AGE: Duration = Duration::from_secs(64);
 const WINDING_UP: Duration = Duration::from_secs(1);
 /// How many messages may be told ahead of their bodies.
 const TOLD_MAX: usize = 10_000;
-/// How many bytes past a body's end are passed over.
-const EXCESS_MAX: u64 = 64 << 20;
+/// How long the endpoints are waited for at a time.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// How far a stream has come; stored as long as it has not ended.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -82,18 +82,15 @@ struct Stream<'s, 'a> {
     session: &'s mut Session<'a>,
     progress: &'s Progress,
     stop: &'s Stop,
-    partials: Partials,
     numbers: HashMap<u32, Fid>,
     progressed: Progressed,
-    hand: Hand,
-    /// Messages whose bodies are to come, in this order.
-    told: VecDeque<Change>,
-    incoming: Option<Incoming>,
+    /// Messages whose bodies are to come, in this order; nothing for those that nobody asked for.
+    told: VecDeque<(Unique, Option<Brought>)>,
     batch: Vec<Brought>,
     batch_bytes: u64,
     batch_due: Option<Instant>,
     batch_age: Duration,
-    in_hand: VecDeque<(i64, Vec<Brought>)>,
+    in_flight: VecDeque<(i64, Vec<Brought>)>,
     /// How many messages there are, as far as that is known.
     expected: u64,
     /// Until when it may go on once somebody wants us to end.
@@ -115,9 +112,9 @@ impl Session<'_> {
         let begun = begun.and_then(|known| {
             let pending = self.archive.pending()?.into_iter();
             let places = pending.filter_map(|(_, record)| Some(record.remote?.place));
-            Ok((known, places.collect(), Hand::start(&self.local)?))
+            Ok((known, places.collect()))
         });
-        let ((progressed, courses), pending, hand) = match begun {
+        let ((progressed, courses), pending) = match begun {
             Ok(begun) => begun,
             Err(failure) => {
                 let failure = failure.after(|| "nothing had come".to_owned());
@@ -125,7 +122,6 @@ impl Session<'_> {
             }
         };
         progress.begin(Phase::Transferring, 0, 0);
-        let partials = self.local.lock().partials();
         // What nobody asked for is passed over.
         let mut numbers = self.folders.numbers(Side::Remote);
         numbers.retain(|number, _| courses.iter().any(|course| course.folder == *number));
@@ -133,17 +129,14 @@ impl Session<'_> {
             session: self,
             progress,
             stop,
-            partials,
             numbers,
             progressed,
-            hand,
             told: VecDeque::new(),
-            incoming: None,
             batch: Vec::new(),
             batch_bytes: 0,
             batch_due: None,
             batch_age: FIRST_AGE,
-            in_hand: VecDeque::new(),
+            in_flight: VecDeque::new(),
             expected: 0,
             until: None,
             left: Vec::new(),
@@ -157,12 +150,8 @@ impl Session<'_> {
 
 impl Stream<'_, '_> {
     fn run(&mut self, courses: Vec<Course>) -> Result<(), Failure> {
-        let mut kept: Vec<_> = self
-            .partials
-            .list()
-            .into_iter()
-            .map(|(digest, _)| digest)
-            .collect();
+        let kept = &self.session.partials[Side::Local as usize];
+        let mut kept: Vec<_> = kept.keys().copied().collect();
         for folders in batches(courses) {
             let kept = std::mem::take(&mut kept);
             self.session.link.request(Request::Stream { folders, kept });
@@ -173,7 +162,13 @@ impl Stream<'_, '_> {
         });
         let result = self.converse();
         // What has come in full is delivered, whatever ended it.
-        let delivered = self.deliver().and_then(|()| self.take_from_hand(true));
+        let delivered = match &result {
+            Err(Failure::Replica(_)) => Ok(()), // Nothing more is done here.
+            Ok(()) | Err(_) => self.deliver().and_then(|()| {
+                self.session.local.end_gathering();
+                self.wait_for_outcomes(0)
+            }),
+        };
         let so_far = self.done.tallies[Side::Local as usize].new;
         self.done.unreached = self.expected.saturating_sub(so_far);
         result.map_err(|failure| failure.after(|| format!("{so_far} messages are here")))?;
@@ -182,22 +177,21 @@ impl Stream<'_, '_> {
     }
 
     fn converse(&mut self) -> Result<(), Failure> {
+        let bell = self.session.local.bell().clone();
         loop {
-            self.take_from_hand(false)?;
-            if self.stop.is_requested() && !self.may_go_on() {
-                return Err(Failure::interrupted());
-            }
+            let (count, begun) = (bell.count(), Instant::now());
+            self.take_outcomes()?;
             if self.done.full[Side::Local as usize].is_some() {
                 return Ok(());
             }
-            let is_due = self.batch_due.is_some_and(|due| due <= Instant::now());
-            if is_due {
+            if self.batch_due.is_some_and(|due| due <= begun) {
                 self.deliver()?;
             }
-            if !self.session.link.has_answer() {
-                self.hand.pass_on();
+            let answer = self.session.link.poll()?;
+            if self.stop.is_requested() && !(answer.is_some() && self.may_go_on()) {
+                return Err(Failure::interrupted());
             }
-            match self.session.link.answer(self.batch_due)? {
+            match answer {
                 Some(Answer::Response(Response::Listed(listed))) => {
                     self.remember_tag(listed.cursor)?;
                     self.expect(listed.messages);
@@ -207,9 +201,14 @@ impl Stream<'_, '_> {
                 }
                 Some(Answer::Response(Response::Changes(changes))) => self.take_changes(changes)?,
                 Some(Answer::Response(Response::NoBody { why })) => self.take_no_body(&why)?,
-                Some(Answer::Body(bytes, last)) => self.take_body(bytes, last)?,
+                Some(Answer::Body(bytes, is_last)) => self.take_body(bytes, is_last)?,
                 Some(Answer::Response(other)) => return Err(unexpected(&other).into()),
-                None => {}
+                None => {
+                    self.session.local.rest();
+                    let end = begun + SLICE;
+                    bell.wait(count, self.batch_due.map_or(end, |due| due.min(end)));
+                    self.session.link.waited(begun.elapsed())?;
+                }
             }
         }
     }
@@ -224,12 +223,12 @@ impl Stream<'_, '_> {
         self.expected += more;
     }
 
-    /// Somebody wants us to end: what is here already is taken in, for so long.
+    /// Somebody wants us to end: what has come already is taken in, for so long.
     fn may_go_on(&mut self) -> bool {
         let until = *self
             .until
             .get_or_insert_with(|| Instant::now() + WINDING_UP);
-        self.session.link.has_answer() && Instant::now() < until
+        Instant::now() < until
     }
 
     /// The server's tree vouches for what comes from here on by another tag.
@@ -247,7 +246,17 @@ impl Stream<'_, '_> {
         if self.told.len() + changes.len() > TOLD_MAX {
             return Err(wrong("More messages were told than bodies came"));
         }
-        self.told.extend(changes);
+        let brought: Vec<_> = changes
+            .into_iter()
+            .map(|change| {
+                let brought = self.seen(&change).map(|theirs| self.brought(theirs));
+                (change.unique, brought)
+            })
+            .collect();
+        let wanted = brought.iter().filter_map(|(_, brought)| brought.as_ref());
+        let ops = wanted.map(|brought| self.op(brought)).collect();
+        self.session.local.gather(ops);
+        self.told.extend(brought);
         Ok(())
     }
 
@@ -263,42 +272,35 @@ impl Stream<'_, '_> {
     }
 
     fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
-        let change = self.told.pop_front();
-        let change = change.ok_or_else(|| wrong("A body was refused that nobody asked for"))?;
+        let told = self.told.front();
+        let (unique, _) = told.ok_or_else(|| wrong("A body was refused that nobody asked for"))?;
         if !why.is_empty() {
             self.done.skipped.push(Skipped {
                 side: Side::Remote,
-                path: protocol::bytes::escape(change.unique.as_bytes()),
+                path: protocol::bytes::escape(unique.as_bytes()),
                 why: why.to_owned(),
                 heading: None,
                 holds: false,
             });
         }
-        self.left.extend(self.seen(&change));
-        Ok(())
+        self.take_body(Vec::new(), true)
     }
 
-    fn take_body(&mut self, bytes: Vec<u8>, last: bool) -> Result<(), Failure> {
-        let change = self.told.front();
-        let change = change.ok_or_else(|| wrong("A body came that nobody asked for"))?;
+    fn take_body(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), Failure> {
+        let told = self.told.front();
+        let (_, brought) = told.ok_or_else(|| wrong("A body came that nobody asked for"))?;
         self.progress.advance(0, bytes.len() as u64);
-        let (digest, size) = (change.entry.digest, change.entry.size);
-        let partials = &self.partials;
-        let incoming = self
-            .incoming
-            .get_or_insert_with(|| Incoming::begin_quick(partials, digest, size, 0));
-        incoming.take(bytes);
-        if incoming.excess() > EXCESS_MAX {
-            return Err(wrong("Far more of a body came than was announced"));
+        if brought.is_some() {
+            self.session.local.body(bytes, is_last)?;
         }
-        if !last {
+        if !is_last {
             return Ok(());
         }
-        let (Some(change), Some(incoming)) = (self.told.pop_front(), self.incoming.take()) else {
-            return Ok(());
-        };
-        if let Some(theirs) = self.seen(&change) {
-            self.bring(theirs, incoming);
+        if let Some((_, Some(brought))) = self.told.pop_front() {
+            self.batch_bytes = self.batch_bytes.saturating_add(brought.body.size);
+            self.batch_due
+                .get_or_insert_with(|| Instant::now() + self.batch_age);
+            self.batch.push(brought);
         }
         if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
             self.deliver()?;

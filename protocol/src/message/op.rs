@@ -125,6 +125,15 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it is about a folder, and not about a message.
+    #[must_use]
+    pub fn is_of_folder(&self) -> bool {
+        match self {
+            Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => true,
+            Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => false,
+        }
+    }
+
     /// The folders that it names.
     pub fn folders(&self) -> impl Iterator<Item = &FolderDir> {
         let (one, other) = match self {
@@ -176,6 +185,19 @@ impl Op {
             | Op::RemoveFolder { .. }
             | Op::Retire { .. } => None,
         }
+    }
+
+    /// The bytes of it that follow the batch, one body each.
+    #[must_use]
+    pub fn wired(&self) -> Option<&NewBody> {
+        self.new_body()
+            .filter(|body| matches!(body.source, Source::Body { .. }))
+    }
+
+    /// Whether its new bytes are made of what lies there already.
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        self.new_body().is_some() && self.wired().is_none()
     }
 }
 

@@ -1,54 +1,67 @@
-//! What goes to the agent: requests as they are, batches with their bodies behind them.
+//! What goes to the agent: requests as they are, and the bodies of batches behind them.
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use maildir::{Bodies, CHUNK_BYTES, Located, Outgoing, Pulse, Timed};
-use protocol::Request;
+use maildir::{Pulse, Timed};
 use protocol::frame::{Effort, FrameWriter};
 use protocol::pace::{Pace, Reading};
+use protocol::{Op, Request};
 
 use super::Outbound;
+use crate::endpoint::Bell;
+
+/// What the driver knows of it.
+pub(super) struct Counters {
+    /// How many bytes went out, those before the stream included.
+    pub(super) sent: Arc<AtomicU64>,
+    /// How many bytes of bodies wait for it.
+    pub(super) unwritten: Arc<AtomicU64>,
+    /// Rung when there is room for more.
+    pub(super) bell: Bell,
+}
 
 /// The writing half of the connection.
-pub(super) struct Outflow<'a> {
+pub(super) struct Outflow {
     writer: FrameWriter<Timed<Box<dyn Write + Send>>>,
-    /// How many bytes went out, those before the stream included.
-    counter: &'a AtomicU64,
+    counters: Counters,
+    /// How many bytes went out before the stream.
     before: u64,
-    source: Option<Bodies>,
     begun: Instant,
     /// For how long there was nothing to send.
     waited: Duration,
     /// How bodies are compressed, from the first one on.
     pace: Option<Pace>,
+    /// How many bodies of batches are still to come: meanwhile nobody waits for what is not flushed.
+    due: usize,
+    /// How many bytes of the one that comes have come.
+    length: u64,
 }
 
-impl Outflow<'_> {
+impl Outflow {
     /// Begins the stream.
-    pub(super) fn new(
-        pipe: Box<dyn Write + Send>,
-        counter: &AtomicU64,
-        pulse: Pulse,
-    ) -> Outflow<'_> {
+    pub(super) fn new(pipe: Box<dyn Write + Send>, counters: Counters, pulse: Pulse) -> Outflow {
         let mut writer = FrameWriter::new(Timed::new(pipe, pulse));
         // Lists of what is wanted are digests for the most part: hard work makes them no shorter (800 took 40,071 bytes
         // with it and 39,963 without).
         writer.set_effort(Effort::Fast);
         Outflow {
             writer,
-            counter,
-            before: counter.load(Ordering::Relaxed),
-            source: None,
+            before: counters.sent.load(Ordering::Relaxed),
+            counters,
             begun: Instant::now(),
             waited: Duration::ZERO,
             pace: None,
+            due: 0,
+            length: 0,
         }
     }
 
-    /// Writes what comes, until nothing more can come; flushes whenever nothing is there.
+    /// Writes what comes, until nothing more can come; flushes where nothing is there and the agent can do something with what
+    /// it has.
     pub(super) fn write_until_closed(
         &mut self,
         outbound: &Receiver<Outbound>,
@@ -57,7 +70,9 @@ impl Outflow<'_> {
             let next = match outbound.try_recv() {
                 Ok(next) => next,
                 Err(TryRecvError::Empty) => {
-                    self.writer.flush()?;
+                    if self.due == 0 {
+                        self.writer.flush()?;
+                    }
                     self.count();
                     let idle = Instant::now();
                     let Ok(next) = outbound.recv() else { break };
@@ -67,15 +82,13 @@ impl Outflow<'_> {
                 Err(TryRecvError::Disconnected) => break,
             };
             match next {
-                Outbound::Request(request) => self.writer.message(&request)?,
-                Outbound::Source(bodies) => self.source = Some(bodies),
-                Outbound::Apply(ops, bodies) => {
-                    self.writer.message(&Request::Apply(ops))?;
-                    for (located, offset) in bodies {
-                        self.write_body(located.as_ref(), offset)?;
-                        self.count();
+                Outbound::Request(request) => {
+                    if let Request::Apply(ops) = &request {
+                        self.due += ops.iter().filter_map(Op::wired).count();
                     }
+                    self.writer.message(&request)?;
                 }
+                Outbound::Body(bytes, is_last) => self.write_piece(&bytes, is_last)?,
             }
         }
         self.writer.finish()?;
@@ -85,7 +98,9 @@ impl Outflow<'_> {
 
     fn count(&self) {
         let written = self.writer.bytes_written();
-        self.counter.store(self.before + written, Ordering::Relaxed);
+        self.counters
+            .sent
+            .store(self.before + written, Ordering::Relaxed);
     }
 
     /// How long it is since the beginning, how much of that was spent waiting, for the pipe too, and what went out.
@@ -97,39 +112,26 @@ impl Outflow<'_> {
         }
     }
 
-    /// Sends a body; one that is not to be had is sent empty, which the agent sees by its digest.
-    fn write_body(&mut self, located: Option<&Located>, offset: u64) -> protocol::Result<()> {
+    fn write_piece(&mut self, bytes: &[u8], is_last: bool) -> protocol::Result<()> {
         if self.pace.is_none() {
             self.pace = Some(Pace::new(self.read()));
             self.writer.set_effort(Effort::Dense);
         }
-        let source = self.source.as_ref().zip(located);
-        let bytes = match source.map(|(source, located)| source.open(located, offset)) {
-            Some(Ok(Outgoing::Small(bytes))) => {
-                self.writer.body_chunk(&bytes, true)?;
-                bytes.len() as u64
-            }
-            Some(Ok(Outgoing::Large(file, left))) => {
-                let mut file = file.take(left);
-                let mut buffer = vec![0; CHUNK_BYTES];
-                loop {
-                    let read = file.read(&mut buffer).unwrap_or(0);
-                    self.writer.body_chunk(&buffer[..read], read == 0)?;
-                    if read == 0 {
-                        break left;
-                    }
-                }
-            }
-            missing => {
-                if let Some(Err(error)) = missing {
-                    tracing::info!("A message is not to be had now: {error}");
-                }
-                self.writer.body_chunk(&[], true)?;
-                0
-            }
-        };
-        let now = self.read();
-        let told = self.pace.as_mut().and_then(|pace| pace.sent(bytes, || now));
+        self.writer.body_chunk(bytes, is_last)?;
+        let count = bytes.len() as u64;
+        self.counters.unwritten.fetch_sub(count, Ordering::SeqCst);
+        self.counters.bell.ring();
+        self.length += count;
+        if !is_last {
+            return Ok(());
+        }
+        self.due = self.due.saturating_sub(1);
+        self.count();
+        let (length, now) = (std::mem::take(&mut self.length), self.read());
+        let told = self
+            .pace
+            .as_mut()
+            .and_then(|pace| pace.sent(length, || now));
         if let Some(effort) = told {
             self.writer.set_effort(effort);
         }
@@ -139,79 +141,53 @@ impl Outflow<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
     use std::sync::mpsc::sync_channel;
 
-    use maildir::Replica;
-    use protocol::message::At;
-    use protocol::{Digest, FolderDir, Unique};
-
-    use super::super::Sending;
     use super::*;
 
+    const LENGTH: usize = 1_000_000;
+
     /// Four letters in no order: hard work makes a quarter of them, light work more than half.
-    fn letters(seed: u64, length: usize) -> Vec<u8> {
+    fn letters(seed: u64) -> Vec<u8> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
-        let mut noise = vec![0; length];
+        let mut noise = vec![0; LENGTH];
         hasher.finalize_xof().fill(&mut noise);
         let letter = |byte: u8| b"acgt"[usize::from(byte % 4)];
         noise.into_iter().map(letter).collect()
     }
 
-    const LENGTH: usize = 1_000_000;
-
-    /// A replica with so many messages of letters, and what sends them.
-    fn messages(dir: &Path, count: u64) -> (Replica, Vec<Sending>) {
-        drop(crate::endpoint::local::tests::open(dir));
-        let cur = dir.join("mail/cur");
-        fs::create_dir_all(&cur).expect("INBOX is made");
-        let mut places = Vec::new();
-        for number in 0..count {
-            let (name, bytes) = (format!("{number}.a.b"), letters(number, LENGTH));
-            fs::write(cur.join(&name), &bytes).expect("it is written");
-            let at = At {
-                number: None,
-                folder: FolderDir::root(),
-                unique: Unique::new(name.as_bytes()).expect("a name"),
-                copy: 0,
-            };
-            places.push((at, Digest::of(&bytes)));
-        }
-        let replica = crate::endpoint::local::tests::open(dir);
-        let wanted: Vec<_> = places.iter().map(|(at, digest)| (at, digest)).collect();
-        let located = replica.locate(&wanted).expect("the index answers");
-        assert!(located.iter().all(Option::is_some));
-        let sendings = located.into_iter().map(|located| (located, 0)).collect();
-        (replica, sendings)
-    }
-
-    /// Sends batches over a pipe that never blocks, each after a pause; returns how many bytes went out.
-    fn send(replica: &Replica, batches: Vec<Vec<Sending>>, pause: Duration) -> u64 {
-        let (sender, outbound) = sync_channel(0);
-        let source = replica.bodies().expect("it opens");
+    /// Sends so many bodies over a pipe that never blocks, with a pause before each batch of so many; returns how many bytes
+    /// went out.
+    fn send(count: u64, batch: u64, pause: Duration) -> u64 {
+        let (sender, outbound) = sync_channel(1);
+        let bodies: Vec<_> = (0..count).map(letters).collect();
         let driver = std::thread::spawn(move || {
-            let send = |next| sender.send(next).expect("it is taken");
-            send(Outbound::Source(source));
-            for batch in batches {
-                std::thread::sleep(pause);
-                send(Outbound::Apply(Vec::new(), batch));
+            for (number, body) in (0..).zip(bodies) {
+                if number % batch == 0 {
+                    std::thread::sleep(pause);
+                }
+                let sent = sender.send(Outbound::Body(body, true));
+                sent.expect("it is taken");
             }
         });
-        let counter = AtomicU64::new(7);
-        let mut outflow = Outflow::new(Box::new(std::io::sink()), &counter, Pulse::default());
+        let counters = Counters {
+            sent: Arc::new(AtomicU64::new(7)),
+            unwritten: Arc::new(AtomicU64::new(count * LENGTH as u64)),
+            bell: Bell::default(),
+        };
+        let (sent, unwritten) = (counters.sent.clone(), counters.unwritten.clone());
+        let mut outflow = Outflow::new(Box::new(std::io::sink()), counters, Pulse::default());
         let written = outflow.write_until_closed(&outbound);
         written.expect("it is written");
         driver.join().expect("all was sent");
-        counter.load(Ordering::Relaxed)
+        assert_eq!(unwritten.load(Ordering::SeqCst), 0);
+        sent.load(Ordering::Relaxed)
     }
 
     #[test]
     fn where_nothing_blocks_bodies_go_out_with_little_work() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let (replica, sendings) = messages(dir.path(), 50);
-        let sent = send(&replica, vec![sendings], Duration::ZERO);
+        let sent = send(50, 50, Duration::ZERO);
         let all = 50 * LENGTH as u64;
         assert!(sent > all * 4 / 10, "{sent} of {all} bytes");
         assert!(sent < all * 9 / 10, "the first ones were compressed");
@@ -219,10 +195,7 @@ mod tests {
 
     #[test]
     fn where_the_driver_waits_for_its_peer_hard_work_delays_nobody() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let (replica, sendings) = messages(dir.path(), 28);
-        let batches = sendings.chunks(7).map(<[Sending]>::to_vec).collect();
-        let sent = send(&replica, batches, Duration::from_millis(500));
+        let sent = send(28, 7, Duration::from_millis(500));
         let all = 28 * LENGTH as u64;
         assert!(sent < all * 4 / 10, "{sent} of {all} bytes");
     }

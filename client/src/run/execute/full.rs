@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::{Executor, wired};
+use super::Executor;
 use crate::merge::plan::{Step, held_up};
 use crate::merge::record::Side;
 use crate::report::waiting::Why;
 
 impl Executor<'_, '_> {
-    /// A side's disk takes no more: what needs room there is neither sent nor asked for any more, nor what would come to
-    /// the place of a message that stays for it. What was begun is ended.
+    /// A side's disk takes no more: what needs room there is not asked for any more, nor what would come to the place of a message
+    /// that stays for it. What was begun is ended.
     pub(super) fn stop_adding(&mut self, side: Side, why: &str) {
         self.done.full[side as usize] = Some(why.to_owned());
         let waits = &self.done.waits;
@@ -18,48 +18,22 @@ impl Executor<'_, '_> {
                 matches!(waits.get(&step.index), Some((Why::Full(of), _)) if *of == side);
             step.op.new_body().is_some() || is_refused
         };
-        let steps = &self.plan.steps[side as usize];
-        let out = steps.iter().filter(needs_room).map(|step| step.index);
-        let out = held_up(steps, out.collect());
-        match side {
-            Side::Local => self.leave_out_here(&out),
-            Side::Remote => self.leave_out_there(&out),
-        }
-    }
-
-    /// Bodies that were asked for come, and their steps are made: the hand takes both in one order.
-    fn leave_out_here(&mut self, out: &HashSet<usize>) {
-        let steps = &self.plan.steps[Side::Local as usize];
-        let rest = self.next_local..steps.len();
-        let mut left: Vec<usize> = rest
-            .filter(|&at| wired(&steps[at].op).is_none() && out.contains(&steps[at].index))
-            .collect();
-        for at in std::mem::take(&mut self.unasked) {
-            let index = self.plan.steps[Side::Local as usize][at].index;
-            self.under_way[Side::Local as usize][index] = false;
-            left.push(at);
-        }
-        for at in left {
-            self.arrived[at] = Some(false);
-            self.wait(Side::Local, at, Why::Full(Side::Local));
-        }
-    }
-
-    fn leave_out_there(&mut self, out: &HashSet<usize>) {
-        let sent = self.next_remote;
-        for at in sent..self.plan.steps[Side::Remote as usize].len() {
-            let step = &self.plan.steps[Side::Remote as usize][at];
-            if out.contains(&step.index) {
-                if wired(&step.op).is_some() {
-                    self.under_way[Side::Remote as usize][step.index] = false;
-                }
-                self.wait(Side::Remote, at, Why::Full(Side::Remote));
-            }
+        let lane = &mut self.lanes[side as usize];
+        lane.is_cut = true;
+        let out = lane.steps.iter().filter(needs_room).map(|step| step.index);
+        let out: HashSet<usize> = held_up(&lane.steps, out.collect());
+        let is_out = |lane: &super::Lane, at: usize| out.contains(&lane.steps[at].index);
+        let (next, all) = (lane.next, lane.steps.len());
+        let left: Vec<usize> = (next..all).filter(|&at| is_out(lane, at)).collect();
+        for &at in &left {
+            let index = self.lanes[side as usize].steps[at].index;
+            self.lanes[side as usize].under_way.remove(&index);
+            self.wait(side, at, Why::Full(side));
         }
         let mut at = 0;
-        self.plan.steps[Side::Remote as usize].retain(|step| {
+        self.lanes[side as usize].steps.retain(|step| {
             at += 1;
-            at <= sent || !out.contains(&step.index)
+            at <= next || !out.contains(&step.index)
         });
     }
 }

@@ -17,7 +17,7 @@ impl Executor<'_, '_> {
         let asked: Vec<Asking> = steps
             .iter()
             .map(|&at| {
-                let step = &self.plan.steps[side as usize][at];
+                let step = &self.lanes[side as usize].steps[at];
                 let work = &self.session.set.all[step.index];
                 Asking {
                     side,
@@ -50,16 +50,10 @@ impl Executor<'_, '_> {
         steps: &[usize],
         outcomes: &[Outcome],
     ) -> Result<(), Failure> {
-        if side == Side::Remote {
-            for &at in steps {
-                let index = self.plan.steps[Side::Remote as usize][at].index;
-                self.under_way[Side::Remote as usize][index] = false;
-            }
-        }
         if side == Side::Local && self.session.account.post_hook.is_some() {
             let done = steps.iter().zip(outcomes);
             let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
-            let ops = done.map(|(&at, _)| &self.plan.steps[side as usize][at].op);
+            let ops = done.map(|(&at, _)| &self.lanes[side as usize].steps[at].op);
             let places: Vec<&At> = ops.filter_map(named_after).collect();
             let paths = self.session.local.lock().file_paths(&places)?;
             self.done.changed.extend(paths);
@@ -67,7 +61,7 @@ impl Executor<'_, '_> {
         let mut full = None;
         for (&at, outcome) in steps.iter().zip(outcomes) {
             self.progress.advance(1, 0);
-            let step = &self.plan.steps[side as usize][at];
+            let step = &self.lanes[side as usize].steps[at];
             if is_remade(&step.op) && !matches!(outcome, Outcome::Done { .. }) {
                 // The next run fetches them.
                 self.session.set.not_remade(step.index);
@@ -86,7 +80,7 @@ impl Executor<'_, '_> {
                     self.wait(side, at, Why::Full(side));
                 }
                 Outcome::Taken => {
-                    let step = &self.plan.steps[side as usize][at];
+                    let step = &self.lanes[side as usize].steps[at];
                     let seen = self.session.set.all[step.index].record.seen(side);
                     let target = step.target.as_ref();
                     let taken = target.map(|state| Taken::of(side, &state.place, seen));
@@ -102,7 +96,7 @@ impl Executor<'_, '_> {
     }
 
     fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
-        let step = &self.plan.steps[side as usize][at];
+        let step = &self.lanes[side as usize].steps[at];
         if !step.is_detour {
             let tally = &mut self.done.tallies[side as usize];
             count(tally, step.kind);
@@ -157,7 +151,6 @@ impl Executor<'_, '_> {
 
     /// Stores the rest: messages that only one side has yet, the folders, and how far both journals are known.
     pub(super) fn store_end(&mut self) -> Result<(), Failure> {
-        let local = self.session.local.lock().settle()?;
         let archive = &self.session.archive;
         archive.begin()?;
         for index in 0..self.session.set.all.len() {
@@ -169,9 +162,10 @@ impl Executor<'_, '_> {
         if !self.taken.is_empty() {
             archive.set("taken", &self.taken)?;
         }
-        archive.set("local_cursor", &local)?;
-        if let Some(remote) = self.finished {
-            archive.set("remote_cursor", &remote)?;
+        for (lane, key) in self.lanes.iter().zip(["local_cursor", "remote_cursor"]) {
+            if let Some(cursor) = lane.finished {
+                archive.set(key, &cursor)?;
+            }
         }
         Ok(archive.commit()?)
     }

@@ -10,7 +10,7 @@ use protocol::{Cursor, Digest, FolderChange, Request, Response};
 use super::Session;
 use crate::archive::Archive;
 use crate::config::filter::Scope;
-use crate::endpoint::link::unexpected;
+use crate::endpoint::{Endpoint, unexpected};
 use crate::merge::agreed::{Agreed, SEQ_UNKNOWN, Stored};
 use crate::merge::fold::WorkSet;
 use crate::merge::folder::Folder;
@@ -223,8 +223,9 @@ impl Session<'_> {
                     self.skipped.extend(problems.into_iter().take(room));
                 }
                 Response::Partials(partials) => {
-                    let room = PARTIALS_MAX.saturating_sub(self.partials.len());
-                    self.partials.extend(partials.into_iter().take(room));
+                    let known = &mut self.partials[Side::Remote as usize];
+                    let room = PARTIALS_MAX.saturating_sub(known.len());
+                    known.extend(partials.into_iter().take(room));
                 }
                 Response::Listed(listed) => break listed,
                 other => return Err(unexpected(&other).into()),

@@ -12,6 +12,7 @@ use protocol::message::{Hello, PathBytes, STREAM, Welcome};
 use crate::archive::Archive;
 use crate::config::Account;
 use crate::config::address::Address;
+use crate::endpoint::Bell;
 use crate::endpoint::link::{Link, LinkError};
 use crate::endpoint::local::Local;
 use crate::endpoint::transport::ConnectOptions;
@@ -79,7 +80,7 @@ impl<'a> Expected<'a> {
             archive,
             continues_here,
             changes_here: direction.changes(Side::Local),
-            local: Local::new(local),
+            local: Local::new(local, &Bell::default()),
             stand,
             lock,
         })
@@ -148,11 +149,12 @@ impl<'a> Expected<'a> {
         let (sender, met) = channel();
         let (remote, hello) = (self.account.remote.clone(), hello.clone());
         let (opening, connecting, reached) = (sender.clone(), options.clone(), progress.clone());
+        let bell = self.local.bell().clone();
         std::thread::spawn(move || {
-            let opened = Link::open(&remote, &connecting, &hello, || reached.release());
+            let opened = Link::open(&remote, &connecting, &hello, &bell, || reached.release());
             opening.send(Met::Opened(Box::new(opened)))
         });
-        let (scanning, local) = (sender.clone(), self.local.clone());
+        let (scanning, local) = (sender.clone(), self.local.shared());
         std::thread::spawn(move || {
             let scanned = local.lock().scan();
             scanning.send(Met::Scanned(scanned))

@@ -6,7 +6,7 @@ use protocol::{Cursor, FolderChange, Op, Outcome, Response};
 
 use super::Progressed;
 use crate::config::filter::Scope;
-use crate::endpoint::link::unexpected;
+use crate::endpoint::{Endpoint, unexpected};
 use crate::merge::record::{Fid, Side};
 use crate::run::failure::Failure;
 use crate::run::session::Session;

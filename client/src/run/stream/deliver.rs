@@ -1,45 +1,37 @@
 //! Batches of a stream: asked of this side, delivered, agreed.
 
-use std::time::Instant;
-
-use maildir::Incoming;
 use protocol::message::{At, NewBody, Source};
-use protocol::{Entry, Flags, Op, Outcome};
+use protocol::{Entry, Flags, Op, Outcome, Response};
 
-use super::{Brought, LAST_AGE, Progressed, Stream};
+use super::{BATCHES_AHEAD, Brought, LAST_AGE, Progressed, Stream};
 use crate::archive::Asking;
+use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::record::{Record, Seen, Side};
 use crate::run::failure::Failure;
 
 impl Stream<'_, '_> {
-    /// Puts a message into the batch.
-    pub(super) fn bring(&mut self, theirs: Seen, incoming: Incoming) {
-        let place = &theirs.place;
+    /// A message that is to come, as it is to be here.
+    pub(super) fn brought(&self, theirs: Seen) -> Brought {
         let letters = &self.session.set.letters;
-        let bears = letters.own(Side::Local, place.folder, theirs.flags, Flags::EMPTY);
+        let folder = theirs.place.folder;
+        let bears = letters.own(Side::Local, folder, theirs.flags, Flags::EMPTY);
         let entry = &theirs.entry;
-        let body = NewBody {
-            digest: entry.digest,
-            size: entry.size,
-            mtime_ns: entry.mtime_ns,
-            source: Source::Body { offset: 0 },
-        };
-        let at = self.session.at(Side::Local, place);
-        self.hand.bring(at, body.clone(), incoming);
-        self.batch_bytes = self.batch_bytes.saturating_add(body.size);
-        self.batch_due
-            .get_or_insert_with(|| Instant::now() + self.batch_age);
-        self.batch.push(Brought {
+        Brought {
             in_new: entry.in_new,
             info: entry.info.with_flags(bears),
-            body,
+            body: NewBody {
+                digest: entry.digest,
+                size: entry.size,
+                mtime_ns: entry.mtime_ns,
+                source: Source::Body { offset: 0 },
+            },
             record: Record {
                 remote: Some(theirs.clone()),
                 ..Record::default()
             },
             theirs,
-        });
+        }
     }
 
     /// Hands the batch over, once it is stored what is asked and how far the stream has come.
@@ -52,9 +44,7 @@ impl Stream<'_, '_> {
         if batch.is_empty() && self.left.is_empty() {
             return Ok(());
         }
-        while self.hand.is_busy() {
-            self.take_one(true)?;
-        }
+        self.wait_for_outcomes(BATCHES_AHEAD - 1)?;
         for brought in &batch {
             let place = &brought.theirs.place;
             self.progressed.advance(place.folder, &place.unique);
@@ -65,9 +55,8 @@ impl Stream<'_, '_> {
         if batch.is_empty() {
             return Ok(());
         }
-        let ops: Vec<Op> = batch.iter().map(|brought| self.op(brought)).collect();
-        self.hand.give(ops, batch.len());
-        self.in_hand.push_back((asked, batch));
+        self.session.local.carry_out();
+        self.in_flight.push_back((asked, batch));
         Ok(())
     }
 
@@ -106,7 +95,7 @@ impl Stream<'_, '_> {
         Ok(())
     }
 
-    fn op(&self, brought: &Brought) -> Op {
+    pub(super) fn op(&self, brought: &Brought) -> Op {
         Op::Create {
             at: self.session.at(Side::Local, &brought.theirs.place),
             in_new: brought.in_new,
@@ -115,22 +104,34 @@ impl Stream<'_, '_> {
         }
     }
 
-    pub(super) fn take_from_hand(&mut self, wait: bool) -> Result<(), Failure> {
-        while self.take_one(wait)? {}
+    /// Waits until so many batches are under way at most.
+    pub(super) fn wait_for_outcomes(&mut self, most: usize) -> Result<(), Failure> {
+        while self.in_flight.len() > most {
+            match self.session.local.response()? {
+                Response::Outcomes(outcomes) => self.take_one(&outcomes)?,
+                other => return Err(unexpected(&other).into()),
+            }
+        }
         Ok(())
     }
 
-    fn take_one(&mut self, wait: bool) -> Result<bool, Failure> {
-        let Some(outcomes) = self.hand.take(wait)? else {
-            return Ok(false);
-        };
-        let Some((asked, batch)) = self.in_hand.pop_front() else {
-            return Ok(false);
+    /// Takes in what became of batches so far.
+    pub(super) fn take_outcomes(&mut self) -> Result<(), Failure> {
+        while let Some(answer) = self.session.local.poll()? {
+            if let Answer::Response(Response::Outcomes(outcomes)) = answer {
+                self.take_one(&outcomes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, outcomes: &[Outcome]) -> Result<(), Failure> {
+        let Some((asked, batch)) = self.in_flight.pop_front() else {
+            return Ok(());
         };
         self.session.archive.begin()?;
-        let stored = self.store(asked, batch, &outcomes);
-        self.session.archive.end(stored)?;
-        Ok(true)
+        let stored = self.store(asked, batch, outcomes);
+        self.session.archive.end(stored)
     }
 
     /// Takes in what became of a batch: what was delivered is agreed.
