@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use crate::rename::NameIn;
 use crate::scan::now_ns;
@@ -54,7 +55,11 @@ pub(crate) fn each_in(
     let mut buffer = Vec::with_capacity(LISTED_BYTES);
     let mut names = RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = names.next() {
-        let entry = entry?;
+        let entry = match entry {
+            Err(Errno::NOENT) => return Ok(()), // It was removed, so it was empty.
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             take(name, entry.file_type(), entry.ino());
@@ -126,4 +131,18 @@ pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> io::Result<()> {
         last_modification: time(mtime_ns),
     };
     Ok(rustix::fs::futimens(file, &times)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_removed_holds_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let open = File::open(dir.path()).expect("it opens");
+        dir.close().expect("it is removed");
+        let listed = list_fd(open.as_fd()).expect("it is listed");
+        assert!(listed.is_empty());
+    }
 }
