@@ -294,6 +294,12 @@ impl Replica {
 
     /// Sees to it that the next run need not read what this one has changed. Leaves a transaction open.
     fn look_again(&mut self, applied_at: Instant) -> Result<()> {
+        let touched = std::mem::take(&mut self.touched);
+        let settled = touched.settle(&self.root, &self.index);
+        if settled.inspect_err(|_| self.index.rollback())? {
+            return Ok(());
+        }
+        self.index.commit()?;
         // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is short;
         // no event tells of its end.
         let grain_ns = grain_ns(&self.root);
@@ -301,13 +307,7 @@ impl Replica {
             let grain = Duration::from_nanos(grain_ns.unsigned_abs());
             std::thread::sleep(grain.saturating_sub(applied_at.elapsed()));
         }
-        let touched = std::mem::take(&mut self.touched);
-        let settled = touched.settle(&self.root, &self.index, grain_ns);
-        if !settled.inspect_err(|_| self.index.rollback())? {
-            self.index.commit()?;
-            self.scan_locked(false)?;
-        }
-        Ok(())
+        self.scan_locked(false).map(drop)
     }
 
     fn trash_dir(&self) -> PathBuf {

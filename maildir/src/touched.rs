@@ -7,8 +7,8 @@
 //! *What holds*: a folder's new stamps are recorded as looked at only if each name in it is as the rows say (I3).
 //! 1. Before the first change each directory is watched, and only then looked at: its stamp must be the one that is recorded
 //!    for the last listing. So until the watch began it was as its rows say, and whatever happens later is told by name.
-//! 2. At the end, the grain of the clock after the last batch, it is looked at again; that stamp is what is recorded. A later
-//!    change leaves another one, and the next run lists.
+//! 2. At the end, a tick of the clock that stamps files after the last batch, it is looked at again; that stamp is what is
+//!    recorded. It is older than the tick that has begun, so a later change leaves another one, and the next run lists.
 //! 3. The kernel changes a directory, and tells the watch of it, before it lets go of the directory's lock; and nobody can read
 //!    a name in a directory whose lock is held. So after a name was read what moved the stamp has been told, and lies in the queue.
 //! 4. Every name that was told is looked at: the file must be the very one of a row, or there must be neither. It does not
@@ -28,18 +28,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use protocol::message::At;
 use protocol::{Op, name};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{RawDir, fstatfs};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
 use crate::index::{FolderRow, Index};
 use crate::listing::subdir;
 use crate::root::{Root, join, look_in, stamp_of_dir};
-use crate::scan::now_ns;
 use crate::stamp::DirStamp;
 
 /// ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and bcachefs, see statfs(2).
@@ -57,6 +58,8 @@ const NAMES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_FROM)
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::ONLYDIR);
+/// The slowest kernel clock ticks every 10 ms.
+const TICK_MS_MAX: u32 = 30;
 /// How many folders are watched at most; watches are few, and each keeps an inode in memory.
 const FOLDERS_MAX: usize = 256;
 
@@ -163,14 +166,15 @@ impl Touched {
 
     /// Records the stamps of the folders in which everything is as their rows say, and begins a transaction for that. Returns
     /// whether that is all that was touched; otherwise somebody has to look at the tree.
-    pub(crate) fn settle(mut self, root: &Root, index: &Index, grain_ns: i64) -> Result<bool> {
+    pub(crate) fn settle(mut self, root: &Root, index: &Index) -> Result<bool> {
+        wait_for_tick();
         let mut is_all = !self.has_folders;
         let mut stamped = Vec::new();
         let folders = std::mem::take(&mut self.folders);
         for (id, watched) in folders {
             let now = index.folder(id)?;
             let known = watched.filter(|watched| now.as_ref() == Some(&watched.row));
-            match known.and_then(|watched| Stamped::take(root, watched, grain_ns)) {
+            match known.and_then(|watched| Stamped::take(root, watched)) {
                 Some(folder) => stamped.push(folder),
                 None => is_all = false,
             }
@@ -223,7 +227,7 @@ struct Stamped {
 impl Stamped {
     /// Looks at a folder's directories, and waits until nobody is changing them; nothing where they may not be those that are
     /// watched, or changed a moment ago.
-    fn take(root: &Root, watched: Watched, grain_ns: i64) -> Option<Stamped> {
+    fn take(root: &Root, watched: Watched) -> Option<Stamped> {
         let mut stamped = Stamped {
             watched,
             dirs: [None, None],
@@ -232,10 +236,12 @@ impl Stamped {
         let row = &stamped.watched.row;
         for (in_new, before) in [(false, row.cur), (true, row.new)] {
             let dir = open(root, row, in_new).ok()?;
-            let proven_ns = now_ns() - grain_ns;
+            let tick_ns = tick_ns();
             let now = stamp(dir.as_ref()).ok()?;
             let is_same = (now.ino, now.birth_ns) == (before.ino, before.birth_ns);
-            if !is_same || now.newest_ns() > proven_ns {
+            // The small inodes of old ext file systems count in seconds.
+            let is_in_seconds = now.ino != 0 && now.newest_ns() % 1_000_000_000 == 0;
+            if !is_same || is_in_seconds || now.newest_ns() >= tick_ns {
                 return None;
             }
             if let Some(dir) = &dir {
@@ -297,6 +303,23 @@ impl Stamped {
         (row.cur, row.new) = (cur, new);
         index.begin()?;
         index.put_folder(&row).map(drop)
+    }
+}
+
+/// The clock by which these file systems stamp what changes: it stands still for some milliseconds, and goes on.
+fn tick_ns() -> i64 {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+/// Waits until it has gone on, which no event tells; not for ever, since somebody may set it back.
+fn wait_for_tick() {
+    let begun_ns = tick_ns();
+    for _ in 0..TICK_MS_MAX {
+        std::thread::sleep(Duration::from_millis(1));
+        if tick_ns() > begun_ns {
+            return;
+        }
     }
 }
 
