@@ -111,8 +111,7 @@ impl Replica {
 
     fn folder_digest(&self, folder: u32) -> Result<Digest> {
         let mut digest = FolderDigest::default();
-        self.index.each_of(folder, |known| {
-            let row = known.row()?;
+        self.index.each_file_of(folder, |row| {
             if !row.gone {
                 let entry = &row.entry;
                 digest.add(

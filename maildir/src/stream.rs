@@ -138,12 +138,10 @@ impl Replica {
                 (is_single[at - 1], is_single[at]) = (false, false);
             }
         }
-        self.index.each_of(course.folder.id, |known| {
-            let unique = known.unique()?;
+        self.index.each_file_of(course.folder.id, |row| {
             let at = course
                 .found
-                .binary_search_by(|found| found.unique.as_bytes().cmp(unique));
-            let row = known.row()?;
+                .binary_search_by(|found| found.unique.cmp(&row.unique));
             let is_other = match at {
                 Ok(at) => !is_single[at] || row.copy != 0,
                 Err(_) => true,

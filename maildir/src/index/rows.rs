@@ -11,6 +11,8 @@ use crate::stamp::{DirStamp, FileStamp};
 
 const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged, \
      lost, due";
+/// What rows are compared by; of most no more is read.
+const KNOWN_COLUMNS: &str = "seq, uniq, gone, in_new, info, ctime, ino";
 const FOLDER_COLUMNS: &str = "id, dir, ino, birth, leaf_mtime, leaf_ctime, cur_ino, cur_birth, cur_mtime, cur_ctime, new_ino, new_birth, new_mtime, new_ctime, \
      dirty, put_back, gone, seq, messages, keywords, exact";
 
@@ -184,22 +186,23 @@ impl Index {
         values: impl rusqlite::Params,
         mut take: impl FnMut(FileRow) -> Result<()>,
     ) -> Result<()> {
-        self.each_known(condition, values, |known| take(self.wrap(known.row())?))
+        self.each_row(FILE_COLUMNS, condition, values, |row| {
+            take(self.wrap(file_row(row))?)
+        })
     }
 
-    /// The same for whoever looks at rows before most are decoded.
-    fn each_known(
+    fn each_row(
         &self,
+        columns: &str,
         condition: &str,
         values: impl rusqlite::Params,
-        mut take: impl FnMut(Known) -> Result<()>,
+        mut take: impl FnMut(&SqlRow) -> Result<()>,
     ) -> Result<()> {
-        let mut statement = self.wrap(self.db.prepare_cached(&format!(
-            "SELECT {FILE_COLUMNS} FROM files WHERE {condition}"
-        )))?;
+        let sql = format!("SELECT {columns} FROM files WHERE {condition}");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
         let mut rows = self.wrap(statement.query(values))?;
         while let Some(row) = self.wrap(rows.next())? {
-            take(Known(row))?;
+            take(row)?;
         }
         Ok(())
     }
@@ -207,20 +210,31 @@ impl Index {
     /// All rows of a folder, tombstones too, in order of (unique, copy).
     pub(crate) fn files_of(&self, folder: u32) -> Result<Vec<FileRow>> {
         let mut rows = Vec::new();
-        self.each_file(FILES_OF, [folder], |row| {
+        self.each_file_of(folder, |row| {
             rows.push(row);
             Ok(())
         })?;
         Ok(rows)
     }
 
-    /// The same, one after the other and not decoded.
+    /// The same, one after the other.
+    pub(crate) fn each_file_of(
+        &self,
+        folder: u32,
+        take: impl FnMut(FileRow) -> Result<()>,
+    ) -> Result<()> {
+        self.each_file(FILES_OF, [folder], take)
+    }
+
+    /// The same, of which only that is read by which they are compared.
     pub(crate) fn each_of(
         &self,
         folder: u32,
         mut take: impl FnMut(&Known) -> rusqlite::Result<()>,
     ) -> Result<()> {
-        self.each_known(FILES_OF, [folder], |known| self.wrap(take(&known)))
+        self.each_row(KNOWN_COLUMNS, FILES_OF, [folder], |row| {
+            self.wrap(take(&Known(row, self)))
+        })
     }
 
     /// Whether live messages were last seen in a folder's `new` or `cur`.
@@ -374,25 +388,28 @@ impl FileRow {
     }
 }
 
-/// A row that is not decoded yet.
-pub(crate) struct Known<'r>(&'r SqlRow<'r>);
+/// What a row is compared by.
+pub(crate) struct Known<'r>(&'r SqlRow<'r>, &'r Index);
 
 impl Known<'_> {
     pub(crate) fn unique(&self) -> rusqlite::Result<&[u8]> {
-        Ok(self.0.get_ref(3)?.as_blob()?)
+        Ok(self.0.get_ref(1)?.as_blob()?)
     }
 
     /// Whether it is of a live message whose file has this name and this inode, and was proven to have its bytes.
     pub(crate) fn is_at(&self, in_new: bool, info: &[u8], ino: u64) -> rusqlite::Result<bool> {
-        Ok(get_u64(self.0, 12)? == ino
-            && self.0.get::<_, i64>(11)? != 0
-            && !self.0.get::<_, bool>(5)?
-            && self.0.get::<_, bool>(6)? == in_new
-            && self.0.get_ref(7)?.as_blob()? == info)
+        Ok(get_u64(self.0, 6)? == ino
+            && self.0.get::<_, i64>(5)? != 0
+            && !self.0.get::<_, bool>(2)?
+            && self.0.get::<_, bool>(3)? == in_new
+            && self.0.get_ref(4)?.as_blob()? == info)
     }
 
+    /// All of it.
     pub(crate) fn row(&self) -> rusqlite::Result<FileRow> {
-        file_row(self.0)
+        let sql = format!("SELECT {FILE_COLUMNS} FROM files WHERE seq = ?1");
+        let seq: i64 = self.0.get(0)?;
+        self.1.db.prepare_cached(&sql)?.query_row([seq], file_row)
     }
 }
 
