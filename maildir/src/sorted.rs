@@ -52,6 +52,18 @@ impl Sorted {
             first[..common].copy_from_slice(&unique[..common]);
             (u128::from_be_bytes(first), unique)
         });
+        // Names in order are read one after the other, which memory is good at.
+        let unsorted = std::mem::take(&mut self.names);
+        let mut looked = std::mem::take(&mut self.looked);
+        self.names.reserve_exact(unsorted.len());
+        for file in &mut self.files {
+            let (from, to) = (file.start, self.names.len());
+            file.start = to;
+            self.names
+                .extend_from_slice(&unsorted[from..][..file.length.into()]);
+            self.looked
+                .extend(looked.remove(&from).map(|looked| (to, looked)));
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
