@@ -58,7 +58,7 @@ pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
 pub use inbox::{Inbox, flush_bodies};
 pub use index::has_hot_journal;
-pub use journal::{Page, Reader};
+pub use journal::Reader;
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
 pub use partial::{Partial, Partials};
@@ -68,7 +68,7 @@ pub use receiver::{BATCHES_AHEAD, Received, Receiver};
 pub use replica::{Options, Replica};
 pub use scan::Scan;
 pub use sender::{
-    Outlet, list_folders, list_since, locate, send_body, tell_fingerprints, tell_prefixes,
+    Outlet, Report, list_folders, locate, report, send_body, tell_fingerprints, tell_prefixes,
 };
 pub use shared::Shared;
 pub use stream::{Course, Streamed};

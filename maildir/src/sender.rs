@@ -8,12 +8,13 @@ use std::io::{self, Read};
 use protocol::codec::batches;
 use protocol::entry::Change;
 use protocol::message::{At, Fetch, Listed, Listing, Prefix};
-use protocol::{Digest, Response};
+use protocol::{Cursor, Digest, Response};
 
 use crate::body::{Bodies, CHUNK_BYTES, Located, Outgoing};
 use crate::error::Error;
 use crate::journal::Reader;
 use crate::replica::Replica;
+use crate::scan::Scan;
 use crate::shared::Shared;
 
 /// Where answers go.
@@ -48,6 +49,65 @@ pub trait Outlet {
     fn count_read(&mut self, _replica: &Replica, _bytes: u64) -> Result<(), Self::Error> {
         Ok(())
     }
+}
+
+/// What a replica has to report after a scan.
+pub struct Report {
+    /// What is listed.
+    pub from: Listing,
+    /// After which number of the journal.
+    pub since: u64,
+    /// How far the replica has told of itself, see [`Replica::tell`].
+    pub told: Cursor,
+    /// What the scan came to.
+    pub scan: Scan,
+}
+
+/// Lists folders and messages, what was left alone, and bodies that broke off.
+///
+/// # Errors
+/// The outlet's, and when the index cannot be asked or was made anew meanwhile.
+pub fn report<O: Outlet>(outlet: &mut O, replica: &Shared, report: Report) -> Result<(), O::Error> {
+    let Report {
+        from,
+        since,
+        told,
+        scan,
+    } = report;
+    let mut reader = Reader::since(since, from == Listing::Cursor);
+    if from == Listing::Digests {
+        let page = replica.lock().next_page(&mut reader)?.unwrap_or_default();
+        let digests = replica.lock().folder_digests()?;
+        let folders = batches(page.folders).map(Response::Folders);
+        let digests = batches(digests).map(Response::Digests);
+        folders
+            .chain(digests)
+            .try_for_each(|response| outlet.say(response))?;
+    } else {
+        list_since(outlet, replica, reader)?;
+    }
+    let (listed, partials) = {
+        let replica = replica.lock();
+        if !replica.remembers(told.index, since)? {
+            let why = "The index was made anew while it was read; try again";
+            return Err(Error::Busy(why.to_owned()).into());
+        }
+        let listed = Listed {
+            from,
+            cursor: told,
+            complete: scan.complete,
+            held: scan.held,
+            messages: replica.messages()?,
+            deleted_lately: replica.deleted_lately()?,
+        };
+        (listed, replica.partials().list())
+    };
+    let problems = batches(scan.problems).map(Response::Problems);
+    let partials = batches(partials).map(Response::Partials);
+    problems
+        .chain(partials)
+        .try_for_each(|response| outlet.say(response))?;
+    outlet.say(Response::Listed(listed))
 }
 
 /// Lists all that is in some folders, and what changed anywhere since the replica's cursor: what has left a folder since the
@@ -92,7 +152,7 @@ pub fn list_folders<O: Outlet>(
 ///
 /// # Errors
 /// The outlet's, and when the index cannot be asked.
-pub fn list_since<O: Outlet>(
+fn list_since<O: Outlet>(
     outlet: &mut O,
     replica: &Shared,
     mut reader: Reader,

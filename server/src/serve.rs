@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Heard, Outlet, Pulse, Reader, Replica, SMALL_BYTES_MAX, Shared};
-use protocol::codec::{batches, decode, encode};
+use maildir::{Heard, Outlet, Pulse, Replica, Report, SMALL_BYTES_MAX, Shared};
+use protocol::codec::{decode, encode};
 use protocol::frame::{Frame, FrameReader};
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
 use protocol::message::{
-    Hello, Listed, Listing, PathBytes, Refusal, RefusalKind, Rights, STREAM, Source, Welcome,
+    Hello, Listing, PathBytes, Refusal, RefusalKind, Rights, STREAM, Source, Welcome,
 };
 use protocol::{Op, Request, Response};
 
@@ -228,45 +228,15 @@ impl Agent {
                 None => (Listing::Everything, 0),
             },
         };
-        self.list(from, since).map_err(refused)?;
-        let replica = self.replica.lock();
-        if !replica.remembers(told.index, since).map_err(refusal)? {
-            let why = "The index was made anew while it was read; try again".to_owned();
-            let kind = RefusalKind::Temporary;
-            return Err(Refusal { kind, why });
-        }
-        let listed = Listed {
+        let report = Report {
             from,
-            cursor: told,
-            complete: scan.complete,
-            held: scan.held,
-            messages: replica.messages().map_err(refusal)?,
-            deleted_lately: replica.deleted_lately().map_err(refusal)?,
+            since,
+            told,
+            scan,
         };
-        let partials = replica.partials().list();
-        drop(replica);
-        let problems = batches(scan.problems).map(Response::Problems);
-        let partials = batches(partials).map(Response::Partials);
-        for response in problems.chain(partials) {
-            self.output.lock().message(&response).map_err(broken)?;
-        }
-        self.output.say(&Response::Listed(listed)).map_err(broken)
-    }
-
-    /// Tells folders and messages, without the end of the list.
-    fn list(&mut self, from: Listing, since: u64) -> anyhow::Result<()> {
         let replica = self.replica.clone();
-        let mut reader = Reader::since(since, from == Listing::Cursor);
-        if from != Listing::Digests {
-            return maildir::list_since(self, &replica, reader);
-        }
-        let page = replica.lock().next_page(&mut reader)?.unwrap_or_default();
-        let digests = replica.lock().folder_digests()?;
-        let folders = batches(page.folders).map(Response::Folders);
-        let digests = batches(digests).map(Response::Digests);
-        folders
-            .chain(digests)
-            .try_for_each(|response| self.say(response))
+        maildir::report(self, &replica, report).map_err(refused)?;
+        self.output.lock().flush().map_err(broken)
     }
 
     fn converse(mut self) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::sync::MutexGuard;
 use std::sync::mpsc::{Receiver as Queue, Sender, channel};
 use std::time::{Duration, Instant};
 
-use maildir::{Outlet, Received, Receiver, Replica, Shared, send_body};
+use maildir::{Outlet, Received, Receiver, Replica, Report, Shared, send_body};
 use protocol::message::Fetch;
 use protocol::{Op, Request, Response};
 
@@ -27,7 +27,13 @@ pub struct Local {
     /// Carries batches out, from the first one on.
     receiver: Option<Receiver>,
     /// Reads what is asked for, from the first time on.
-    reader: Option<Sender<Request>>,
+    reader: Option<Sender<Asked>>,
+}
+
+/// What the reading thread is asked.
+enum Asked {
+    Report(Report),
+    Request(Request),
 }
 
 impl Local {
@@ -62,6 +68,11 @@ impl Local {
         self.replica.lock()
     }
 
+    /// Asks for what the replica has to report, which the agent's does without being asked.
+    pub fn report(&mut self, report: Report) {
+        let _ = self.reader().send(Asked::Report(report)); // It lives as long as this does.
+    }
+
     /// Begins operations whose batches end when [`Local::carry_out`] says so, with the bodies that have come by then.
     pub fn gather(&mut self, ops: Vec<Op>) {
         self.receiver().gather(ops);
@@ -91,7 +102,7 @@ impl Local {
         })
     }
 
-    fn reader(&mut self) -> &Sender<Request> {
+    fn reader(&mut self) -> &Sender<Asked> {
         let (replica, feed) = (&self.replica, &self.feed);
         self.reader.get_or_insert_with(|| {
             let (sender, requests) = channel();
@@ -110,7 +121,7 @@ impl Endpoint for Local {
         match request {
             Request::Apply(ops) => self.receiver().begin(ops),
             Request::Finish => self.receiver().finish(),
-            other => drop(self.reader().send(other)), // It lives as long as this does.
+            other => drop(self.reader().send(Asked::Request(other))), // It lives as long as this does.
         }
     }
 
@@ -183,9 +194,14 @@ impl From<maildir::Error> for Ended {
 }
 
 impl Reading {
-    fn answer_all(&mut self, requests: &Queue<Request>) {
-        for request in requests {
-            match self.answer(request) {
+    fn answer_all(&mut self, asked: &Queue<Asked>) {
+        let replica = self.replica.clone();
+        for asked in asked {
+            let answered = match asked {
+                Asked::Report(report) => maildir::report(self, &replica, report),
+                Asked::Request(request) => self.answer(request),
+            };
+            match answered {
                 Ok(()) => {}
                 Err(Ended::Gone) => return,
                 Err(Ended::Failed(error)) => {

@@ -84,7 +84,7 @@ impl<'a> Session<'a> {
     ) -> Result<Session<'a>, Failure> {
         refuse_overlap(account)?;
         let mut expected = Expected::find(account, direction)?;
-        let (link, welcome, mut scan) = expected.meet(options, progress)?;
+        let (link, welcome, scan) = expected.meet(options, progress)?;
         let pair = Pair {
             local: expected.local.lock().id(),
             remote: welcome.replica,
@@ -100,11 +100,9 @@ impl<'a> Session<'a> {
             local, stand, lock, ..
         } = expected;
         let told = local.lock().tell()?;
-        let deleted_here = local.lock().deleted_lately()?;
-        let partials = local.lock().partials().list().into_iter().collect();
         let session = Session {
             account,
-            deleted_lately: [deleted_here, 0],
+            deleted_lately: [0; 2],
             held: [0; 2],
             local,
             link,
@@ -113,8 +111,8 @@ impl<'a> Session<'a> {
             set: WorkSet::default(),
             folders: Folders::load(&archive, account.setting())?,
             archive,
-            skipped: Skipped::on(Side::Local, std::mem::take(&mut scan.problems)),
-            partials: [partials, HashMap::new()],
+            skipped: Vec::new(),
+            partials: Default::default(),
             notes,
             paired_at_once: 0,
             scan,

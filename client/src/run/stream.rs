@@ -150,8 +150,8 @@ impl Session<'_> {
 
 impl Stream<'_, '_> {
     fn run(&mut self, courses: Vec<Course>) -> Result<(), Failure> {
-        let kept = &self.session.partials[Side::Local as usize];
-        let mut kept: Vec<_> = kept.keys().copied().collect();
+        let kept = self.session.local.lock().partials().list().into_iter();
+        let mut kept: Vec<_> = kept.map(|(digest, _)| digest).collect();
         for folders in batches(courses) {
             let kept = std::mem::take(&mut kept);
             self.session.link.request(Request::Stream { folders, kept });

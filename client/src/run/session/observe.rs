@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use maildir::{Page, Reader};
+use maildir::Report;
 use protocol::entry::{Change, FolderDigest};
 use protocol::message::{Listed, Listing};
 use protocol::{Cursor, Digest, FolderChange, Request, Response};
@@ -10,7 +10,7 @@ use protocol::{Cursor, Digest, FolderChange, Request, Response};
 use super::Session;
 use crate::archive::Archive;
 use crate::config::filter::Scope;
-use crate::endpoint::{Endpoint, unexpected};
+use crate::endpoint::unexpected;
 use crate::merge::agreed::{Agreed, SEQ_UNKNOWN, Stored};
 use crate::merge::fold::WorkSet;
 use crate::merge::folder::Folder;
@@ -20,18 +20,23 @@ use crate::merge::{self, Joined, Merge};
 use crate::report::Skipped;
 use crate::run::failure::Failure;
 
+/// Where the archive has how far each side's journal is known.
+const CURSORS: [&str; 2] = ["local_cursor", "remote_cursor"];
 /// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
 const PROBLEMS_MAX: usize = 10_000;
 const PARTIALS_MAX: usize = 100_000;
 /// How many lines tell how folders were mapped where two trees have little in common.
 const FOLDERS_SHOWN: usize = 9;
 
-/// What this side tells, of which the folders are taken in already.
-struct LocalList {
+/// A list that a side has begun to report.
+struct List {
+    side: Side,
+    /// Its numbers mean nothing to the archive.
     is_new_life: bool,
-    reader: Reader,
-    page: Page,
+    /// Folders that are gone. Their messages are reported under their numbers, so they go after those.
     gone: Vec<FolderChange>,
+    /// What follows the folders that come first.
+    next: Response,
 }
 
 impl Session<'_> {
@@ -43,20 +48,19 @@ impl Session<'_> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
-        let local = self.begin_local()?;
-        // Before the first sync nothing is agreed: then each message of the other side is looked up here as it is told.
-        let mut local = Some(local);
+        self.ask_local()?;
+        let mut local = Some(self.begin_list(Side::Local)?);
+        // Before the first sync nothing is agreed: then each message of the other side is looked up here as it is reported.
         if !self.is_first
             && let Some(local) = local.take()
         {
-            self.observe_local(local)?;
+            self.take_list(local)?;
         }
-        let listed = self.observe_remote()?;
+        let remote = self.begin_list(Side::Remote)?;
+        let listed = self.take_list(remote)?;
         if let Some(local) = local {
-            self.observe_local(local)?;
+            self.take_list(local)?;
         }
-        self.deleted_lately[Side::Remote as usize] = listed.deleted_lately;
-        self.held = [self.scan.held, listed.held];
         let joined = self.merge()?;
         self.report_joined(&joined)?;
         self.store(listed.cursor)?;
@@ -130,119 +134,112 @@ impl Session<'_> {
         }
     }
 
-    /// Begins to take in what changed here: the folders, which the first page has.
-    fn begin_local(&mut self) -> Result<LocalList, Failure> {
+    /// Asks this side for its list, as the hello asked the agent.
+    fn ask_local(&mut self) -> Result<(), Failure> {
         let cursor = self.archive.get::<Cursor>("local_cursor")?;
         let known = match cursor {
-            Some(cursor) => self.local.lock().knows(&cursor)?,
-            None => false,
+            Some(cursor) => self.local.lock().knows(&cursor)?.then_some(cursor),
+            None => None,
         };
-        let since = cursor.filter(|_| known).map_or(0, |cursor| cursor.number);
-        let is_new_life = !known;
-        if is_new_life {
-            self.begin_new_life(Side::Local)?;
+        if known.is_none() {
+            self.archive.remove("local_cursor")?;
         }
-        let mut reader = Reader::since(since, known);
-        let mut page = self
-            .local
-            .lock()
-            .next_page(&mut reader)?
-            .unwrap_or_default();
-        let folders = std::mem::take(&mut page.folders);
-        let (gone, live): (Vec<_>, Vec<_>) = folders.into_iter().partition(|folder| folder.gone);
-        self.take_folders(Side::Local, &live);
-        Ok(LocalList {
-            is_new_life,
-            reader,
-            page,
-            gone,
-        })
-    }
-
-    fn observe_local(&mut self, list: LocalList) -> Result<(), Failure> {
-        let LocalList {
-            is_new_life,
-            mut reader,
-            page,
-            mut gone,
-        } = list;
-        let (mut next, mut listed) = (Some(page), HashSet::new());
-        while let Some(page) = next {
-            // The messages of a folder that is gone are told under its number, so it goes after them.
-            let (dead, live): (Vec<_>, Vec<_>) =
-                page.folders.into_iter().partition(|folder| folder.gone);
-            gone.extend(dead);
-            self.take_folders(Side::Local, &live);
-            self.take_changes(Side::Local, page.changes, is_new_life, &mut listed)?;
-            next = self.local.lock().next_page(&mut reader)?;
-        }
-        self.take_folders(Side::Local, &gone);
-        self.set.keep_last(Side::Local);
-        if is_new_life && !self.is_first && self.scan.complete {
-            self.lose_unlisted(Side::Local, None, &listed)?;
-        }
+        self.local.report(Report {
+            from: match known {
+                Some(_) => Listing::Cursor,
+                None => Listing::Everything,
+            },
+            since: known.map_or(0, |cursor| cursor.number),
+            told: self.told,
+            scan: std::mem::take(&mut self.scan),
+        });
         Ok(())
     }
 
-    /// Takes in the agent's list, and asks for the folders that it only gave digests of and that differ.
-    fn observe_remote(&mut self) -> Result<Listed, Failure> {
-        // Nothing may be folded under old numbers before it is known what the list is; its kind follows from what we
-        // asked for: without a cursor everything comes, and digests come instead of changes.
-        let has_cursor = self.archive.get::<Cursor>("remote_cursor")?.is_some();
-        let mut is_new_life = !has_cursor;
+    /// Takes in the folders that a side's list begins with.
+    ///
+    /// Nothing may be folded under old numbers before it is known what the list is. That follows from what was asked: without a
+    /// cursor everything comes, and digests come instead of changes.
+    fn begin_list(&mut self, side: Side) -> Result<List, Failure> {
+        let (mut live, mut gone) = (Vec::new(), Vec::new());
+        let next = loop {
+            match self.endpoint(side).response()? {
+                Response::Folders(folders) => {
+                    let (dead, there): (Vec<_>, Vec<_>) =
+                        folders.into_iter().partition(|folder| folder.gone);
+                    gone.extend(dead);
+                    live.extend(there);
+                }
+                next => break next,
+            }
+        };
+        let has_cursor = self
+            .archive
+            .get::<Cursor>(CURSORS[side as usize])?
+            .is_some();
+        let is_digests = match &next {
+            Response::Digests(_) => true,
+            Response::Listed(listed) => listed.from == Listing::Digests,
+            _ => false,
+        };
+        let is_new_life = !has_cursor || is_digests;
         if is_new_life {
-            self.begin_new_life(Side::Remote)?;
+            self.begin_new_life(side)?;
         }
+        self.take_folders(side, &live);
+        Ok(List {
+            side,
+            is_new_life,
+            gone,
+            next,
+        })
+    }
+
+    /// Takes in the rest of a side's list, and asks for the folders that it only gave digests of and that differ.
+    fn take_list(&mut self, list: List) -> Result<Listed, Failure> {
+        let List {
+            side,
+            is_new_life,
+            mut gone,
+            mut next,
+        } = list;
         let (mut places, mut digests) = (HashSet::new(), Vec::new());
-        let (mut held, mut gone) = (Vec::new(), Vec::new());
         let listed = loop {
-            match self.link.response()? {
-                // Folders come first; digests tell that their numbers are of a new life, so they wait for that. Those
-                // that are gone wait for their messages.
+            match next {
                 Response::Folders(folders) => {
                     let (dead, live): (Vec<_>, Vec<_>) =
                         folders.into_iter().partition(|folder| folder.gone);
                     gone.extend(dead);
-                    held.extend(live);
+                    self.take_folders(side, &live);
                 }
                 Response::Changes(changes) => {
-                    let folders = std::mem::take(&mut held);
-                    self.take_folders(Side::Remote, &folders);
-                    self.take_changes(Side::Remote, changes, is_new_life, &mut places)?;
+                    self.take_changes(side, changes, is_new_life, &mut places)?;
                 }
-                Response::Digests(more) => {
-                    if !is_new_life {
-                        is_new_life = true;
-                        self.begin_new_life(Side::Remote)?;
-                    }
-                    digests.extend(more);
-                }
+                Response::Digests(more) if is_new_life => digests.extend(more),
                 Response::Problems(problems) => {
                     let room = PROBLEMS_MAX.saturating_sub(self.skipped.len());
-                    let problems = Skipped::on(Side::Remote, problems);
+                    let problems = Skipped::on(side, problems);
                     self.skipped.extend(problems.into_iter().take(room));
                 }
                 Response::Partials(partials) => {
-                    let known = &mut self.partials[Side::Remote as usize];
+                    let known = &mut self.partials[side as usize];
                     let room = PARTIALS_MAX.saturating_sub(known.len());
                     known.extend(partials.into_iter().take(room));
                 }
                 Response::Listed(listed) => break listed,
                 other => return Err(unexpected(&other).into()),
             }
+            next = self.endpoint(side).response()?;
         };
-        if listed.from == Listing::Digests && !is_new_life {
-            is_new_life = true;
-            self.begin_new_life(Side::Remote)?;
-        }
-        self.take_folders(Side::Remote, &held);
-        self.take_folders(Side::Remote, &gone);
-        self.set.keep_last(Side::Remote);
+        self.take_folders(side, &gone);
+        self.set.keep_last(side);
         if listed.from == Listing::Digests {
             self.compare_digests(&digests, listed.complete)?;
         } else if is_new_life && !self.is_first && listed.complete {
-            self.lose_unlisted(Side::Remote, None, &places)?;
+            self.lose_unlisted(side, None, &places)?;
         }
+        self.deleted_lately[side as usize] = listed.deleted_lately;
+        self.held[side as usize] = listed.held;
         Ok(listed)
     }
 
@@ -378,7 +375,7 @@ impl Session<'_> {
         }
         let mut listed = HashSet::new();
         if !differing.is_empty() {
-            self.take_manifests(wanted, &mut listed)?;
+            self.take_manifests(Side::Remote, wanted, &mut listed)?;
         }
         if complete {
             self.lose_unlisted(Side::Remote, Some(&differing), &listed)?;
@@ -416,10 +413,11 @@ impl Session<'_> {
         Ok(digest.finish())
     }
 
-    /// Asks for all that is in some folders, and takes in what changed anywhere since the list: what left one of them may
+    /// Asks a side for all that is in some folders, and takes in what changed anywhere since the list: what left one of them may
     /// be in another.
     pub(super) fn take_manifests(
         &mut self,
+        side: Side,
         folders: Vec<u32>,
         listed: &mut HashSet<Place>,
     ) -> Result<(), Failure> {
@@ -428,26 +426,27 @@ impl Session<'_> {
             requests.push(Vec::new());
         }
         for folders in requests {
-            self.link.request(Request::Manifests { folders });
+            let endpoint = self.endpoint(side);
+            endpoint.request(Request::Manifests { folders });
             let mut gone = Vec::new();
             loop {
-                match self.link.response()? {
+                match self.endpoint(side).response()? {
                     Response::Folders(folders) => {
                         let (dead, live): (Vec<_>, Vec<_>) =
                             folders.into_iter().partition(|folder| folder.gone);
                         gone.extend(dead);
-                        self.take_folders(Side::Remote, &live);
+                        self.take_folders(side, &live);
                     }
                     Response::Changes(changes) => {
-                        self.take_changes(Side::Remote, changes, true, listed)?;
+                        self.take_changes(side, changes, true, listed)?;
                     }
                     Response::Listed(_) => break,
                     other => return Err(unexpected(&other).into()),
                 }
             }
-            self.take_folders(Side::Remote, &gone);
+            self.take_folders(side, &gone);
         }
-        self.set.keep_last(Side::Remote);
+        self.set.keep_last(side);
         Ok(())
     }
 
