@@ -13,6 +13,8 @@ use protocol::{Request, Response};
 use link::LinkError;
 
 mod bell;
+#[cfg(test)]
+mod conformance_tests;
 mod inflow;
 pub mod link;
 pub mod local;

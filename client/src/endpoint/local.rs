@@ -264,7 +264,7 @@ mod tests {
 
     use maildir::{MARKER_NAME, Options};
     use protocol::message::{At, NewBody, Source};
-    use protocol::{Digest, FolderDir, Info, Outcome, Unique};
+    use protocol::{Digest, FolderDir, Info, Unique};
 
     use super::*;
 
@@ -328,33 +328,6 @@ mod tests {
 
     fn in_tmp(dir: &Path) -> usize {
         fs::read_dir(dir.join("mail/tmp")).map_or(0, Iterator::count)
-    }
-
-    #[test]
-    fn each_batch_gets_its_own_bodies() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let mut replica = open(dir.path());
-        make_inbox(&mut replica);
-        let mut local = Local::new(replica, &Bell::default());
-        give(&mut local, &["1.a", "bad", "2.b"]);
-        give(&mut local, &["3.c"]);
-        let mut outcomes = || match local.response() {
-            Ok(Response::Outcomes(outcomes)) => {
-                let is_done = |one| matches!(one, Outcome::Done { .. });
-                outcomes.into_iter().map(is_done).collect::<Vec<_>>()
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(
-            (outcomes(), outcomes()),
-            (vec![true, false, true], vec![true])
-        );
-        for name in ["1.a", "2.b", "3.c"] {
-            let bytes = fs::read(dir.path().join("mail/new").join(name));
-            assert_eq!(bytes.expect("it is there"), name.as_bytes());
-        }
-        assert_eq!(in_tmp(dir.path()), 0);
-        assert!(local.body(Vec::new(), true).is_err(), "none is due");
     }
 
     #[test]

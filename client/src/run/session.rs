@@ -28,6 +28,7 @@ use crate::run::known::{self, Pair};
 
 mod answers;
 mod exclude;
+mod lists;
 mod observe;
 mod open;
 

@@ -1,7 +1,5 @@
 //! Folders that are excluded now or have no place on the other side, or not any more.
 
-use std::collections::HashSet;
-
 use super::Session;
 use crate::merge::Settled;
 use crate::merge::record::Side;
@@ -18,7 +16,7 @@ impl Session<'_> {
             let numbers = included.filter_map(|id| Some(self.folders.get(*id)?.on(side)?.number));
             let wanted: Vec<u32> = numbers.collect();
             if !wanted.is_empty() {
-                self.take_manifests(side, wanted, &mut HashSet::new())?;
+                self.take_manifests(side, wanted)?;
             }
         }
         Ok(())
