@@ -18,9 +18,9 @@ use std::io;
 
 use protocol::{Op, Outcome};
 
-use crate::body::Body;
 use crate::error::Result;
 use crate::index::{Index, now_secs};
+use crate::written::Written;
 
 pub(crate) mod across;
 mod begin;
@@ -53,7 +53,7 @@ pub(crate) fn apply(
     made: &mut BTreeSet<u32>,
     site: &mut Site,
     ops: &[Op],
-    bodies: Vec<io::Result<Body>>,
+    bodies: Vec<io::Result<Written>>,
 ) -> Result<Vec<Outcome>> {
     let mut lookup = Lookup::of(index, made, site.root(), ops)?;
     let ready = prepare(&lookup, site, ops, bodies);

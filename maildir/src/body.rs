@@ -15,15 +15,14 @@ use crate::listing::is_named;
 use crate::partial::{Partial, Partials};
 use crate::root::{Root, stamp_of};
 use crate::stamp::FileStamp;
-use crate::written::Written;
 
 /// Up to this size a body is kept in memory; larger ones can be resumed. In bytes.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Up to this size a body that comes fast may be kept in memory by a side that can still store it when the link breaks. In
 /// bytes.
-pub const QUICK_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const QUICK_BYTES_MAX: u64 = 4 << 20;
 /// Up to this size a message is read into memory whole to be streamed; larger ones are asked for. In bytes.
-pub const STREAMED_BYTES_MAX: u64 = 24 << 20;
+pub(crate) const STREAMED_BYTES_MAX: u64 = 24 << 20;
 /// What took no longer to come is not worth writing twice.
 const QUICK: Duration = Duration::from_secs(1);
 /// How many bytes of a large body are read and sent at once.
@@ -36,8 +35,6 @@ pub enum Body {
     Small(Vec<u8>),
     /// In a file of the state directory, which nobody else touches.
     Large(Partial),
-    /// In `tmp`.
-    Written(Written),
 }
 
 /// A message's file as it is known to the index, for sending.
@@ -152,7 +149,7 @@ fn changed() -> io::Error {
 }
 
 /// Collects one body as it arrives.
-pub struct Incoming {
+pub(crate) struct Incoming {
     digest: Digest,
     size: u64,
     /// From which byte on it comes.
@@ -174,7 +171,7 @@ enum Store {
 impl Incoming {
     /// Begins a body of which `offset` bytes are in the partial file already.
     #[must_use]
-    pub fn begin(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
+    pub(crate) fn begin(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
         let to = if size <= SMALL_BYTES_MAX {
             Store::Memory(Vec::new())
         } else {
@@ -197,7 +194,12 @@ impl Incoming {
     /// The same for a side that is still there when the link breaks. A large body is stored when it turns out to be slow, or
     /// breaks off.
     #[must_use]
-    pub fn begin_quick(partials: &Partials, digest: Digest, size: u64, offset: u64) -> Incoming {
+    pub(crate) fn begin_quick(
+        partials: &Partials,
+        digest: Digest,
+        size: u64,
+        offset: u64,
+    ) -> Incoming {
         if offset > 0 || !(SMALL_BYTES_MAX + 1..=QUICK_BYTES_MAX).contains(&size) {
             return Incoming::begin(partials, digest, size, offset);
         }
@@ -232,7 +234,7 @@ impl Incoming {
     }
 
     /// Takes the next bytes; more than were announced are an error of the peer and dropped.
-    pub fn take(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn take(&mut self, bytes: Vec<u8>) {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.size {
             let to = std::mem::replace(&mut self.to, Store::Nowhere(wrong()));
@@ -266,7 +268,7 @@ impl Incoming {
 
     /// How many bytes came that were not announced.
     #[must_use]
-    pub fn excess(&self) -> u64 {
+    pub(crate) fn excess(&self) -> u64 {
         self.received.saturating_sub(self.size)
     }
 
@@ -275,7 +277,7 @@ impl Incoming {
     /// # Errors
     /// `Interrupted` when nothing of it came: the message vanished before it was sent. `InvalidData` when it is not the one
     /// that was announced; else what the disk said.
-    pub fn finish(mut self) -> io::Result<Body> {
+    pub(crate) fn finish(mut self) -> io::Result<Body> {
         self.quick = None;
         if self.received == self.offset && self.offset < self.size {
             return Err(io::ErrorKind::Interrupted.into());

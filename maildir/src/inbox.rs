@@ -71,7 +71,6 @@ impl Inbox {
     /// The disk's.
     pub fn write(&mut self, dir: &[u8], body: &NewBody, bytes: Body) -> io::Result<Written> {
         match bytes {
-            Body::Written(_) => Err(io::ErrorKind::InvalidInput.into()), // It is there already.
             Body::Small(bytes) => self.fill(dir, body.mtime_ns, |file| file.write_all(&bytes)),
             Body::Large(partial) => {
                 let source = partial.reader()?;
@@ -282,12 +281,8 @@ fn make_dirs(root: &Root, dir: &[u8]) -> io::Result<()> {
 }
 
 /// Makes the bodies of a batch durable; where the disk refuses, they are unavailable.
-pub fn flush_bodies(bodies: &mut [io::Result<Body>]) {
-    let written = bodies.iter_mut().filter_map(|body| match body {
-        Ok(Body::Written(written)) => Some(written),
-        Ok(Body::Small(_) | Body::Large(_)) | Err(_) => None,
-    });
-    let mut written: Vec<_> = written.collect();
+pub(crate) fn flush_bodies(bodies: &mut [io::Result<Written>]) {
+    let mut written: Vec<_> = bodies.iter_mut().flatten().collect();
     match flush(written.iter().map(|written| &**written)) {
         Ok(()) => written
             .iter_mut()
@@ -305,6 +300,23 @@ fn copy_of(error: &io::Error) -> io::Error {
         Some(number) => io::Error::from_raw_os_error(number),
         None => error.kind().into(),
     }
+}
+
+/// Bodies of these bytes for the operations that want one, as the receiver brings them.
+#[cfg(test)]
+pub(crate) fn written(
+    replica: &mut crate::Replica,
+    ops: &[protocol::Op],
+    bytes: &[u8],
+) -> Vec<io::Result<Written>> {
+    let mut inbox = replica.inbox().expect("tmp opens");
+    let wired = ops
+        .iter()
+        .filter_map(|op| Some((op.target()?, op.wired()?)));
+    let write = |(to, body): (&protocol::message::At, &NewBody)| {
+        inbox.write(to.folder.as_bytes(), body, Body::Small(bytes.to_vec()))
+    };
+    wired.map(write).collect()
 }
 
 #[cfg(test)]

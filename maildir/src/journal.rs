@@ -73,6 +73,16 @@ impl Replica {
         Ok(Some(page))
     }
 
+    /// The folders that are there.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn live_folders(&self) -> Result<Vec<FolderChange>> {
+        let mut folders = self.index.folders_since(0)?;
+        folders.retain(|folder| !folder.gone);
+        Ok(folders)
+    }
+
     /// Whether what was read since a number is whole: the index is in the same life, and remembers what is gone from there on.
     ///
     /// # Errors

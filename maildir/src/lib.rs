@@ -50,19 +50,12 @@ mod trash;
 mod unseen;
 mod written;
 
-pub use body::{
-    Bodies, Body, CHUNK_BYTES, Incoming, Located, Outgoing, QUICK_BYTES_MAX, SMALL_BYTES_MAX,
-    STREAMED_BYTES_MAX,
-};
+pub use body::{Bodies, CHUNK_BYTES, Located, SMALL_BYTES_MAX};
 pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};
-pub use inbox::{Inbox, flush_bodies};
 pub use index::has_hot_journal;
-pub use journal::Reader;
 pub use lock::Lock;
 pub use marker::MARKER_NAME;
-pub use partial::{Partial, Partials};
-pub use places::Places;
 pub use random::random;
 pub use receiver::{BATCHES_AHEAD, Received, Receiver};
 pub use replica::{Options, Replica};
@@ -74,4 +67,3 @@ pub use shared::Shared;
 pub use stream::{Course, Streamed};
 pub use timed::{Heard, Pulse, Timed};
 pub use trash::{LOG_NAME, Trashed};
-pub use written::Written;

@@ -19,6 +19,7 @@ use crate::inbox::{Inbox, flush_bodies};
 use crate::partial::Partials;
 use crate::places::Places;
 use crate::shared::Shared;
+use crate::written::Written;
 
 /// How many batches are under way at once: one is made durable, one is carried out, and one waits. Their bodies lie in `tmp`.
 pub const BATCHES_AHEAD: usize = 3;
@@ -63,7 +64,7 @@ enum Work {
 enum Job {
     Batch {
         ops: Vec<Op>,
-        bodies: Vec<io::Result<Body>>,
+        bodies: Vec<io::Result<Written>>,
         /// Hears when it is carried out.
         done: Option<SyncSender<()>>,
     },
@@ -381,7 +382,7 @@ impl Writer<'_> {
         }
     }
 
-    fn write(&mut self, at: &At, new: &NewBody, body: Body) -> io::Result<Body> {
+    fn write(&mut self, at: &At, new: &NewBody, body: Body) -> io::Result<Written> {
         if self.inbox.is_none() {
             self.inbox = Some(self.replica.lock().inbox().map_err(as_io)?);
         }
@@ -400,7 +401,7 @@ impl Writer<'_> {
         if at.number.is_none() {
             inbox.make_dir(&dir)?;
         }
-        let written = inbox.write(&dir, new, body).map(Body::Written);
+        let written = inbox.write(&dir, new, body);
         self.seen = written.is_ok().then_some(dir);
         written
     }

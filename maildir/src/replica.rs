@@ -14,7 +14,6 @@ use protocol::{Cursor, Op, Outcome, ReplicaId, Tag};
 
 use crate::apply::apply;
 use crate::apply::site::Site;
-use crate::body::Body;
 use crate::discover::discover;
 use crate::error::{Context, Result};
 use crate::inbox::Inbox;
@@ -30,6 +29,7 @@ use crate::root::{Root, join};
 use crate::scan::{PATIENCE_NS, Scan, Scanner, grain_ns};
 use crate::touched::Touched;
 use crate::trash::{Trash, expire};
+use crate::written::Written;
 
 mod find;
 mod open;
@@ -233,7 +233,7 @@ impl Replica {
     /// # Errors
     /// When the index, the marker or the trash's log fails, or the lock cannot be taken; the next scan puts in order
     /// what was begun.
-    pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Body>>) -> Result<Vec<Outcome>> {
+    pub fn apply(&mut self, ops: &[Op], bodies: Vec<io::Result<Written>>) -> Result<Vec<Outcome>> {
         let _lock = self.lock()?;
         if self.tag.is_none()
             && let Err(error) = self.append_tag()

@@ -10,7 +10,6 @@ use protocol::{Digest, Op, Outcome};
 use super::lookup::Lookup;
 use super::site::Site;
 use super::step::{Step, outcome_of, stale};
-use crate::body::Body;
 use crate::discover::check_dir;
 use crate::inbox::Inbox;
 use crate::record::RunRecord;
@@ -87,7 +86,7 @@ pub(crate) fn prepare(
     lookup: &Lookup,
     site: &mut Site,
     ops: &[Op],
-    bodies: Vec<io::Result<Body>>,
+    bodies: Vec<io::Result<Written>>,
 ) -> Vec<Ready> {
     let mut bodies = bodies.into_iter();
     let written: Vec<_> = ops
@@ -113,15 +112,12 @@ fn write(
     lookup: &Lookup,
     site: &mut Site,
     op: &Op,
-    bodies: &mut dyn Iterator<Item = io::Result<Body>>,
+    bodies: &mut dyn Iterator<Item = io::Result<Written>>,
 ) -> Option<io::Result<Written>> {
     let (body, to) = (op.new_body()?, op.target()?);
     Some(match (&body.source, op) {
         (Source::Body { .. }, _) => match bodies.next() {
-            Some(Ok(Body::Written(written))) => Ok(written),
-            Some(Ok(bytes)) => arriving_dir(lookup, site.inbox, to)
-                .and_then(|dir| site.inbox.write(&dir, body, bytes)),
-            Some(Err(error)) => Err(error),
+            Some(written) => written,
             None => Err(io::ErrorKind::Interrupted.into()),
         },
         (Source::Copy(from), _) => {

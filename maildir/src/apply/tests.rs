@@ -7,7 +7,7 @@ use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
 use protocol::{Digest, Flags, FolderDir, Info, Op, Outcome, Unique};
 
 use crate::Replica;
-use crate::body::Body;
+use crate::inbox::written;
 use crate::replica::open_for_test;
 
 const OLD: &[u8] = b"Subject: what was agreed on\n\n";
@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     fn number(&self, name: &str) -> u32 {
-        let mut reader = crate::Reader::since(0, false);
+        let mut reader = crate::journal::Reader::since(0, false);
         let page = self.replica.next_page(&mut reader);
         let folders = page.expect("they are known").expect("a page").folders;
         let found = folders.iter().find(|folder| folder.dir == folder_dir(name));
@@ -71,8 +71,8 @@ impl Fixture {
 
     /// Carries one operation out, with a body where it wants one.
     fn apply(&mut self, op: Op) -> Outcome {
-        let bodies = op.new_body().map(|_| Ok(Body::Small(NEW.to_vec())));
-        let done = self.replica.apply(&[op], bodies.into_iter().collect());
+        let bodies = written(&mut self.replica, std::slice::from_ref(&op), NEW);
+        let done = self.replica.apply(&[op], bodies);
         done.expect("it is applied").remove(0)
     }
 

@@ -31,9 +31,9 @@ fn what_one_run_writes_another_takes_for_no_leftover() {
     one.scan().expect("it scans");
     let mut inbox = one.inbox().expect("tmp opens");
     let written = inbox.write(b"", &new_body(), Body::Small(BYTES.to_vec()));
-    let mut bodies = vec![written.map(Body::Written)];
+    let mut bodies = vec![written];
     flush_bodies(&mut bodies);
-    assert!(matches!(&bodies[..], [Ok(Body::Written(written))] if written.is_durable));
+    assert!(matches!(&bodies[..], [Ok(written)] if written.is_durable));
     assert_eq!(in_tmp(dir.path()), 1);
     for state in ["one", "two"] {
         open(dir.path(), state).scan().expect("it scans");

@@ -8,7 +8,7 @@ use protocol::{Digest, Flags, FolderDir, Info, Outcome, Unique};
 
 use super::*;
 use crate::Replica;
-use crate::body::Body;
+use crate::inbox::written;
 use crate::listing;
 use crate::replica::open_for_test;
 
@@ -131,8 +131,7 @@ impl Fixture {
 
     /// Carries a batch out, with a body for each operation that wants one.
     fn apply(&mut self, ops: Vec<Op>) -> Vec<Outcome> {
-        let bodies = ops.iter().filter_map(Op::new_body);
-        let bodies = bodies.map(|_| Ok(Body::Small(NEW.to_vec()))).collect();
+        let bodies = written(&mut self.replica, &ops, NEW);
         self.replica.apply(&ops, bodies).expect("it is applied")
     }
 

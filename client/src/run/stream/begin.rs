@@ -1,8 +1,7 @@
 //! The beginning of a stream: the folders are made here, and which of theirs are wanted is said.
 
-use maildir::Reader;
 use protocol::message::{Course, Listing};
-use protocol::{Cursor, FolderChange, Op, Outcome, Response};
+use protocol::{Cursor, FolderChange, Op, Outcome, Request, Response};
 
 use super::Progressed;
 use crate::config::filter::Scope;
@@ -23,7 +22,11 @@ impl Session<'_> {
         let ops = self.folders.makings(Side::Local, &is_wanted);
         let plain: Vec<Op> = ops.iter().map(|(_, op)| op.clone()).collect();
         if !plain.is_empty() {
-            let outcomes = self.local.lock().apply(&plain, Vec::new())?;
+            self.local.request(Request::Apply(plain));
+            let outcomes = match self.local.response()? {
+                Response::Outcomes(outcomes) => outcomes,
+                other => return Err(unexpected(&other).into()),
+            };
             for ((id, op), outcome) in ops.iter().zip(&outcomes) {
                 if matches!(outcome, Outcome::Made { .. }) {
                     self.folders.done(Side::Local, *id, op, outcome);
@@ -63,12 +66,8 @@ impl Session<'_> {
         }
         self.set.letters = self.archive.get("letters")?.unwrap_or_default();
         self.take_folders(Side::Remote, folders);
-        let mut reader = Reader::since(0, false);
-        loop {
-            let page = self.local.lock().next_page(&mut reader)?;
-            let Some(page) = page else { break };
-            self.take_folders(Side::Local, &page.folders);
-        }
+        let ours = self.local.lock().live_folders()?;
+        self.take_folders(Side::Local, &ours);
         self.folders.part_names(&self.account.filter);
         self.set.letters.place(&self.folders);
         self.archive.set("letters", &self.set.letters.stored())?;
