@@ -39,6 +39,8 @@ const FIRST_AGE: Duration = Duration::from_millis(250);
 const LAST_AGE: Duration = Duration::from_secs(64);
 /// How long what has come is taken in once somebody wants us to end.
 const WINDING_UP: Duration = Duration::from_secs(1);
+/// For how long nothing must come until all that had is taken in.
+const QUIET: Duration = Duration::from_millis(100);
 /// How many messages may be told ahead of their bodies.
 const TOLD_MAX: usize = 10_000;
 /// How long the endpoints are waited for at a time.
@@ -188,7 +190,8 @@ impl Stream<'_, '_> {
                 self.deliver()?;
             }
             let answer = self.session.link.poll()?;
-            if self.stop.is_requested() && !(answer.is_some() && self.may_go_on()) {
+            let is_ending = self.stop.is_requested();
+            if is_ending && !self.may_go_on() {
                 return Err(Failure::interrupted());
             }
             match answer {
@@ -203,6 +206,12 @@ impl Stream<'_, '_> {
                 Some(Answer::Response(Response::NoBody { why })) => self.take_no_body(&why)?,
                 Some(Answer::Body(bytes, is_last)) => self.take_body(bytes, is_last)?,
                 Some(Answer::Response(other)) => return Err(unexpected(&other).into()),
+                None if is_ending => {
+                    bell.wait(count, begun + QUIET);
+                    if bell.count() == count {
+                        return Err(Failure::interrupted());
+                    }
+                }
                 None => {
                     self.session.local.rest();
                     let end = begun + SLICE;
