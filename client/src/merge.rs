@@ -138,7 +138,6 @@ pub fn pair<A: Agreed>(merge: &mut Merge<A>, settled: Settled) -> Paired {
         follow_moves(set, side);
         follow_damaged(set, side);
     }
-    set.touch_renamed(folders);
     let brought_back = set.bring_back();
     set.drop_excluded(folders, merge.filter);
     let singles = [0, 1].map(|side| set.unmatched[side].len());

@@ -211,24 +211,6 @@ impl WorkSet {
         }
     }
 
-    /// Marks what only one side has left, and has in a folder that it renamed and the other one removed: a change of place
-    /// beats deletion. Noted in the record, because the folder's new name may be agreed on before the message is.
-    pub fn touch_renamed(&mut self, folders: &Folders) {
-        for work in &mut self.all {
-            if work.record.base.is_none() || !work.record.is_single() {
-                continue;
-            }
-            for side in Side::BOTH {
-                if let Some(seen) = work.record.seen_mut(side)
-                    && !seen.touched
-                    && folders.is_left_renamed(side, seen.place.folder)
-                {
-                    (seen.touched, work.is_dirty) = (true, true);
-                }
-            }
-        }
-    }
-
     /// Lets go of messages that lie in folders only that are left alone.
     pub fn drop_excluded(&mut self, folders: &Folders, filter: &Filter) {
         if filter.is_everything() && folders.placeless().next().is_none() {

@@ -285,18 +285,11 @@ impl Folders {
                     changed.push(*id);
                     return false;
                 }
-                _ => {}
+                (Some(_), _) | (_, Some(_)) => {}
             }
             true
         });
         self.changed.append(&mut changed);
-    }
-
-    /// Whether a side has a folder that it renamed, and the other one removed it.
-    #[must_use]
-    pub fn is_left_renamed(&self, side: Side, id: Fid) -> bool {
-        let folder = self.get(id);
-        folder.is_some_and(|folder| folder.is_renamed(side) && folder.on(side.other()).is_none())
     }
 
     /// Forgets the folders that are left alone from now on, and begins anew with those that are not any more.

@@ -1,9 +1,9 @@
 //! How the folders of both sides come to have the same names.
 //!
 //! Pure. A folder is known by its directory as long as that helps: if one side renamed it and the other has the new name
-//! free, one operation renames it there, and no message is touched (row 17). Where names meet, it does not help: two
-//! folders want one name, or a name is taken, or one of the names is excluded. Then folders are known by their names
-//! alone, and what lies in them has moved from one to another, message by message.
+//! free, one operation renames it there, and no message is touched (row 17). Else it does not help: two folders want one
+//! name, a name is taken, one of the names is excluded, or the other side removed the folder. Then folders are known by
+//! their names alone, and what lies in them has moved from one to another, message by message.
 //!
 //! *What holds* afterwards: of the folders that a run deals with, every one has the same name on both sides or is about
 //! to be renamed to it, and no two of a side have one name.
@@ -135,7 +135,8 @@ impl Folders {
         let mut waiting: Vec<_> = self
             .iter()
             .filter(|(id, folder)| {
-                self.is_apart(*id)
+                folder.differs()
+                    && Side::BOTH.iter().all(|side| folder.on(*side).is_some())
                     && wanted[folder.name()] == 1
                     && matches!(self.course(*id, filter), Course::Follow)
             })

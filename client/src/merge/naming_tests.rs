@@ -83,7 +83,6 @@ fn a_rename_to_a_free_name_is_followed() {
         ("A/A/N", vec!["A>N"]),
         ("A/M/N", vec!["M>N"]),
         ("A/N/N", vec![]),
-        ("A/N/-", vec![]),
         ("-/A/A", vec![]),
         ("-/A/N", vec!["A>N"]),
     ] {
@@ -147,6 +146,9 @@ fn folders_whose_names_meet_are_known_by_their_names() {
             vec!["1>2"],
             &["A/A/-", "N/N/N"],
         ),
+        // Renamed on one side, and removed on the other.
+        (&["A/N/-"], vec!["1>2"], vec![], &["-/N/-"]),
+        (&["A/-/N"], vec![], vec!["1>2"], &["-/-/N"]),
         // Exchanged names.
         (
             &["A/B/A", "B/A/B"],

@@ -289,8 +289,7 @@ impl Planner<'_> {
             let wanted = |id: Fid| {
                 let folder = self.folders.get(id);
                 let is_new = folder.is_some_and(|folder| {
-                    let is_unknown = folder.base.is_none() || folder.is_renamed(side.other());
-                    is_unknown && folder.on(side.other()).is_some()
+                    folder.base.is_none() && folder.on(side.other()).is_some()
                 });
                 let is_new = is_new && self.folders.scope(self.filter, id) == Scope::Included;
                 self.reachable[side as usize].contains(&id) && (targets.contains(&id) || is_new)

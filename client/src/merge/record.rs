@@ -92,7 +92,7 @@ pub struct Seen {
     pub owed: Flags,
     /// The number under which the side's journal told it.
     pub seq: u64,
-    /// It went and came back since base, or its folder was renamed: that counts like a move.
+    /// It went and came back since base: that counts like a move.
     pub touched: bool,
 }
 

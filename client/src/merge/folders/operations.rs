@@ -28,9 +28,9 @@ impl Folders {
         let mut ops: Vec<(Fid, Op)> = self
             .iter()
             .filter(|(id, folder)| {
-                folder.base.is_some() && folder.on(side.other()).is_none() && !needed(*id)
+                let is_gone = folder.base.is_some() && folder.on(side.other()).is_none();
+                is_gone && !folder.forgotten && !needed(*id)
             })
-            .filter(|(_, folder)| !folder.is_renamed(side) && !folder.forgotten)
             .filter_map(|(id, folder)| {
                 let Held { number, dir, name } = folder.on(side)?.clone();
                 (!name.is_inbox()).then_some((id, Op::RemoveFolder { number, dir }))

@@ -133,7 +133,9 @@ impl Planner<'_> {
                 Op::Create { at, body, .. } => (None, Some(at), Some(body)),
                 Op::Update { at, to, body, .. } => (Some(at), Some(to), body.as_mut()),
                 Op::Retire { at, .. } => (Some(at), None, None),
-                _ => continue,
+                Op::MakeFolder { .. } | Op::RenameFolder { .. } | Op::RemoveFolder { .. } => {
+                    continue;
+                }
             };
             if let Some(body) = body
                 && let Source::Copy(at) = &body.source
