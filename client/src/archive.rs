@@ -240,7 +240,7 @@ impl Archive {
     }
 
     /// Ends the transaction in which something was stored: durably where all went well. After an error nothing of it
-    /// stays, or whoever writes next would do so in it, unnoticed.
+    /// stays, or the next writer would write into it, unnoticed.
     ///
     /// # Errors
     /// What went wrong, or when SQLite refuses.

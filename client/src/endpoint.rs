@@ -46,8 +46,8 @@ pub enum Answer {
     Body(Vec<u8>, bool),
 }
 
-/// A replica, wherever it is. What is asked is answered in its order, but bodies and outcomes each for themselves; whoever
-/// asks goes on reading answers, so that neither waits for the other.
+/// A replica, wherever it is. What is asked is answered in its order, but bodies and outcomes each for themselves. The
+/// caller goes on reading answers, so that neither waits for the other.
 pub trait Endpoint {
     /// Asks for something. Never waits.
     fn request(&mut self, request: Request);

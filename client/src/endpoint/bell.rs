@@ -1,4 +1,4 @@
-//! What the driver waits by: whoever has something for it rings.
+//! What the driver waits by: each thread that has something for it rings.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

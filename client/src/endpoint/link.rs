@@ -107,7 +107,7 @@ pub struct Link {
 /// How long the end of a finished conversation is waited for.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the agent says, waited for no longer than connecting may take while it greets us; later whoever waits for an
+/// What the agent says, waited for no longer than connecting may take while it greets us; later the one who waits for an
 /// answer sees to that.
 struct Greeting {
     pipe: PipeReader,

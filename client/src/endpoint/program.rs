@@ -1,4 +1,4 @@
-//! A program of this machine that runs beside us: its end is told to whoever waits, and it can be ended.
+//! A program of this machine that runs beside us: its end is reported to the waiting thread, and it can be ended.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;

@@ -131,7 +131,7 @@ impl WorkSet {
         self.claimed.contains(place)
     }
 
-    /// Puts a message into a record, on one side. Whoever was at its place is there no more: returned, because that side
+    /// Puts a message into a record, on one side. The record that was at its place is there no more. It is returned, because that side
     /// has yet to tell where it went.
     pub fn link(&mut self, index: usize, side: Side, seen: Seen) -> Option<usize> {
         self.unlink(index, side);

@@ -26,7 +26,7 @@ pub enum Why {
     NotChosen,
     /// Another folder has its name on that side, or a folder cannot have it.
     NoPlace(Side),
-    /// Whoever should give the bytes has damaged ones.
+    /// The side that should give the bytes has damaged ones.
     NoGoodCopy,
     /// The disk of that side takes no more.
     Full(Side),

@@ -1,4 +1,4 @@
-//! A request to end: Ctrl-C, SIGTERM and SIGHUP. The first one is heard by whoever waits, and what is under way is ended
+//! A request to end: Ctrl-C, SIGTERM and SIGHUP. The first one is heard by every thread that waits, and what is under way is ended
 //! in order; a second one ends the process at once, as signals do.
 
 use std::io;
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Stop {
 }
 
 impl Stop {
-    /// Listens for signals from now on, but for those that whoever started us had ignored, as nohup does.
+    /// Listens for signals from now on, but for those that were ignored when this program was started, as by nohup.
     ///
     /// # Errors
     /// When the system does not let us.

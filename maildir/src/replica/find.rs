@@ -22,7 +22,7 @@ impl Replica {
     ///
     /// # Errors
     /// When the index cannot be asked.
-    pub fn twin(&self, folder: u32, of: &Change) -> Result<Option<Change>> {
+    pub fn same_at(&self, folder: u32, of: &Change) -> Result<Option<Change>> {
         if of.copy != 0 || of.entry.damaged {
             return Ok(None);
         }

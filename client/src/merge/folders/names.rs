@@ -2,7 +2,7 @@
 //!
 //! *What holds*: a folder that lies where both sides agreed it lies keeps its name, however the trees are laid out by
 //! now. So another layout in the configuration, or another kind of folder in a tree, renames nothing. Every other folder
-//! has the name that [`Mapping`] reads from its directory, unless another folder of its side has it: whoever came first
+//! has the name that [`Mapping`] reads from its directory, unless another folder of its side has it: the one that came first
 //! keeps it, and the other one has no place on the other side.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

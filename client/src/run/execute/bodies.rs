@@ -96,7 +96,7 @@ impl Executor<'_, '_> {
         Ok(())
     }
 
-    /// The next body for a side is not to be had.
+    /// The next body for a side is unavailable.
     pub(super) fn take_no_body(&mut self, side: Side, why: &str) -> Result<(), Failure> {
         let lane = &self.lanes[side as usize];
         let Some(&at) = lane.awaited.front().filter(|_| lane.asked > 0) else {
@@ -120,7 +120,7 @@ impl Executor<'_, '_> {
         self.begin_batches(side)
     }
 
-    /// Bodies of the open batch that will not be asked for are not to be had, in their turn.
+    /// Bodies of the open batch that will not be asked for are unavailable, in their turn.
     pub(super) fn give_up_bodies(&mut self, side: Side) -> Result<(), Failure> {
         loop {
             let lane = &self.lanes[side as usize];

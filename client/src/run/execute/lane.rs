@@ -27,7 +27,7 @@ pub(super) struct Lane {
     /// How many of them were asked for, and how many bytes those have.
     pub(super) asked: usize,
     pub(super) asked_bytes: u64,
-    /// Nothing more is asked for: what was not is not to be had.
+    /// Nothing more is asked for: what was not is unavailable.
     pub(super) is_cut: bool,
     /// What outcomes are due of, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,

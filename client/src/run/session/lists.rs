@@ -33,7 +33,7 @@ pub(super) struct List {
 }
 
 /// A list that was taken in.
-struct Heard {
+struct Reported {
     listed: Listed,
     /// What it named, where it says what is there and not what changed.
     places: HashSet<Place>,
@@ -106,7 +106,7 @@ impl Session<'_> {
     /// Takes in the rest of a side's list, and asks for the folders that it only gave digests of and that differ.
     pub(super) fn take_list(&mut self, list: List) -> Result<Listed, Failure> {
         let (side, is_new_life) = (list.side, list.is_new_life);
-        let Heard {
+        let Reported {
             listed,
             places,
             digests,
@@ -122,7 +122,7 @@ impl Session<'_> {
     }
 
     /// Takes in a list up to its end.
-    fn take_rest(&mut self, list: List) -> Result<Heard, Failure> {
+    fn take_rest(&mut self, list: List) -> Result<Reported, Failure> {
         let List {
             side,
             is_new_life,
@@ -159,7 +159,7 @@ impl Session<'_> {
         };
         self.take_folders(side, &gone);
         self.set.keep_last(side);
-        Ok(Heard {
+        Ok(Reported {
             listed,
             places,
             digests,
@@ -241,12 +241,12 @@ impl Session<'_> {
         {
             return Ok(false);
         }
-        let Some(twin) = self.local.lock().twin(number, change)? else {
+        let Some(ours) = self.local.lock().same_at(number, change)? else {
             return Ok(false);
         };
         let seen = |change: &Change| Seen::new(place.clone(), change.entry.clone(), change.seq);
         let mut record = Record {
-            local: Some(seen(&twin)),
+            local: Some(seen(&ours)),
             remote: Some(seen(change)),
             ..Record::default()
         };
