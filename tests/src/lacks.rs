@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::Path;
 
 /// Where [`unshown`] notes tests, too; `tests/run` prints it at the end.
 const NOTED_IN: &str = "MAILDIR_SYNC_UNSHOWN";
@@ -47,4 +48,30 @@ pub fn is_root(what: &str) -> bool {
         lacks(&format!("only root can {what}"));
     }
     is_root
+}
+
+/// Whether the file system below a path is one of which every change is told: what else there may be is looked at instead.
+///
+/// # Panics
+/// When it cannot be asked.
+#[must_use]
+#[track_caller]
+pub fn tells_of_changes(path: &Path) -> bool {
+    // ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and bcachefs.
+    let telling = [
+        0xEF53,
+        0x5846_5342,
+        0x9123_683E,
+        0x0102_1994,
+        0xF2F5_2010,
+        0xCA45_1A4E,
+    ];
+    let kind = rustix::fs::statfs(path).expect("it is there").f_type;
+    let is_telling = telling.contains(&kind);
+    if !is_telling {
+        lacks(&format!(
+            "a file system of type {kind:#x} is always looked at"
+        ));
+    }
+    is_telling
 }
