@@ -19,7 +19,8 @@ use std::io;
 use protocol::{Op, Outcome};
 
 use crate::error::Result;
-use crate::index::{Index, now_secs};
+use crate::index::Index;
+use crate::time::now_secs;
 use crate::written::Written;
 
 pub(crate) mod across;

@@ -13,9 +13,9 @@ use protocol::name;
 use rustix::fs::{Mode, OFlags};
 
 use crate::hash::hash_open;
-use crate::listing::subdir;
+use crate::path::{join, split_path, subdir};
 use crate::rename::rename;
-use crate::root::{Listed, Root, join, name_in, split_path};
+use crate::root::{Listed, Root, name_in};
 use crate::stamp::FileStamp;
 
 /// Sets something aside, looks whether it is what is meant, and puts it back if not. Returns whether it was.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use protocol::{Digest, Fingerprint};
 
 use crate::hash::hash_prefix;
-use crate::listing::is_named;
 use crate::partial::{Partial, Partials};
+use crate::path::{is_named, join, subdir};
 use crate::root::{Root, stamp_of};
 use crate::stamp::FileStamp;
 
@@ -106,7 +106,7 @@ impl Bodies {
     /// A mail reader may have moved the file from `new` to `cur` or changed its flags since the scan.
     fn find_renamed(&self, located: &Located) -> io::Result<File> {
         for in_new in [true, false] {
-            let sub = crate::root::join(&located.dir, &[crate::listing::subdir(in_new)]);
+            let sub = join(&located.dir, &[subdir(in_new)]);
             let listed = match self.root.list(&sub) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
@@ -115,9 +115,7 @@ impl Bodies {
                 .into_iter()
                 .find(|listed| is_named(&listed.name, &located.unique));
             if let Some(found) = found {
-                return self
-                    .root
-                    .open_file(&crate::root::join(&sub, &[&found.name]));
+                return self.root.open_file(&join(&sub, &[&found.name]));
             }
         }
         Err(io::ErrorKind::NotFound.into())

@@ -12,7 +12,8 @@ use protocol::FolderDir;
 use rustix::fs::FileType;
 
 use crate::marker::MARKER_NAME;
-use crate::root::{Listed, Root, join};
+use crate::path::join;
+use crate::root::{Listed, Root};
 use crate::stamp::DirStamp;
 
 /// How many levels of directories a tree may have; deeper ones are left alone, so a walk always ends.

@@ -127,3 +127,11 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
         StorageFull | QuotaExceeded | ReadOnlyFilesystem
     )
 }
+
+/// Whether an error says that a file has just gone or is being written, which is no problem, only bad timing.
+pub(crate) fn is_bad_timing(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::Interrupted
+    )
+}

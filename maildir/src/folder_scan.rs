@@ -7,28 +7,22 @@ use protocol::bytes::escape;
 use protocol::message::Problem;
 use protocol::{Entry, Flags};
 
-use crate::error::Result;
+use crate::error::{Result, is_bad_timing};
+use crate::granularity::settled;
 use crate::hash::{Hashed, hash_file, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{Dirs, Found, Listing, Looked, Stamps, subdir};
+use crate::listing::{Dirs, Listing, Stamps};
 use crate::pairing::{Pairing, pair};
-use crate::root::join;
-use crate::scan::{Scanner, folder_text, is_bad_timing, now_ns};
-use crate::sorted::Sorted;
-use crate::stamp::FileStamp;
+use crate::path::{folder_text, join, subdir};
+use crate::scanner::Scanner;
+use crate::sorted::{Found, Looked, Sorted};
 
 /// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
 const UNNAMED_NS: i64 = 2_000_000_000;
 
 /// So many due files are hashed by every run.
 const DUE_MIN: usize = 16;
-
-/// The path of a message's file.
-pub(crate) fn path(dir: &[u8], row: &FileRow) -> Vec<u8> {
-    let name = [row.unique.as_bytes(), row.entry.info.as_bytes()].concat();
-    join(dir, &[subdir(row.entry.in_new), &name])
-}
 
 /// A folder that cannot be read is unknown, not empty (C11).
 pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<()> {
@@ -285,14 +279,6 @@ pub(crate) fn prove(
         scanner.index.put_file(&row)?;
     }
     Ok(suspects)
-}
-
-/// A stamp that proves nothing where it is so fresh that another change may leave the same.
-pub(crate) fn settled(grain_ns: i64, mut stamp: FileStamp) -> FileStamp {
-    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - grain_ns {
-        stamp.ctime_ns = 0;
-    }
-    stamp
 }
 
 /// Hashes files and writes their rows.

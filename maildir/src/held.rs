@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::durable::sync_dirs;
+use crate::path::split_path;
 use crate::rename::rename;
-use crate::root::{Root, name_in, split_path, stamp_in};
+use crate::root::{Root, name_in, stamp_in};
 use crate::stamp::FileStamp;
 
 /// How many directories are open at once at most.

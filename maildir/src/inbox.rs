@@ -18,8 +18,9 @@ use crate::body::Body;
 use crate::disk::Disk;
 use crate::durable::SYNCFS_FROM;
 use crate::hash::hash_open;
+use crate::path::{join, split_path};
 use crate::record::RunRecord;
-use crate::root::{Root, join, set_mtime, split_path, stat_of};
+use crate::root::{Root, set_mtime, stat_of};
 use crate::stamp::FileStamp;
 use crate::written::{Open, Written, flush};
 

@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use protocol::message::Problem;
 use protocol::{IndexId, Tag};
@@ -19,9 +19,10 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::time::now_secs;
 
 mod rows;
-pub(crate) use rows::{FileRow, FolderRow, Known};
+pub(crate) use rows::{FileRow, FolderRow, Known, path_of};
 
 /// The version of the schema below, in SQLite's `user_version`.
 const SCHEMA_VERSION: i64 = 4;
@@ -453,13 +454,6 @@ fn get_u64(row: &SqlRow, at: usize) -> rusqlite::Result<u64> {
 
 fn broken(at: usize, error: protocol::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Blob, Box::new(error))
-}
-
-/// Seconds since 1970, for ages only; nothing is decided by comparing clocks of two hosts (C42).
-pub(crate) fn now_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs())
 }
 
 #[cfg(test)]

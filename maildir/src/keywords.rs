@@ -7,7 +7,8 @@ use std::io::{self, Read};
 
 use protocol::Keywords;
 
-use crate::root::{Root, join, stamp_of};
+use crate::path::join;
+use crate::root::{Root, stamp_of};
 
 /// What Dovecot calls the file, in a folder's directory.
 const FILE_NAME: &[u8] = b"dovecot-keywords";

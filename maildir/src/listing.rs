@@ -10,16 +10,17 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
+use protocol::Unique;
 use protocol::bytes::escape;
 use protocol::message::Problem;
 use protocol::name::{self, edited};
-use protocol::{Info, Unique};
 use rustix::fs::FileType;
 
-use crate::root::{Root, each_in, join, look_in};
-use crate::scan::now_ns;
-use crate::sorted::Sorted;
-use crate::stamp::{DirStamp, FileStamp, Origin};
+use crate::path::{is_mail, join, subdir};
+use crate::root::{Root, each_in, look_in};
+use crate::sorted::{Found, Looked, Sorted};
+use crate::stamp::DirStamp;
+use crate::time::now_ns;
 
 /// A folder that moves under every listing is read next time.
 const LISTINGS_MAX: usize = 4;
@@ -29,26 +30,6 @@ const THREADS: usize = 8;
 const THREADS_FROM: usize = 2048;
 /// How many folders are read at once. Their listings lie in memory until they are taken.
 const FOLDERS: usize = 4;
-
-/// What stat-ing a file told.
-pub(crate) type Looked = (FileStamp, Origin);
-
-/// One file as it was listed.
-pub(crate) struct Found {
-    pub(crate) unique: Unique,
-    pub(crate) info: Info,
-    pub(crate) in_new: bool,
-    /// Its inode as the listing brought it. A wrong one costs a stat.
-    pub(crate) ino: u64,
-    /// What it looks like, if it was stat-ed already.
-    pub(crate) looked: Option<Looked>,
-}
-
-impl Found {
-    pub(crate) fn name(&self) -> Vec<u8> {
-        [self.unique.as_bytes(), self.info.as_bytes()].concat()
-    }
-}
 
 /// What the directories of a folder look like; one that is not there has the empty stamp.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,11 +63,6 @@ pub(crate) struct Wanted {
     pub(crate) dir: Vec<u8>,
     /// What its directories looked like just now.
     pub(crate) stamps: Stamps,
-}
-
-/// The subdirectory of a message.
-pub(crate) fn subdir(in_new: bool) -> &'static [u8] {
-    if in_new { b"new" } else { b"cur" }
 }
 
 /// What the directories of a folder look like now.
@@ -227,25 +203,6 @@ fn leave_editors_files(files: &mut Sorted) {
     let messages = others.into_iter().map(|at| files.found(at).unique);
     let messages: HashSet<Unique> = messages.collect();
     files.retain(|name| is_mail(edited(name), &messages));
-}
-
-/// Whether a file is mail that by its name may belong to one of these messages. What belongs to a draft stays an editor's
-/// file when the draft is sent and gone.
-fn is_mail(belongs: Option<(Unique, Info)>, messages: &HashSet<Unique>) -> bool {
-    belongs.is_none_or(|(unique, info)| !messages.contains(&unique) && !info.flags().contains(b'D'))
-}
-
-/// Whether there may be mail among files of these names in a folder's `new` or `cur`.
-pub(crate) fn holds_mail(names: &[Vec<u8>]) -> bool {
-    let names = names.iter().filter(|name| !name.starts_with(b"."));
-    names
-        .map(|name| edited(name))
-        .any(|belongs| is_mail(belongs, &HashSet::new()))
-}
-
-/// Whether a file of this name is a message of this unique name, and not what an editor left beside it.
-pub(crate) fn is_named(name: &[u8], unique: &Unique) -> bool {
-    edited(name).is_none() && name::split(name).is_ok_and(|(found, _)| found == *unique)
 }
 
 /// What a listing has come to so far.

@@ -17,8 +17,9 @@ use protocol::{ReplicaId, Tag};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::path::join;
 use crate::random::random;
-use crate::root::{Root, join, stat_of};
+use crate::root::{Root, stat_of};
 
 /// The marker's name in the root.
 pub const MARKER_NAME: &str = ".maildir-sync";
@@ -236,6 +237,19 @@ fn no_marker(path: &Path) -> Error {
     Error::Unsafe(format!(
         "{path:?} is no regular file, so it is not known which mail this is; move it away and run again with --adopt"
     ))
+}
+
+/// A folder that is new to a replica must not hold a Maildir that is synced by itself.
+pub(crate) fn check_nothing_below(root: &Root, dir: &[u8]) -> Result<()> {
+    match below(root, dir) {
+        Some(below) => Err(Error::Usage(format!(
+            "{:?} holds the Maildir {:?}, which is synced by itself; move that one out of it, or remove {} there if it is only a copy",
+            root.path(),
+            root.full(below),
+            MARKER_NAME
+        ))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ use protocol::Unique;
 
 use crate::error::Result;
 use crate::index::{FileRow, Index, Known};
-use crate::listing::Found;
-use crate::sorted::Sorted;
+use crate::sorted::{Found, Sorted};
 
 /// What the files of a folder are to its rows.
 #[derive(Default)]

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 use protocol::bytes::{escape, hex};
 
+use crate::path::join;
 use crate::private;
 use crate::random::random;
-use crate::root::{Root, join};
+use crate::root::Root;
 
 /// The beginning of the names of our files in `tmp`.
 pub(crate) const TMP_PREFIX: &str = "maildir-sync-";

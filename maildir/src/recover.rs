@@ -26,9 +26,11 @@ use protocol::codec::decode_state;
 use crate::apply::pending::Pending;
 use crate::apply::site::Site;
 use crate::error::{Context, Error, Result};
-use crate::index::{Index, now_secs};
+use crate::index::Index;
+use crate::path::split_path;
 use crate::record::sweep;
-use crate::root::{Root, split_path};
+use crate::root::Root;
+use crate::time::now_secs;
 
 mod folder;
 mod message;

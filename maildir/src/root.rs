@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags}
 
 use crate::disk::Disk;
 use crate::error::{Context, Result};
+use crate::path::{join, split_path};
 use crate::rename::{Exchanged, NameIn, exchange, rename, rename_to_ours};
 use crate::stamp::{DirStamp, FileStamp};
 
@@ -355,22 +356,4 @@ impl Root {
         let is_above = |listed: &Listed| target.holds_mail(&listed.name);
         Some(target.holds_mail(b"") || below.iter().any(is_above))
     }
-}
-
-/// The directory of a path in the root, and the name in it.
-pub(crate) fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
-    let at = path.iter().rposition(|&byte| byte == b'/');
-    at.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]))
-}
-
-/// Joins the parts of a path in the root.
-pub(crate) fn join(dir: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut path = dir.to_vec();
-    for part in parts {
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(part);
-    }
-    path
 }

@@ -18,12 +18,11 @@
 //! *If interrupted*: what was committed is right, the rest is found again, since a folder's stamps are written together
 //! with its rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use protocol::Unique;
 use protocol::bytes::escape;
 use protocol::folder::find_inbox;
 use protocol::message::Problem;
@@ -32,18 +31,18 @@ use protocol::name::split;
 use crate::discover::{Discovery, Found, discover};
 use crate::error::{Error, Result};
 use crate::folder_scan;
+use crate::granularity::PATIENCE_NS;
 use crate::held::Held;
-use crate::index::{FileRow, FolderRow, Index};
+use crate::index::{FileRow, FolderRow, path_of};
 use crate::listing::{self, Listing, Wanted};
-use crate::replica::check_nothing_below;
-use crate::root::{Root, join, split_path};
+use crate::marker::check_nothing_below;
+use crate::path::{folder_text, join, split_path, subdir};
+use crate::scanner::Scanner;
 use crate::stamp::DirStamp;
-use crate::unseen::Unseen;
+use crate::time::now_ns;
 
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
 const PASSES_MAX: usize = 6;
-/// For so short a grain of the clock is waited.
-pub(crate) const PATIENCE_NS: i64 = 100_000_000;
 /// How long one run hashes files whose names changed.
 const DUE_MAX: Duration = Duration::from_millis(15);
 /// How many files whose names changed are hashed in one run at most.
@@ -68,60 +67,7 @@ pub struct Scan {
     pub problems: Vec<Problem>,
 }
 
-/// One scan in progress.
-pub(crate) struct Scanner<'a> {
-    pub(crate) root: &'a Root,
-    pub(crate) index: &'a Index,
-    /// Read and hash everything, whatever the stamps say.
-    pub(crate) checksum: bool,
-    /// Take the tree as it is, also without the INBOX that it had.
-    adopt: bool,
-    pub(crate) grain_ns: i64,
-    /// Unique names of what is there but could not be looked at or hashed, and where.
-    pub(crate) unhashed: HashMap<Unique, String>,
-    /// What the last reading of each folder missed.
-    pub(crate) missing: BTreeMap<u32, Vec<FileRow>>,
-    /// Places that could not be looked at.
-    pub(crate) unseen: Unseen,
-    /// Folders that moved under their last listing.
-    pub(crate) unsettled: BTreeSet<u32>,
-    /// Whether anything had changed in the last pass since the one before it.
-    pub(crate) has_moved: bool,
-    folders: Vec<FolderRow>,
-    vanished: BTreeSet<u32>,
-    /// Folders that are found no more and may be there all the same.
-    unknown: BTreeSet<u32>,
-    tree_problems: Vec<Problem>,
-    /// Paths of the problems for which something that is missing waits.
-    holding: HashSet<String>,
-}
-
-impl<'a> Scanner<'a> {
-    pub(crate) fn new(
-        root: &'a Root,
-        index: &'a Index,
-        checksum: bool,
-        adopt: bool,
-    ) -> Result<Scanner<'a>> {
-        Ok(Scanner {
-            root,
-            index,
-            checksum,
-            adopt,
-            grain_ns: grain_ns(root),
-            unhashed: HashMap::new(),
-            missing: BTreeMap::new(),
-            unseen: Unseen::load(index)?,
-            unsettled: BTreeSet::new(),
-            has_moved: false,
-            folders: index.folders()?,
-            vanished: BTreeSet::new(),
-            unknown: BTreeSet::new(),
-            tree_problems: Vec::new(),
-            holding: HashSet::new(),
-        })
-    }
-
+impl Scanner<'_> {
     /// Looks at the whole tree; `spot_from` says after which number the spot check goes on, and is moved.
     pub(crate) fn run(mut self, spot_from: &mut u64) -> Result<Scan> {
         let begun = self.index.number()?;
@@ -278,7 +224,7 @@ impl<'a> Scanner<'a> {
     fn absent(&self, row: &FolderRow, stamps: listing::Stamps) -> Result<Option<io::Error>> {
         for (in_new, stamp) in [(true, stamps.new), (false, stamps.cur)] {
             if stamp == DirStamp::default() && self.index.holds(row.id, in_new)? {
-                let sub = escape(listing::subdir(in_new));
+                let sub = escape(subdir(in_new));
                 let why = format!("its {sub} is missing, with messages in it; put it back");
                 return Ok(Some(io::Error::other(why)));
             }
@@ -378,7 +324,7 @@ impl<'a> Scanner<'a> {
     fn find_inbox_again(&mut self, id: u32, found: &BTreeSet<&[u8]>) -> Result<()> {
         let mut there = HashSet::new();
         if let Some(dir) = find_inbox(found.iter().copied()) {
-            for part in [true, false].map(listing::subdir) {
+            for part in [true, false].map(subdir) {
                 let listed = self.root.list(&join(dir, &[part])).unwrap_or_default();
                 let names = listed.iter().map(|one| split(&one.name));
                 there.extend(names.flatten().map(|(unique, _)| unique));
@@ -579,7 +525,7 @@ impl<'a> Scanner<'a> {
     fn live_path(&self, row: &FileRow) -> Option<Vec<u8>> {
         let mut folders = self.folders.iter();
         let folder = folders.find(|folder| folder.id == row.folder && !folder.gone)?;
-        Some(folder_scan::path(&folder.dir, row))
+        Some(path_of(&folder.dir, row))
     }
 
     /// Turns what is missing into tombstones; returns how many may not become some yet. Only here does a message become gone.
@@ -671,41 +617,4 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
-}
-
-/// A folder's directory for people.
-pub(crate) fn folder_text(dir: &[u8]) -> String {
-    match dir {
-        b"" => "INBOX".to_owned(),
-        dir => escape(dir),
-    }
-}
-
-/// How long after a change the file system may still give the same time to another one.
-pub(crate) fn grain_ns(root: &Root) -> i64 {
-    const TICK_NS: i64 = 20_000_000; // Two ticks of the slowest kernel clock (HZ=100).
-    const COARSE_NS: i64 = 2_500_000_000; // FAT has two seconds, NFS servers and old ext3 one.
-    match root.file_system_type() {
-        Ok(
-            0xEF53 | 0x5846_5342 | 0x9123_683E | 0x0102_1994 | 0xF2F5_2010 | 0x2FC1_2FC1
-            | 0x794C_7630 | 0xCA45_1A4E,
-        ) => TICK_NS,
-        Ok(_) | Err(_) => COARSE_NS,
-    }
-}
-
-/// Now, on the clock that stamps files.
-pub(crate) fn now_ns() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Whether an error says that a file has just gone or is being written, which is no problem, only bad timing.
-pub(crate) fn is_bad_timing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::Interrupted
-    )
 }

@@ -3,9 +3,29 @@
 
 use std::collections::BTreeMap;
 
-use protocol::name;
+use protocol::{Info, Unique, name};
 
-use crate::listing::{Found, Looked};
+use crate::stamp::{FileStamp, Origin};
+
+/// What stat-ing a file told.
+pub(crate) type Looked = (FileStamp, Origin);
+
+/// One file as it was listed.
+pub(crate) struct Found {
+    pub(crate) unique: Unique,
+    pub(crate) info: Info,
+    pub(crate) in_new: bool,
+    /// Its inode as the listing brought it. A wrong one costs a stat.
+    pub(crate) ino: u64,
+    /// What it looks like, if it was stat-ed already.
+    pub(crate) looked: Option<Looked>,
+}
+
+impl Found {
+    pub(crate) fn name(&self) -> Vec<u8> {
+        [self.unique.as_bytes(), self.info.as_bytes()].concat()
+    }
+}
 
 /// Files as they were listed.
 #[derive(Default)]

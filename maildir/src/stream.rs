@@ -16,14 +16,15 @@ use protocol::entry::{Change, FolderChange};
 use protocol::{Entry, Unique};
 
 use crate::error::Result;
-use crate::folder_scan::settled;
+use crate::granularity::{grain_ns, settled};
 use crate::hash::Hashed;
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{self, Found, Stamps, Wanted};
+use crate::listing::{self, Stamps, Wanted};
 use crate::relaxed::{self, relax};
 use crate::replica::{Replica, Streaming, lock};
-use crate::scan::{Scanner, grain_ns};
+use crate::scanner::Scanner;
+use crate::sorted::Found;
 
 mod read;
 

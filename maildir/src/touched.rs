@@ -39,9 +39,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
 use crate::index::{FolderRow, Index};
-use crate::listing::subdir;
-use crate::root::{Root, join, look_in, stamp_of_dir};
+use crate::path::{join, subdir};
+use crate::root::{Root, look_in, stamp_of_dir};
 use crate::stamp::DirStamp;
+use crate::time::now_ns;
 
 /// ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and bcachefs, see statfs(2).
 const LOCAL: [i64; 6] = [

@@ -23,12 +23,11 @@ use crate::aside::set_aside;
 use crate::clock::Clock;
 use crate::error::{Context, Result};
 use crate::hash::hash_prefix;
-use crate::index::now_secs;
-use crate::listing::{holds_mail, subdir};
+use crate::path::{folder_text, holds_mail, subdir};
 use crate::private;
 use crate::root::{Root, set_mtime, stamp_in, stamp_of};
-use crate::scan::folder_text;
 use crate::stamp::FileStamp;
+use crate::time::now_secs;
 
 /// The log's name in a run's directory.
 pub const LOG_NAME: &str = "log.jsonl";

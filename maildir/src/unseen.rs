@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::index::Index;
-use crate::root::{Root, join};
+use crate::path::join;
+use crate::root::Root;
 
 /// The places that a scan has met so far.
 pub(crate) struct Unseen {

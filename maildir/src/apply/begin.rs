@@ -12,7 +12,8 @@ use super::pending::{Arriving, Changing, Leaving, Pending, Replaces};
 use super::prepare::{Ready, TmpFile};
 use super::site::Site;
 use crate::error::Result;
-use crate::root::{Root, split_path};
+use crate::path::split_path;
+use crate::root::Root;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Trash, reason_text};
 

@@ -9,8 +9,8 @@ use super::lookup::{Lookup, Message};
 use super::step::{Step, stale};
 use crate::hash::hash_file;
 use crate::held::Held;
-use crate::listing::{is_named, subdir};
-use crate::root::{Listed, Root, join, split_path};
+use crate::path::{is_named, join, split_path, subdir};
+use crate::root::{Listed, Root};
 
 /// The message at a place, if it is the expected one, in the index and on disk, with no other name.
 pub(crate) fn expected(lookup: &Lookup, held: &Held, at: &At, expect: &Expect) -> Step<Message> {

@@ -14,8 +14,8 @@ use super::step::{Step, failed, stale};
 use crate::discover::check_dir;
 use crate::held::Held;
 use crate::index::FolderRow;
-use crate::listing::{holds_mail, subdir};
-use crate::root::{Listed, Root, join, split_path};
+use crate::path::{holds_mail, join, split_path, subdir};
+use crate::root::{Listed, Root};
 use crate::stamp::DirStamp;
 use crate::trash::Retired;
 

@@ -9,8 +9,7 @@ use protocol::{FolderDir, Op};
 
 use super::step::{Step, stale};
 use crate::error::Result;
-use crate::folder_scan::path as path_of;
-use crate::index::{FileRow, FolderRow, Index};
+use crate::index::{FileRow, FolderRow, Index, path_of};
 use crate::root::Root;
 
 /// The folders of a replica, and the messages in them, as the index has them while a batch is carried out.

@@ -15,8 +15,9 @@ use super::site::Site;
 use super::step::{Step, named, stale, taken};
 use crate::aside::set_aside;
 use crate::index::FileRow;
+use crate::path::split_path;
 use crate::rename::Exchanged;
-use crate::root::{Root, split_path};
+use crate::root::Root;
 use crate::trash::Retired;
 
 /// A message that has its new name, and not yet its new row.

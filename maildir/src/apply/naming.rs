@@ -5,8 +5,7 @@ use protocol::{Entry, Flags, Info, Unique, name};
 
 use super::step::{Step, failed};
 use crate::index::FileRow;
-use crate::listing::subdir;
-use crate::root::join;
+use crate::path::{join, subdir};
 use crate::stamp::FileStamp;
 
 /// What a message that is there shall become.

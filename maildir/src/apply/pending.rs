@@ -2,12 +2,10 @@
 //!
 //! The order of the fields is the stored format; `index` has a fixture of it.
 
+use crate::path::{join, split_path, subdir};
+use crate::stamp::FileStamp;
 use protocol::{Digest, Entry, Unique};
 use serde::{Deserialize, Serialize};
-
-use crate::listing::subdir;
-use crate::root::{join, split_path};
-use crate::stamp::FileStamp;
 
 /// An operation that was begun.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -12,8 +12,9 @@ use super::site::Site;
 use super::step::{Step, outcome_of, stale};
 use crate::discover::check_dir;
 use crate::inbox::Inbox;
+use crate::path::{join, split_path};
 use crate::record::RunRecord;
-use crate::root::{Root, join, split_path};
+use crate::root::Root;
 use crate::stamp::FileStamp;
 use crate::written::{Written, flush};
 

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
 use super::{Index, broken, get_u64};
 use crate::error::Result;
+use crate::path::{join, subdir};
 use crate::stamp::{DirStamp, FileStamp};
 
 const FILE_COLUMNS: &str = "seq, born, folder, uniq, copy, gone, in_new, info, digest, size, mtime, ctime, ino, damaged, \
@@ -59,6 +60,12 @@ pub(crate) struct FolderRow {
     pub(crate) keywords: Option<Keywords>,
     /// Whether each of its files was a message of its own when it was last read.
     pub(crate) exact: bool,
+}
+
+/// The path of a message's file.
+pub(crate) fn path_of(dir: &[u8], row: &FileRow) -> Vec<u8> {
+    let name = [row.unique.as_bytes(), row.entry.info.as_bytes()].concat();
+    join(dir, &[subdir(row.entry.in_new), &name])
 }
 
 impl FolderRow {

@@ -10,8 +10,8 @@ use std::path::Path;
 use crate::apply::folder::{PARTS, make_parts};
 use crate::error::{Context, Result};
 use crate::held::Held;
-use crate::listing::subdir;
-use crate::root::{Root, join};
+use crate::path::{join, subdir};
+use crate::root::Root;
 use crate::trash::has_mail;
 
 /// Makes a folder whole of which there is a part. That it was made is seen by the scan.

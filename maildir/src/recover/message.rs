@@ -18,9 +18,9 @@ use crate::apply::site::Site;
 use crate::error::{Context, Error, Result};
 use crate::hash::hash_file;
 use crate::index::{FileRow, Index};
-use crate::listing::subdir;
+use crate::path::{join, subdir};
 use crate::rename::parked_name;
-use crate::root::{Root, join};
+use crate::root::Root;
 use crate::stamp::FileStamp;
 use crate::trash::{Label, Retired, reason_text};
 

@@ -11,9 +11,9 @@ use protocol::{Digest, FolderDir};
 use super::Replica;
 use crate::body::{Bodies, Located};
 use crate::error::Result;
-use crate::folder_scan::path as path_of;
-use crate::index::{FolderRow, now_secs};
+use crate::index::{FolderRow, path_of};
 use crate::places::Places;
+use crate::time::now_secs;
 use crate::trash::Trashed;
 
 impl Replica {

@@ -9,6 +9,7 @@ use super::Options;
 use crate::discover::discover;
 use crate::error::{Context, Error, Result};
 use crate::marker;
+use crate::marker::check_nothing_below;
 use crate::private;
 use crate::root::Root;
 
@@ -26,19 +27,6 @@ pub(super) fn check_nothing_above(path: &Path) -> Result<()> {
     match from.and_then(marker::above) {
         Some(above) => Err(Error::Usage(format!(
             "{path:?} lies in the Maildir {above:?}, which is synced as a whole; name that one, or a place outside of it"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The same the other way round, for a folder that is new to the replica.
-pub(crate) fn check_nothing_below(root: &Root, dir: &[u8]) -> Result<()> {
-    match marker::below(root, dir) {
-        Some(below) => Err(Error::Usage(format!(
-            "{:?} holds the Maildir {:?}, which is synced by itself; move that one out of it, or remove {} there if it is only a copy",
-            root.path(),
-            root.full(below),
-            marker::MARKER_NAME
         ))),
         None => Ok(()),
     }

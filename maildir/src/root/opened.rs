@@ -8,8 +8,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, StatxFlags, Timespec, 
 use rustix::io::Errno;
 
 use crate::rename::NameIn;
-use crate::scan::now_ns;
 use crate::stamp::{DirStamp, FileStamp, Origin};
+use crate::time::now_ns;
 
 /// How much of a directory is read at once.
 const LISTED_BYTES: usize = 64 << 10;

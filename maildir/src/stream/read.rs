@@ -9,8 +9,8 @@ use protocol::Digest;
 
 use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
 use crate::hash::{Hashed, hash_open};
-use crate::listing::Found;
 use crate::root::{open_in, stamp_of};
+use crate::sorted::Found;
 use crate::stamp::FileStamp;
 
 /// Readers at once, as for hashing.

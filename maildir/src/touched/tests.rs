@@ -152,7 +152,7 @@ impl Fixture {
             let live: Vec<_> = rows.filter(|row| !row.gone).collect();
             assert_eq!(folder.messages, live.len() as u64, "{folder:?}");
             known.extend(live.iter().map(|row| {
-                let path = crate::folder_scan::path(&folder.dir, row);
+                let path = crate::index::path_of(&folder.dir, row);
                 format!("{} {:?}", String::from_utf8_lossy(&path), row.entry.digest)
             }));
         }
