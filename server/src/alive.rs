@@ -5,8 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -15,6 +13,7 @@ use protocol::Response;
 use protocol::message::Hello;
 
 use crate::answer::Output;
+use crate::work::Due;
 
 /// For how long nothing comes from a client, and nothing is taken by it, until it counts as gone. It may be at work, too:
 /// it looks at all of its own tree while our list waits. A run that is cut off by this goes on with the next one.
@@ -23,41 +22,6 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often an agent that has work says so: several times before its client gives up, and every ten seconds at least.
 pub(crate) fn heartbeat(hello: &Hello) -> Duration {
     Duration::from_secs(hello.timeout.clamp(1, 60).into()) / 6
-}
-
-/// What the client is owed an answer for; clones count together.
-#[derive(Clone, Default)]
-pub(crate) struct Due(Arc<AtomicUsize>);
-
-/// Something is owed as long as this lives.
-pub(crate) struct Work(Due);
-
-impl Due {
-    /// Something is owed from now on.
-    pub(crate) fn begin(&self) -> Work {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Work(self.clone())
-    }
-
-    fn is_any(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
-    }
-}
-
-impl Work {
-    /// What somebody else does is waited for: nothing is owed meanwhile.
-    pub(crate) fn rest<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-        let result = wait();
-        self.0.0.fetch_add(1, Ordering::SeqCst);
-        result
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// Waits until the client hangs up, or for as long as it may be silent.
@@ -112,18 +76,6 @@ mod tests {
     use protocol::frame::{Frame, FrameReader};
 
     use super::*;
-
-    #[test]
-    fn work_is_owed_but_while_it_rests() {
-        let due = Due::default();
-        let (one, other) = (due.begin(), due.begin());
-        drop(one);
-        assert!(due.is_any());
-        assert!(!other.rest(|| due.is_any()));
-        assert!(due.is_any());
-        drop(other);
-        assert!(!due.is_any());
-    }
 
     #[test]
     fn a_client_that_is_gone_is_not_waited_for_for_ever() {

@@ -10,7 +10,7 @@ use protocol::Response;
 use protocol::frame::FrameWriter;
 use protocol::pace::{Pace, Reading};
 
-use crate::alive::Work;
+use crate::work::Work;
 
 /// The shared output; locked for one frame at a time, so that answers pass a large body between its chunks.
 #[derive(Clone)]

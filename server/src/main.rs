@@ -10,6 +10,7 @@ mod arguments;
 mod pushed;
 mod serve;
 mod stream;
+mod work;
 
 use std::fs::File;
 use std::io;

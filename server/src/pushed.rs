@@ -8,8 +8,8 @@ use maildir::{Received, Receiver, Shared};
 use protocol::codec::batches;
 use protocol::{Cursor, Op, Outcome, Response};
 
-use crate::alive::Work;
 use crate::answer::Output;
+use crate::work::Work;
 
 /// Takes batches in.
 pub(crate) struct Pushed {

@@ -19,11 +19,12 @@ use protocol::message::{
 };
 use protocol::{Op, Request, Response};
 
-use crate::alive::{Due, Work, heartbeat, keep_alive, wait_for_end};
+use crate::alive::{heartbeat, keep_alive, wait_for_end};
 use crate::allowance::{Allowance, Total};
 use crate::answer::{Output, send_bodies};
 use crate::arguments::{Service, resolve};
 use crate::pushed::Pushed;
+use crate::work::{Due, Work};
 
 /// How many frames are read ahead of the work.
 const FRAMES_AHEAD: usize = 16;
