@@ -1,7 +1,7 @@
 //! Which directories below the root are folders.
 //!
 //! One walk through the held root. A directory is a folder if it holds a `cur` or a `new`, in whatever style it was made;
-//! that alone tells mail from what indexers and servers keep beside it. No link is followed but those that were
+//! that alone distinguishes mail from what indexers and servers keep beside it. No link is followed but those that were
 //! resolved before ([`follow_links`]). Must never know what a
 //! folder's name means to people, and never writes.
 
@@ -152,7 +152,7 @@ impl Walk<'_> {
         let Listed { name, kind, .. } = listed;
         let path = join(dir, &[&name]);
         let kind = match kind {
-            // Some file systems do not tell in a listing.
+            // Some file systems do not say in a listing.
             FileType::Unknown => self.root.kind(&path)?,
             kind => kind,
         };

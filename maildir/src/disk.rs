@@ -6,7 +6,7 @@ use std::io;
 /// FUSE passes syncfs on to nobody, see statfs(2) for the number.
 const FUSE: i64 = 0x6573_5546;
 
-/// A file system on which bodies lie, held from before the first one is written: so it tells of every error since.
+/// A file system on which bodies lie, held from before the first one is written: so it reports every error since.
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: File,

@@ -55,7 +55,7 @@ pub(crate) struct Unflushed<'a> {
 }
 
 /// Makes freshly written files of a disk durable: one by one where they are few and open still, else with the whole file
-/// system. A file that was closed may not tell any more that its bytes could not be written; the file system does.
+/// system. A file that was closed may not report any more that its bytes could not be written; the file system does.
 pub(crate) fn sync_files(disk: &Disk, files: &[Unflushed]) -> io::Result<()> {
     let is_many = files.len() >= SYNCFS_FROM || files.iter().any(|file| file.open.is_none());
     if disk.has_syncfs && is_many {

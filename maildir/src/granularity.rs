@@ -4,7 +4,7 @@ use crate::root::Root;
 use crate::stamp::FileStamp;
 use crate::time::now_ns;
 
-/// For so short a grain of the clock is waited.
+/// For so fine a timestamp granularity it is worth waiting.
 pub(crate) const PATIENCE_NS: i64 = 100_000_000;
 
 /// How long after a change the file system may still give the same time to another one.

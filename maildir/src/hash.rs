@@ -22,7 +22,7 @@ const GROUP: usize = 8;
 /// How many groups of results may wait to be taken.
 const GROUPS_AHEAD: usize = 32;
 
-/// What hashing a file told.
+/// What hashing a file showed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hashed {
     pub(crate) digest: Digest,

@@ -1,8 +1,8 @@
-//! Reading what the index tells, in pages: between two of them nothing of it stays open, so that a slow reader keeps
+//! Reading what the index reports, in pages: between two of them nothing of it stays open, so that a slow reader keeps
 //! nobody from committing.
 //!
-//! *What holds*: what was told is the index as it was when the last page was read. Whatever changes between two pages gets
-//! a higher number, so a later page tells it again; of several changes of one place the one told last counts.
+//! *What holds*: what was reported is the index as it was when the last page was read. Whatever changes between two pages gets
+//! a higher number, so a later page reports it again; of several changes of one place the one reported last counts.
 
 use protocol::entry::{Change, FolderChange, FolderDigest};
 use protocol::{Digest, IndexId};
@@ -23,8 +23,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins after a number. Without those that are gone, only what goes while it is read is told as gone: it may have
-    /// been told as there.
+    /// Begins after a number. Without those that are gone, only what goes while it is read is reported as gone: it may
+    /// have been reported as there.
     #[must_use]
     pub fn since(number: u64, with_gone: bool) -> Reader {
         Reader {
@@ -65,11 +65,11 @@ impl Replica {
         reader.folders = newest.unwrap_or(reader.folders);
         let newest = page.changes.last().map(|change| change.seq);
         reader.files = newest.unwrap_or(reader.files);
-        let is_told = |gone: bool, seq: u64| reader.with_gone || !gone || seq > self.told;
+        let is_reported = |gone: bool, seq: u64| reader.with_gone || !gone || seq > self.reported;
         page.folders
-            .retain(|folder| is_told(folder.gone, folder.seq));
+            .retain(|folder| is_reported(folder.gone, folder.seq));
         page.changes
-            .retain(|change| is_told(change.gone, change.seq));
+            .retain(|change| is_reported(change.gone, change.seq));
         Ok(Some(page))
     }
 
@@ -100,7 +100,7 @@ impl Replica {
     }
 
     /// The next live messages of a folder after this one, or its first ones; none at its end. What changes meanwhile is
-    /// for the journal to tell.
+    /// for the journal to report.
     ///
     /// # Errors
     /// When the index cannot be asked.
@@ -213,7 +213,7 @@ mod tests {
         }
         let mut reading = open_for_test(dir.path(), "state");
         reading.scan().expect("it scans");
-        reading.tell().expect("it tells");
+        reading.promise().expect("it reports");
         let mut other = open_for_test(dir.path(), "state");
         let (mut reader, mut told) = (Reader::since(0, false), BTreeMap::new());
         let (mut pages, mut folders) = (0, (0, 0));
@@ -224,7 +224,7 @@ mod tests {
             for change in page.changes {
                 told.insert((change.folder, change.unique), change.gone);
             }
-            // One that was told, and one that was not.
+            // One that was reported, and one that was not.
             if pages < 3 {
                 move_away(&mut other, pages, folders);
                 move_away(&mut other, MANY - 1 - pages, folders);
@@ -232,7 +232,7 @@ mod tests {
             pages += 1;
         }
         let live: Vec<_> = told.iter().filter(|(_, gone)| !**gone).collect();
-        assert_eq!(live.len(), MANY, "each message is told once as there");
+        assert_eq!(live.len(), MANY, "each message is reported once as there");
         let moved = live.iter().filter(|((folder, _), _)| *folder == folders.1);
         assert_eq!(moved.count(), 6);
     }

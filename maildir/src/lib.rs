@@ -65,7 +65,7 @@ pub use receiver::{BATCHES_AHEAD, Received, Receiver};
 pub use replica::{Options, Replica};
 pub use scan::Scan;
 pub use sender::{
-    Outlet, Report, list_folders, locate, report, send_body, tell_fingerprints, tell_prefixes,
+    Outlet, Report, list_folders, locate, report, report_fingerprints, report_prefixes, send_body,
 };
 pub use shared::Shared;
 pub use stream::{Course, Streamed};

@@ -58,7 +58,7 @@ pub(crate) struct Listing {
 
 /// A folder to be read.
 pub(crate) struct Wanted {
-    /// What it is to whoever wants it.
+    /// What it is to the caller.
     pub(crate) at: usize,
     pub(crate) dir: Vec<u8>,
     /// What its directories looked like just now.

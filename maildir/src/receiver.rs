@@ -255,7 +255,7 @@ impl Receiver {
         self.group_bytes = 0;
         let group = std::mem::take(&mut self.group);
         if let Some(work) = self.work.as_ref().filter(|_| !group.is_empty()) {
-            let _ = work.send(group); // After a failure nobody takes it, and its result has told why.
+            let _ = work.send(group); // After a failure nobody takes it, and its result says why.
         }
     }
 

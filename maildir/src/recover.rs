@@ -1,6 +1,6 @@
 //! What a batch that was cut off left behind, put in order before anything else is looked at.
 //!
-//! Runs under the root's lock, so nobody else's batch is under way. Nothing tells how far the batch came but the tree. What it
+//! Runs under the root's lock, so nobody else's batch is under way. Nothing but the tree shows how far the batch came. What it
 //! did is found by the scan that follows, and by the client, which remembers what it asked; here only that is done which they
 //! would take for something else:
 //! - *Create*: the file is in `tmp` no more, and no message of its name is in the folder. A user has deleted it or moved it on,
@@ -64,7 +64,7 @@ fn end_batches(index: &Index, site: &mut Site, batches: Vec<Vec<u8>>) -> Result<
     index.clear_pending()?;
     site.flush()?;
     index.commit()?;
-    // Only now: what is found in `tmp` tells the next one, should this run die, too.
+    // Only now: what is found in `tmp` shows the next run how far this one came, should it die, too.
     leftovers
         .iter()
         .try_for_each(|tmp| remove_leftover(site.root(), tmp))

@@ -79,7 +79,7 @@ pub struct Replica {
     is_fresh: bool,
     made_root: bool,
     tag: Option<Tag>,
-    pub(crate) told: u64,
+    pub(crate) reported: u64,
     /// Writes those bodies into `tmp` that come with their batch.
     inbox: Inbox,
     partials: Partials,
@@ -251,9 +251,9 @@ impl Replica {
         };
         self.applied_at = Some(Instant::now());
         let outcomes = outcomes?;
-        // The client knows its own changes, but must not be taken past somebody else's that it was not told of.
-        if before == self.told {
-            self.told = self.index.number()?;
+        // The client knows its own changes, but must not be taken past somebody else's that was not reported to it.
+        if before == self.reported {
+            self.reported = self.index.number()?;
         }
         Ok(outcomes)
     }
@@ -276,9 +276,9 @@ impl Replica {
             self.look_again(applied_at)?;
             if let Err(error) = self.vouch() {
                 error.full()?;
-                // Then what no tag vouches for is told once more, when there is room.
+                // Then what no tag vouches for is reported once more, when there is room.
                 let vouched = self.index.newest_tag()?.map_or(0, |(_, number)| number);
-                self.told = self.told.min(vouched);
+                self.reported = self.reported.min(vouched);
             }
             self.index.commit()?; // What no tag took along.
             let clock = self.index.clock()?;
@@ -302,7 +302,7 @@ impl Replica {
         }
         self.index.commit()?;
         // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is short;
-        // no event tells of its end.
+        // no event announces its end.
         let grain_ns = grain_ns(&self.root);
         if grain_ns < PATIENCE_NS {
             let grain = Duration::from_nanos(grain_ns.unsigned_abs());

@@ -5,12 +5,12 @@
 //! - A folder's listing reads `new` before `cur`, because mail readers move files that way, and again if a stamp moved
 //!   meanwhile: readdir may miss a file that is renamed under it.
 //! - A folder whose `cur` and `new` have unchanged stamps is not read, but only once the stamps are older than the
-//!   clock's grain: a change within one tick leaves no trace in them. Until then it is *dirty* and read again.
+//!   timestamp granularity: a change within one tick leaves no trace in them. Until then it is *dirty* and read again.
 //! - In a folder that is read, names and inodes are compared with the rows, and what differs is stat-ed, as are drafts. Where
 //!   only the info or new-or-cur differs the digest stays, and the file is due; all else is hashed. A file that cannot
 //!   be hashed is unknown: no message of its unique name, in whatever folder, is recorded as gone.
 //! - Every run looks at a slice of all files, those due first, so that the whole tree comes round.
-//! - Whoever is missing counts as gone only after another pass over all folders in which nothing had changed since the
+//! - A message that is missing counts as gone only after another pass over all folders in which nothing had changed since the
 //!   one before, and only if no place that could not be looked at may have received it ([`crate::unseen`]).
 //! - What is missing while a `cur` or `new` was put there from outside is gone and *lost*: nobody deleted it, and it may have
 //!   lain in the directory that was replaced, wherever it was before.
@@ -121,7 +121,7 @@ impl Scanner<'_> {
         live.any(|row| row.keywords.is_some())
     }
 
-    /// The first pass; returns when it began, less the clock's grain. It is made again where a place that cannot be looked at
+    /// The first pass; returns when it began, less the timestamp granularity. It is made again where a place that cannot be looked at
     /// has just changed, or that would hold deletions back once more in the next run.
     fn first_pass(&mut self) -> Result<i64> {
         let mut before_ns = now_ns() - self.grain_ns;
@@ -143,7 +143,7 @@ impl Scanner<'_> {
         self.find()?;
         for row in self.folders.iter().filter(|row| !row.gone) {
             let mut now = row.clone();
-            // What cannot be read is told by the scan that follows.
+            // What cannot be read is reported by the scan that follows.
             folder_scan::read_keywords(&self, &mut now, &mut Vec::new())?;
             if now != *row {
                 self.index.begin()?;
@@ -180,7 +180,7 @@ impl Scanner<'_> {
         self.take_leaves(&discovery.folders)
     }
 
-    /// Takes note of what is told of the tree, and returns under which path.
+    /// Reports what is the matter with the tree, and returns under which path.
     fn tell(&mut self, path: String, why: String) -> String {
         self.tree_problems.push(Problem {
             path: path.clone(),
@@ -421,7 +421,7 @@ impl Scanner<'_> {
             return Ok(()); // Gone again since it was found.
         };
         let is_inbox_now = find_inbox(found.iter().copied()) == Some(dir);
-        // An inode alone may have been used again; the time of birth tells. Where the folder was may have been filled anew.
+        // An inode alone may have been used again; the time of birth shows it. Where the folder was may have been filled anew.
         let old = self.folders.iter().position(|row| {
             let was_moved = || {
                 !found.contains(&row.dir[..])
@@ -564,7 +564,7 @@ impl Scanner<'_> {
         Ok(held)
     }
 
-    /// What went by it is told.
+    /// What went by it is reported.
     fn forget_put_back(&mut self) -> Result<()> {
         self.index.begin()?;
         for row in self.folders.iter_mut().filter(|row| row.put_back) {
@@ -574,8 +574,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Whoever is missing and was found again in another folder, the very file, went there and nowhere else, whatever was
-    /// not seen besides. Were it not recorded, the move would be told as a copy now and as a deletion later.
+    /// A message that is missing and was found again in another folder, the very file, went there and nowhere else, whatever was
+    /// not seen besides. Were it not recorded, the move would be reported as a copy now and as a deletion later.
     fn record_moved(&mut self, begun: u64) -> Result<()> {
         for rows in self.missing.values_mut() {
             let mut left = Vec::new();

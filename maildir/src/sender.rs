@@ -194,7 +194,7 @@ pub fn locate<O: Outlet>(
 ///
 /// # Errors
 /// The outlet's, and when the index cannot be asked.
-pub fn tell_prefixes<O: Outlet>(
+pub fn report_prefixes<O: Outlet>(
     outlet: &mut O,
     replica: &Shared,
     lines: &[Prefix],
@@ -230,7 +230,7 @@ pub fn tell_prefixes<O: Outlet>(
 ///
 /// # Errors
 /// The outlet's, and when the index cannot be asked.
-pub fn tell_fingerprints<O: Outlet>(
+pub fn report_fingerprints<O: Outlet>(
     outlet: &mut O,
     replica: &Shared,
     lines: &[(At, Digest)],
@@ -244,11 +244,11 @@ pub fn tell_fingerprints<O: Outlet>(
         }
         (replica.bodies()?, located)
     };
-    // A message that cannot be read has none; the scan has told of it.
-    let told = located
+    // A message that cannot be read has none; the scan has reported it.
+    let answers = located
         .into_iter()
         .map(|located| bodies.fingerprint(&located?).ok().flatten());
-    batches(told).try_for_each(|some| outlet.say(Response::Fingerprints(some)))
+    batches(answers).try_for_each(|some| outlet.say(Response::Fingerprints(some)))
 }
 
 /// Sends one body from an offset on, or why it is unavailable; returns its length, in bytes.

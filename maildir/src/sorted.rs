@@ -7,7 +7,7 @@ use protocol::{Info, Unique, name};
 
 use crate::stamp::{FileStamp, Origin};
 
-/// What stat-ing a file told.
+/// What stat-ing a file showed.
 pub(crate) type Looked = (FileStamp, Origin);
 
 /// One file as it was listed.

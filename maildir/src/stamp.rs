@@ -4,7 +4,7 @@ use rustix::fs::{Stat, Statx, StatxTimestamp};
 use serde::{Deserialize, Serialize};
 
 /// A directory's identity and times. Equal stamps mean an unchanged listing once the times are older than the clock's
-/// grain (I3).
+/// granularity (I3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct DirStamp {
     pub(crate) ino: u64,
@@ -23,7 +23,7 @@ pub(crate) struct FileStamp {
     pub(crate) ctime_ns: i64,
 }
 
-/// What tells a file that stayed from one that was put in its place.
+/// What distinguishes a file that stayed from one that was put in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Origin {
     /// How many names it has.

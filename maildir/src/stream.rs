@@ -1,11 +1,11 @@
-//! A tree that is told as it is read, for a client that has nothing of it: no list of everything comes first.
+//! Reporting a tree as it is read, for a client that has nothing of it: no list of everything comes first.
 //!
 //! # What holds
-//! - Each file is opened once. Its digest is that of the bytes that go out, and its row is written before it is told.
+//! - Each file is opened once. Its digest is that of the bytes that go out, and its row is written before it is reported.
 //! - The root is locked while a folder is listed and while rows are written, never while bytes go out (I8).
-//! - A message that cannot be streamed (two files of one name, one that is not as its row says, one that is damaged) is told
+//! - A message that cannot be streamed (two files of one name, one that is not as its row says, one that is damaged) is reported
 //!   without its bytes where it has a row. Otherwise it gets one in the scan that follows.
-//! - What others write into the index meanwhile is told by the list that follows: [`Replica::end_stream`] says from where.
+//! - What others write into the index meanwhile is reported by the list that follows: [`Replica::end_stream`] says from where.
 //!
 //! *If interrupted*: rows that were written stay. They are not flushed before the end, since losing them costs only time;
 //! [`crate::relaxed`] keeps an index from being believed that a power failure tore.
@@ -30,7 +30,7 @@ mod read;
 
 use read::{FileRead, read_ahead};
 
-/// How many messages are told at once at first, and at most: each group may be twice as large as the one before, since writing
+/// How many messages are reported at once at first, and at most: each group may be twice as large as the one before, since writing
 /// their rows costs per group. They have so many bytes at most, but for a single larger one.
 const FIRST_FILES: usize = 8;
 const GROUP_FILES: usize = 1024;
@@ -39,22 +39,22 @@ const GROUP_BYTES: usize = 4 << 20;
 /// A message and, where they can be sent with it, its bytes.
 #[derive(Debug)]
 pub struct Streamed {
-    /// The message, as the journal tells it.
+    /// The message, as the journal reports it.
     pub change: Change,
     /// All of its bytes.
     pub body: Option<Vec<u8>>,
 }
 
-/// The messages of one folder that are to be told, newest first.
+/// The messages of one folder that are to be reported, newest first.
 pub struct Course {
     folder: FolderRow,
     found: Vec<Found>,
-    /// What is told without bytes.
+    /// What is reported without bytes.
     rest: Vec<Change>,
     dirs: [Option<OwnedFd>; 2],
     stamps: Stamps,
     begun_ns: i64,
-    /// Whether it holds exactly what was found, and every file of it was told.
+    /// Whether it holds exactly what was found, and every file of it was reported.
     is_whole: bool,
     leaves_out: bool,
     messages: u64,
@@ -78,7 +78,7 @@ impl Replica {
     /// Finds the folders of the tree, and looks into none of them. Returns all that are there.
     ///
     /// # Errors
-    /// When the index fails, the lock is not to be had, or the tree has lost its INBOX.
+    /// When the index fails, the lock cannot be taken, or the tree has lost its INBOX.
     pub fn find_folders(&mut self) -> Result<Vec<FolderChange>> {
         let _lock = lock(self.path())?;
         self.recover()?;
@@ -99,7 +99,7 @@ impl Replica {
     /// the scan says why.
     ///
     /// # Errors
-    /// When the index fails or the lock is not to be had.
+    /// When the index fails or the lock cannot be taken.
     pub fn course(&mut self, folder: u32, after: Option<&Unique>) -> Result<Option<Course>> {
         let _lock = lock(self.path())?;
         let Some(row) = self.index.folder(folder)?.filter(|row| !row.gone) else {
@@ -131,7 +131,7 @@ impl Replica {
         Ok(Some(course))
     }
 
-    /// Leaves to the list that follows what is not one file of one name, and tells the rows of what was not found.
+    /// Leaves to the list that follows what is not one file of one name, and reports the rows of what was not found.
     fn leave_rest(&self, course: &mut Course) -> Result<()> {
         let mut is_single = vec![true; course.found.len()];
         for at in 1..course.found.len() {
@@ -173,16 +173,16 @@ impl Replica {
     /// Reads the files of a course and hands them over in groups, with their rows written.
     ///
     /// # Errors
-    /// What `tell` says, or when the index fails; then the rest is left.
+    /// What `report` says, or when the index fails; then the rest is left.
     pub fn stream<E: From<crate::Error>>(
         &mut self,
         mut course: Course,
-        mut tell: impl FnMut(Vec<Streamed>) -> std::result::Result<(), E>,
+        mut report: impl FnMut(Vec<Streamed>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let rest = std::mem::take(&mut course.rest).into_iter();
         let rest: Vec<_> = rest.map(|change| Streamed { change, body: None }).collect();
         if !rest.is_empty() {
-            tell(rest)?;
+            report(rest)?;
         }
         let (found, dirs) = (std::mem::take(&mut course.found), &course.dirs);
         let (mut group, mut bytes) = (Vec::new(), 0);
@@ -201,7 +201,7 @@ impl Replica {
                 let (told, all) = self.put_streamed(&course.folder, std::mem::take(&mut group))?;
                 is_whole &= all;
                 if !told.is_empty() {
-                    tell(told)?;
+                    report(told)?;
                 }
             }
             Ok::<(), E>(())
@@ -210,7 +210,7 @@ impl Replica {
         Ok(self.end_course(course)?)
     }
 
-    /// Writes the rows of files that were read. Also returns whether all of them are what is told.
+    /// Writes the rows of files that were read. Also returns whether all of them are what is reported.
     fn put_streamed(
         &mut self,
         folder: &FolderRow,
@@ -259,7 +259,7 @@ impl Replica {
         let row = self.index.folder(course.folder.id)?;
         let age_ns = course.begun_ns - course.stamps.newest_ns();
         let now = listing::stamps(self.root(), &course.folder.dir).ok();
-        // Letters and their names are looked at by the scan, which tells what is the matter with them.
+        // Letters and their names are looked at by the scan, which reports what is the matter with them.
         let is_plain = matches!(keywords::read(self.root(), &course.folder.dir), Ok(None));
         let is_known = course.is_whole
             && is_plain
@@ -299,7 +299,7 @@ impl Course {
                 .found
                 .partition_point(|found| key(&found.unique) <= key(after));
             self.found.drain(..first);
-            self.rest.clear(); // They were told before the first one.
+            self.rest.clear(); // They were reported before the first one.
         }
     }
 }

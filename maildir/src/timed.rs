@@ -1,4 +1,4 @@
-//! Pipes that tell what becomes of them: for how long writing has blocked, so whether the link or the processor is slow;
+//! Pipes that know what becomes of them: for how long writing has blocked, so whether the link or the processor is slow;
 //! and that bytes go through at all.
 
 use std::io::{Read, Result, Write};

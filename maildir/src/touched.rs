@@ -1,21 +1,21 @@
 //! Which files of a folder were touched while a run carried its batches out, so that its end need not list the folder.
 //!
-//! A batch moves the stamps of the directories that it works in, and its run is not alone there. So far a listing tells what
+//! A batch moves the stamps of the directories that it works in, and its run is not alone there. So far a listing shows what
 //! became of such a directory. Most of its files are as they were listed before; which others there are, inotify knows.
 //!
 //! # Why it may be believed
 //! *What holds*: a folder's new stamps are recorded as looked at only if each name in it is as the rows say (I3).
 //! 1. Before the first change each directory is watched, and only then looked at: its stamp must be the one that is recorded
-//!    for the last listing. So until the watch began it was as its rows say, and whatever happens later is told by name.
+//!    for the last listing. So until the watch began it was as its rows say, and whatever happens later is reported by name.
 //! 2. At the end, a tick of the clock that stamps files after the last batch, it is looked at again; that stamp is what is
 //!    recorded. It is older than the tick that has begun, so a later change leaves another one, and the next run lists.
-//! 3. The kernel changes a directory, and tells the watch of it, before it lets go of the directory's lock; and nobody can read
-//!    a name in a directory whose lock is held. So after a name was read what moved the stamp has been told, and lies in the queue.
-//! 4. Every name that was told is looked at: the file must be the very one of a row, or there must be neither. It does not
+//! 3. The kernel changes a directory, and reports it to the watch, before it lets go of the directory's lock; and nobody can read
+//!    a name in a directory whose lock is held. So after a name was read what moved the stamp has been reported, and lies in the queue.
+//! 4. Every name that was reported is looked at: the file must be the very one of a row, or there must be neither. It does not
 //!    count who touched it: a stranger who leaves no trace has changed nothing.
 //!
 //! Anything else leads to the look at the whole tree: a stamp that is another, a folder or file that differs, a folder's
-//! row that somebody wrote meanwhile, a queue that ran over, no watch to be had. So does a folder that was made, renamed or
+//! row that somebody wrote meanwhile, a queue that ran over, no watch available. So does a folder that was made, renamed or
 //! removed, and one that held files without rows when it was listed: a second name of a message, or what an editor left
 //! beside one, becomes mail when that message goes.
 //!
@@ -42,7 +42,6 @@ use crate::index::{FolderRow, Index};
 use crate::path::{join, subdir};
 use crate::root::{Root, look_in, stamp_of_dir};
 use crate::stamp::DirStamp;
-use crate::time::now_ns;
 
 /// ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and bcachefs, see statfs(2).
 const LOCAL: [i64; 6] = [
@@ -192,7 +191,7 @@ impl Touched {
         Ok(is_all)
     }
 
-    /// The names of all events so far, by their watches; nothing if there were too many to be told.
+    /// The names of all events so far, by their watches; nothing if there were too many to report.
     fn names(&self) -> Option<Names> {
         let mut names = Names::new();
         let Some(events) = &self.events else {
@@ -215,7 +214,7 @@ impl Touched {
     }
 }
 
-/// Names of files that were touched, by the watches that told of them.
+/// Names of files that were touched, by the watches that reported them.
 type Names = BTreeMap<i32, BTreeSet<Vec<u8>>>;
 
 /// A folder with what it looked like at the end.
@@ -269,7 +268,7 @@ impl Stamped {
         Ok(true)
     }
 
-    /// Whether a name stands for the very file of a row, or for nothing.
+    /// Whether a name is that of the very file of a row, or of nothing.
     fn is_as_row_says(
         &self,
         index: &Index,

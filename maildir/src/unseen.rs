@@ -4,7 +4,7 @@
 //! anywhere. Whatever went since then did not go there: a directory that receives something gets another stamp.
 //!
 //! *How it is kept*: a scan after which nothing waits remembers what each of these places looked like, if that was older than
-//! the scan and the clock's grain. So a place that nobody can read for years holds back what went in the very scan that saw it
+//! the scan and the timestamp granularity. So a place that nobody can read for years holds back what went in the very scan that saw it
 //! first, and nothing later. `docs/state.md` has the essay.
 
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ struct Place {
     /// Stands for everything that its stamps say.
     mark: i64,
     newest_ns: i64,
-    /// The path under which people are told of it.
-    told: String,
+    /// The path under which it is reported.
+    reported: String,
 }
 
 impl Unseen {
@@ -43,8 +43,8 @@ impl Unseen {
         self.now.clear();
     }
 
-    /// Takes in that a place could not be looked at; `told` is the path of the problem that says so.
-    pub(crate) fn add(&mut self, root: &Root, path: &[u8], told: &str) {
+    /// Takes in that a place could not be looked at; `reported` is the path of the problem that says so.
+    pub(crate) fn add(&mut self, root: &Root, path: &[u8], reported: &str) {
         // What is in `cur` and `new` is seen by their own stamps only.
         let looked = [
             root.look(path),
@@ -56,7 +56,7 @@ impl Unseen {
         let place = Place {
             newest_ns: times.max().unwrap_or(0),
             mark: mark(format!("{looked:?}").as_bytes()),
-            told: told.to_owned(),
+            reported: reported.to_owned(),
         };
         self.now.insert(path.to_vec(), place);
     }
@@ -66,13 +66,13 @@ impl Unseen {
         self.now.is_empty()
     }
 
-    /// The paths, as people are told, of the places to which something that is missing may have gone.
+    /// The reported paths of the places to which something that is missing may have gone.
     pub(crate) fn holding(&self) -> impl Iterator<Item = &str> {
         let is_known = |path: &Vec<u8>, place: &Place| self.before.get(path) == Some(&place.mark);
         let holding = self.now.iter();
         holding
             .filter(move |(path, place)| !is_known(path, place))
-            .map(|(_, place)| place.told.as_str())
+            .map(|(_, place)| place.reported.as_str())
     }
 
     /// Whether one that holds has changed so lately that its stamp proves nothing yet.
@@ -84,7 +84,7 @@ impl Unseen {
     }
 
     /// Remembers what the places look like after a scan in which nothing is missing; `before_ns` is when it began, less the
-    /// clock's grain.
+    /// timestamp granularity.
     pub(crate) fn remember(&self, index: &Index, before_ns: i64) -> Result<()> {
         let proven = self
             .now

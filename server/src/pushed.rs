@@ -27,7 +27,7 @@ struct Due {
     batches: VecDeque<(usize, Work)>,
 }
 
-/// Answers in the order in which was asked, whoever has them.
+/// Answers in the order in which was asked, wherever they come from.
 #[derive(Clone)]
 struct Answers {
     due: Arc<Mutex<Due>>,

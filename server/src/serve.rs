@@ -189,7 +189,7 @@ impl Agent {
             .map(|cursor| replica.continues(cursor.tag))
             .transpose()
             .map_err(refusal)?;
-        // A client that has something of another tree has all of this one told first.
+        // A client that has something of another tree gets all of this one reported first.
         let streams = hello.features & STREAM != 0 && !hello.dry_run && continues != Some(false);
         let features = if streams { STREAM } else { 0 };
         let root = std::os::unix::ffi::OsStrExt::as_bytes(replica.path().as_os_str());
@@ -207,7 +207,7 @@ impl Agent {
         said.map(|()| (continues, streams)).map_err(broken)
     }
 
-    /// Introduces the replica, looks at the tree and tells what changed.
+    /// Introduces the replica, looks at the tree and reports what changed.
     fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
         let (continues, streams) = self.introduce(hello, version)?;
         let streamed = match streams {
@@ -220,7 +220,7 @@ impl Agent {
             .map(|cursor| self.replica.lock().knows(&cursor))
             .transpose()
             .map_err(refusal)?;
-        let told = self.replica.lock().tell().map_err(refusal)?;
+        let reported = self.replica.lock().promise().map_err(refusal)?;
         let (from, since) = match (cursor, knows) {
             (Some(cursor), Some(true)) => (Listing::Cursor, cursor.number),
             (Some(_), Some(false) | None) => (Listing::Digests, 0),
@@ -232,7 +232,7 @@ impl Agent {
         let report = Report {
             from,
             since,
-            told,
+            told: reported,
             scan,
         };
         let replica = self.replica.clone();
@@ -285,8 +285,8 @@ impl Agent {
         let replica = self.replica.clone();
         match question {
             Request::Manifests { folders } => maildir::list_folders(self, &replica, &folders),
-            Request::Prefixes(lines) => maildir::tell_prefixes(self, &replica, &lines),
-            Request::Fingerprints(lines) => maildir::tell_fingerprints(self, &replica, &lines),
+            Request::Prefixes(lines) => maildir::report_prefixes(self, &replica, &lines),
+            Request::Fingerprints(lines) => maildir::report_fingerprints(self, &replica, &lines),
             Request::Fetch(_) | Request::Apply(_) | Request::Finish | Request::Stream { .. } => {
                 anyhow::bail!("A stream is asked for where none is served")
             }

@@ -48,7 +48,7 @@ impl Agent {
     pub(crate) fn stream(&mut self) -> Result<u64, Refusal> {
         let folders = self.replica.lock().find_folders().map_err(refusal)?;
         let mut told_ns = now_ns();
-        let mut cursor = self.replica.lock().tell().map_err(refusal)?;
+        let mut cursor = self.replica.lock().promise().map_err(refusal)?;
         for folders in batches(folders) {
             let said = self.output.lock().message(&Response::Folders(folders));
             said.map_err(broken)?;
@@ -95,8 +95,8 @@ impl Agent {
             }
         }
         let since = self.replica.lock().end_stream().map_err(refusal)?;
-        let told = self.replica.lock().tell().map_err(refusal)?;
-        self.list_end(Listing::Stream, told, known.max(listed))?;
+        let reported = self.replica.lock().promise().map_err(refusal)?;
+        self.list_end(Listing::Stream, reported, known.max(listed))?;
         Ok(since)
     }
 

@@ -56,7 +56,7 @@ fn local(dir: &Path, bell: &Bell) -> Local {
     });
     let mut replica = replica.expect("it opens");
     let scan = replica.scan().expect("it scans");
-    let told = replica.tell().expect("it tells");
+    let told = replica.promise().expect("it tells");
     let mut local = Local::new(replica, bell);
     local.report(Report {
         from: Listing::Everything,

@@ -215,8 +215,8 @@ impl Reading {
         let replica = self.replica.clone();
         match request {
             Request::Manifests { folders } => maildir::list_folders(self, &replica, &folders),
-            Request::Prefixes(lines) => maildir::tell_prefixes(self, &replica, &lines),
-            Request::Fingerprints(lines) => maildir::tell_fingerprints(self, &replica, &lines),
+            Request::Prefixes(lines) => maildir::report_prefixes(self, &replica, &lines),
+            Request::Fingerprints(lines) => maildir::report_fingerprints(self, &replica, &lines),
             Request::Fetch(lines) => self.send_bodies(&lines),
             // Carried out elsewhere, or by an agent only.
             Request::Apply(_) | Request::Finish | Request::Stream { .. } => Ok(()),

@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
         let Expected {
             local, stand, lock, ..
         } = expected;
-        let told = local.lock().tell()?;
+        let told = local.lock().promise()?;
         let session = Session {
             account,
             deleted_lately: [0; 2],

@@ -34,7 +34,7 @@ const SERVER_FILES: &[&[u8]] = &[
 ];
 
 /// Makes a folder; returns its number. One that is there may be a renamed one that the client knows elsewhere, so it is
-/// told first.
+/// reported first.
 pub(crate) fn make_folder(lookup: &mut Lookup, held: &Held, dir: &FolderDir) -> Step<u32> {
     if let Some(row) = lookup.folder_in(dir) {
         return match lookup.is_made(row) {
@@ -63,7 +63,7 @@ pub(crate) fn make_parts(held: &Held, dir: &[u8]) -> io::Result<()> {
         held.root().make_dir(&join(dir, &[part]))?;
     }
     if FolderDir::new(dir).is_ok_and(|dir| is_maildir_plus_plus(&dir)) {
-        // Made, never copied: Maildir++ tells a folder from an account by it.
+        // Made, never copied: Maildir++ distinguishes a folder from an account by it.
         match held.root().create_file(&join(dir, &[b"maildirfolder"])) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}

@@ -1,6 +1,6 @@
 //! Finding what an operation names: its folder and its message, in the index.
 //!
-//! A client asks by what it was told, and much may have happened since. What is not the very folder is not there (I8).
+//! A client asks by what was reported to it, and much may have happened since. What is not the very folder is not there (I8).
 
 use std::collections::BTreeSet;
 
@@ -63,7 +63,7 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// The folder of a place, if it is the one that was told, or was made in this run.
+    /// The folder of a place, if it is the one that was reported, or was made in this run.
     pub(crate) fn folder_of(&self, at: &At) -> Option<&FolderRow> {
         match at.number {
             Some(number) => self.folder(number),

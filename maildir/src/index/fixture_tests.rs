@@ -1,5 +1,5 @@
-//! The index as disks hold it: `fixtures/index-N.sql` for each format N. The newest is what the code of today writes; whoever
-//! changes the format gives it another number, and keeps what the failing test prints as one more file.
+//! The index as disks hold it: `fixtures/index-N.sql` for each format N. The newest is what the code of today writes. A
+//! change of the format gives it another number, and what the failing test prints is kept as one more file.
 
 use std::fs;
 

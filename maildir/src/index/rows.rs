@@ -50,7 +50,7 @@ pub(crate) struct FolderRow {
     pub(crate) new: DirStamp,
     /// The stamps prove nothing: read again at the next chance.
     pub(crate) dirty: bool,
-    /// Its `cur` or `new` was put there from outside, and what went by that is not told yet.
+    /// Its `cur` or `new` was put there from outside, and what went by that is not reported yet.
     pub(crate) put_back: bool,
     pub(crate) gone: bool,
     pub(crate) seq: u64,
@@ -290,7 +290,7 @@ impl Index {
 
     /// Writes a row under its number, in the place of whatever stood at its place.
     pub(crate) fn put_file(&self, row: &FileRow) -> Result<()> {
-        // Whoever has not heard yet that a message was lost here must not take what fills its place for its successor.
+        // A client to which the loss of a message here is not reported yet must not take what fills its place for its successor.
         let sql = "INSERT OR REPLACE INTO files VALUES \
                    (?1, ?2, ?3, ?4, ?5, ?6, \
                    ?7 OR (NOT ?6 AND EXISTS (SELECT 1 FROM files WHERE folder = ?3 AND uniq = ?4 AND copy = ?5 AND lost)), ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";

@@ -74,7 +74,7 @@ impl Replica {
             is_fresh,
             made_root,
             tag: None,
-            told: 0,
+            reported: 0,
             inbox,
             partials,
             applied_at: None,

@@ -32,7 +32,7 @@ pub(super) fn check_nothing_above(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes the root, which it tells, or says what is wrong with it.
+/// Makes the root if need be, and returns whether it did; or says what is wrong with it.
 pub(super) fn prepare_root(options: &Options) -> Result<bool> {
     let path = &options.root;
     match fs::metadata(path) {

@@ -17,8 +17,8 @@ impl Replica {
         Ok(self.marker.lists(tag) || self.index.lists_tag(tag)?)
     }
 
-    /// Whether the index can tell what changed since a cursor. Numbers alone do not say so: an index that was put back from
-    /// a backup gives them a second time, but it does not know the tags of what it told since.
+    /// Whether the index can report what changed since a cursor. Numbers alone do not say so: an index that was put back from
+    /// a backup gives them a second time, but it does not know the tags of what it reported since.
     ///
     /// # Errors
     /// When the index cannot be asked.
@@ -34,9 +34,9 @@ impl Replica {
     ///
     /// # Errors
     /// When the marker or the index cannot be written.
-    pub fn tell(&mut self) -> Result<Cursor> {
+    pub fn promise(&mut self) -> Result<Cursor> {
         let _lock = self.lock()?;
-        self.told = self.index.number()?;
+        self.reported = self.index.number()?;
         self.vouch()?;
         self.cursor()
     }
@@ -93,7 +93,7 @@ impl Replica {
         let tag = tag.unwrap_or(Tag([0; 8]));
         Ok(Cursor {
             index: self.index.id()?,
-            number: self.told,
+            number: self.reported,
             tag,
         })
     }
