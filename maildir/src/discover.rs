@@ -21,7 +21,7 @@ pub(crate) const DEPTH_MAX: usize = 64;
 
 /// A folder that is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundFolder {
     /// Its directory below the root; empty for the root itself.
     pub(crate) dir: Vec<u8>,
     /// What its directory looked like if nothing in it leads to further folders; else nothing.
@@ -31,7 +31,7 @@ pub(crate) struct Found {
 /// What [`discover`] saw; every list is sorted by directory.
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
-    pub(crate) folders: Vec<Found>,
+    pub(crate) folders: Vec<FoundFolder>,
     /// What may be a folder and is not looked into, with the reason, for people.
     pub(crate) misfits: Vec<(Vec<u8>, String)>,
     /// Links that lead to what may be folders, or are in place of a folder's `cur` or `new`.
@@ -128,7 +128,7 @@ impl Walk<'_> {
         let stamp = self.root.dir_stamp(dir)?;
         if self.known.get(dir) == Some(&stamp) {
             let (dir, leaf) = (dir.to_vec(), stamp);
-            self.seen.folders.push(Found { dir, leaf });
+            self.seen.folders.push(FoundFolder { dir, leaf });
             return Ok(());
         }
         let mut inside = Inside::default();
@@ -141,7 +141,7 @@ impl Walk<'_> {
                 false => stamp,
             };
             let dir = dir.to_vec();
-            self.seen.folders.push(Found { dir, leaf });
+            self.seen.folders.push(FoundFolder { dir, leaf });
         } else if inside.is_linked {
             self.seen.misfits.push((dir.to_vec(), LINKED.into()));
         }

@@ -16,7 +16,7 @@ use crate::listing::{Dirs, Listing, Stamps};
 use crate::pairing::{Pairing, pair};
 use crate::path::{folder_text, join, subdir};
 use crate::scanner::Scanner;
-use crate::sorted::{Found, Looked, Sorted};
+use crate::sorted::{FoundFile, Looked, Sorted};
 
 /// Dovecot writes the name of a letter when it has renamed the message; so long its file may be behind.
 const UNNAMED_NS: i64 = 2_000_000_000;
@@ -61,7 +61,7 @@ pub(crate) fn compare(
     row.dirty = !is_settled
         || !is_named
         || !listing.unknown.is_empty()
-        || age_ns < scanner.grain_ns
+        || age_ns < scanner.granularity_ns
         || (age_ns < UNNAMED_NS && has_unnamed(scanner, row, &listing.files));
     scanner
         .unhashed
@@ -160,7 +160,7 @@ fn was_put_back(before: Stamps, now: Stamps, files: &[File]) -> bool {
 /// A file and what is known of it.
 struct File {
     copy: u16,
-    found: Found,
+    found: FoundFile,
     row: Option<FileRow>,
 }
 
@@ -175,7 +175,7 @@ struct Files {
 fn look(
     scanner: &mut Scanner,
     folder: &mut FolderRow,
-    files: Vec<(u16, Found, Option<FileRow>)>,
+    files: Vec<(u16, FoundFile, Option<FileRow>)>,
     dirs: &Dirs,
     problems: &mut Vec<Problem>,
 ) -> Files {
@@ -266,7 +266,7 @@ pub(crate) fn prove(
         let is_same = |hashed: &Hashed| hashed.digest == row.entry.digest && !hashed.is_blank;
         let proven = hashed
             .filter(is_same)
-            .map(|hashed| settled(scanner.grain_ns, hashed.stamp));
+            .map(|hashed| settled(scanner.granularity_ns, hashed.stamp));
         match proven {
             Some(stamp) => row.stamp = stamp,
             None => {
@@ -331,7 +331,7 @@ fn put(
     File { copy, found, row }: File,
     hashed: Hashed,
 ) -> Result<()> {
-    let Found {
+    let FoundFile {
         unique,
         info,
         in_new,
@@ -384,7 +384,7 @@ fn put(
         gone: false,
         lost: is_other || before.is_some_and(|before| before.lost),
         entry,
-        stamp: settled(scanner.grain_ns, seen),
+        stamp: settled(scanner.granularity_ns, seen),
         due: false,
     };
     scanner.index.put_file(&row)

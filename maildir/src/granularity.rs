@@ -8,7 +8,7 @@ use crate::time::now_ns;
 pub(crate) const PATIENCE_NS: i64 = 100_000_000;
 
 /// How long after a change the file system may still give the same time to another one.
-pub(crate) fn grain_ns(root: &Root) -> i64 {
+pub(crate) fn granularity_ns(root: &Root) -> i64 {
     const TICK_NS: i64 = 20_000_000; // Two ticks of the slowest kernel clock (HZ=100).
     const COARSE_NS: i64 = 2_500_000_000; // FAT has two seconds, NFS servers and old ext3 one.
     match root.file_system_type() {
@@ -21,8 +21,8 @@ pub(crate) fn grain_ns(root: &Root) -> i64 {
 }
 
 /// A stamp that proves nothing where it is so fresh that another change may leave the same.
-pub(crate) fn settled(grain_ns: i64, mut stamp: FileStamp) -> FileStamp {
-    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - grain_ns {
+pub(crate) fn settled(granularity_ns: i64, mut stamp: FileStamp) -> FileStamp {
+    if stamp.ctime_ns.max(stamp.mtime_ns) > now_ns() - granularity_ns {
         stamp.ctime_ns = 0;
     }
     stamp

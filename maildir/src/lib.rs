@@ -68,6 +68,6 @@ pub use sender::{
     Outlet, Report, list_folders, locate, report, report_fingerprints, report_prefixes, send_body,
 };
 pub use shared::Shared;
-pub use stream::{Course, Streamed};
+pub use stream::{FolderStream, Streamed};
 pub use timed::{Heard, Pulse, Timed};
 pub use trash::{LOG_NAME, Trashed};

@@ -18,7 +18,7 @@ use rustix::fs::FileType;
 
 use crate::path::{is_mail, join, subdir};
 use crate::root::{Root, each_in, look_in};
-use crate::sorted::{Found, Looked, Sorted};
+use crate::sorted::{FoundFile, Looked, Sorted};
 use crate::stamp::DirStamp;
 use crate::time::now_ns;
 
@@ -57,7 +57,7 @@ pub(crate) struct Listing {
 }
 
 /// A folder to be read.
-pub(crate) struct Wanted {
+pub(crate) struct ToList {
     /// What it is to the caller.
     pub(crate) at: usize,
     pub(crate) dir: Vec<u8>,
@@ -98,8 +98,8 @@ impl Stamps {
 /// What `take` says; then the rest is left.
 pub(crate) fn read_folders<E>(
     root: &Root,
-    wanted: &[Wanted],
-    mut take: impl FnMut(&Wanted, io::Result<Listing>) -> Result<(), E>,
+    wanted: &[ToList],
+    mut take: impl FnMut(&ToList, io::Result<Listing>) -> Result<(), E>,
 ) -> Result<(), E> {
     if let [wanted] = wanted {
         return take(wanted, read(root, wanted));
@@ -128,7 +128,7 @@ pub(crate) fn read_folders<E>(
 ///
 /// # Errors
 /// The system's, and when `cur` or `new` went away meanwhile.
-pub(crate) fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
+pub(crate) fn read(root: &Root, wanted: &ToList) -> io::Result<Listing> {
     let listing = read_settled(root, wanted)?;
     let (before, after) = (wanted.stamps, listing.stamps);
     for (sub, before, after) in [
@@ -145,7 +145,7 @@ pub(crate) fn read(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn read_settled(root: &Root, wanted: &Wanted) -> io::Result<Listing> {
+fn read_settled(root: &Root, wanted: &ToList) -> io::Result<Listing> {
     let mut before = wanted.stamps;
     for _ in 1..LISTINGS_MAX {
         let listing = list(root, &wanted.dir, before)?;
@@ -296,15 +296,15 @@ impl Dirs {
         self.0
     }
 
-    fn look(&self, found: &Found) -> io::Result<Looked> {
+    fn look(&self, found: &FoundFile) -> io::Result<Looked> {
         let dir = self.0[usize::from(found.in_new)].as_ref();
         let dir = dir.ok_or(io::ErrorKind::NotFound)?;
         look_in(dir.as_fd(), &found.name())
     }
 
     /// Stats files that were listed in them and were not yet, in order, several at a time.
-    pub(crate) fn look_at(&self, files: &[&Found]) -> Vec<io::Result<Looked>> {
-        let look = |found: &&Found| found.looked.map_or_else(|| self.look(found), Ok);
+    pub(crate) fn look_at(&self, files: &[&FoundFile]) -> Vec<io::Result<Looked>> {
+        let look = |found: &&FoundFile| found.looked.map_or_else(|| self.look(found), Ok);
         if files.len() < THREADS_FROM {
             return files.iter().map(look).collect();
         }
@@ -359,7 +359,7 @@ mod tests {
             std::fs::create_dir(dir.path().join(sub)).expect("it is made");
         }
         let root = Root::open(dir.path()).expect("it opens");
-        let wanted = Wanted {
+        let wanted = ToList {
             at: 0,
             dir: Vec::new(),
             stamps: stamps(&root, b"").expect("it can be looked at"),

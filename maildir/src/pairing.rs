@@ -7,7 +7,7 @@ use protocol::Unique;
 
 use crate::error::Result;
 use crate::index::{FileRow, Index, Known};
-use crate::sorted::{Found, Sorted};
+use crate::sorted::{FoundFile, Sorted};
 
 /// What the files of a folder are to its rows.
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(crate) struct Pairing {
     /// How many messages the folder holds.
     pub(crate) messages: u64,
     /// Files that may not be what their row says, with their copy numbers and rows; those without a row are new.
-    pub(crate) to_look: Vec<(u16, Found, Option<FileRow>)>,
+    pub(crate) to_look: Vec<(u16, FoundFile, Option<FileRow>)>,
     /// Live rows without a file.
     pub(crate) missing: Vec<FileRow>,
 }
@@ -114,7 +114,7 @@ impl Pairs {
     }
 
     /// The next files, as far as they have this unique name.
-    fn next_group(&mut self, unique: &Unique) -> Vec<Found> {
+    fn next_group(&mut self, unique: &Unique) -> Vec<FoundFile> {
         let mut group = Vec::new();
         while self.at < self.files.len() && self.files.unique(self.at) == unique.as_bytes() {
             group.push(self.files.found(self.at));
@@ -124,7 +124,7 @@ impl Pairs {
     }
 
     /// Pairs the files of one unique name with its rows, which are taken out.
-    fn pair(&mut self, group: Vec<Found>, known: &mut Vec<FileRow>) {
+    fn pair(&mut self, group: Vec<FoundFile>, known: &mut Vec<FileRow>) {
         for (copy, found) in assign_copies(group, known) {
             self.pairing.messages += 1;
             let at = known.iter().position(|file| file.copy == copy);
@@ -137,11 +137,11 @@ impl Pairs {
     }
 }
 
-fn is_draft(found: &Found) -> bool {
+fn is_draft(found: &FoundFile) -> bool {
     found.info.flags().contains(b'D')
 }
 
-fn is_same(file: &FileRow, found: &Found) -> bool {
+fn is_same(file: &FileRow, found: &FoundFile) -> bool {
     !file.gone
         && !is_draft(found)
         && file.stamp.ino == found.ino
@@ -151,13 +151,13 @@ fn is_same(file: &FileRow, found: &Found) -> bool {
 }
 
 /// By what a file continues a row.
-type Rule = fn(&FileRow, &Found) -> bool;
+type SameFile = fn(&FileRow, &FoundFile) -> bool;
 
 /// Gives each file of one unique name its copy number: the one of the row that it continues, else the lowest free one.
 ///
 /// Two names of one inode are one message, under the name by which it is known: readdir saw it twice while it was renamed,
 /// or a hard link (C1).
-fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> {
+fn assign_copies(mut group: Vec<FoundFile>, known: &[FileRow]) -> Vec<(u16, FoundFile)> {
     if group.len() == 1 && known.iter().filter(|file| !file.gone).count() <= 1 {
         let copy = known
             .iter()
@@ -165,9 +165,9 @@ fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> 
             .map_or(0, |file| file.copy);
         return group.pop().map(|found| (copy, found)).into_iter().collect();
     }
-    let same_name: Rule =
+    let same_name: SameFile =
         |file, found| (file.entry.in_new, &file.entry.info) == (found.in_new, &found.info);
-    let is_new = |found: &Found| {
+    let is_new = |found: &FoundFile| {
         !known
             .iter()
             .any(|file| !file.gone && same_name(file, found))
@@ -177,8 +177,8 @@ fn assign_copies(mut group: Vec<Found>, known: &[FileRow]) -> Vec<(u16, Found)> 
     group.retain(|found| inodes.insert(found.ino));
     let mut taken = std::collections::BTreeSet::new();
     let mut copies = vec![None; group.len()];
-    let same_inode: Rule = |file, found| file.stamp.ino == found.ino;
-    let rules: [Rule; 3] = [same_inode, same_name, |_, _| true];
+    let same_inode: SameFile = |file, found| file.stamp.ino == found.ino;
+    let rules: [SameFile; 3] = [same_inode, same_name, |_, _| true];
     for rule in rules {
         for (found, copy) in group
             .iter()
@@ -283,8 +283,8 @@ mod tests {
         })
     }
 
-    fn found(files: &[(u8, bool, bool, u64, bool)]) -> Vec<Found> {
-        let one = |&(name, in_new, is_seen, ino, is_edited): &_| Found {
+    fn found(files: &[(u8, bool, bool, u64, bool)]) -> Vec<FoundFile> {
+        let one = |&(name, in_new, is_seen, ino, is_edited): &_| FoundFile {
             unique: unique(name),
             info: info(is_seen),
             in_new,
@@ -304,7 +304,7 @@ mod tests {
     }
 
     /// The same by unique name, where every row is looked at in full.
-    fn slowly(files: Vec<Found>, rows: &[FileRow], checksum: bool) -> Pairing {
+    fn slowly(files: Vec<FoundFile>, rows: &[FileRow], checksum: bool) -> Pairing {
         let mut pairs = Pairs {
             look_at_all: checksum,
             files: Sorted::default(),
@@ -312,7 +312,7 @@ mod tests {
             known: Vec::new(),
             pairing: Pairing::default(),
         };
-        let mut groups: std::collections::BTreeMap<Unique, Vec<Found>> = Default::default();
+        let mut groups: std::collections::BTreeMap<Unique, Vec<FoundFile>> = Default::default();
         for row in rows {
             groups.entry(row.unique.clone()).or_default();
         }
@@ -332,7 +332,7 @@ mod tests {
     /// What is told of a pairing, as text, in one order.
     fn told(pairing: &Pairing) -> (u64, Vec<String>, Vec<String>) {
         let hashed = pairing.to_look.iter().map(|(copy, found, row)| {
-            let Found {
+            let FoundFile {
                 unique,
                 info,
                 in_new,

@@ -16,7 +16,7 @@ use crate::apply::apply;
 use crate::apply::site::Site;
 use crate::discover::discover;
 use crate::error::{Context, Result};
-use crate::granularity::{PATIENCE_NS, grain_ns};
+use crate::granularity::{PATIENCE_NS, granularity_ns};
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::lock::Lock;
@@ -301,12 +301,12 @@ impl Replica {
             return Ok(());
         }
         self.index.commit()?;
-        // A directory that changed within the clock's grain proves nothing, so the grain is waited for where it is short;
+        // A directory that changed within the clock's granularity proves nothing, so the granularity is waited for where it is short;
         // no event announces its end.
-        let grain_ns = grain_ns(&self.root);
-        if grain_ns < PATIENCE_NS {
-            let grain = Duration::from_nanos(grain_ns.unsigned_abs());
-            std::thread::sleep(grain.saturating_sub(applied_at.elapsed()));
+        let granularity_ns = granularity_ns(&self.root);
+        if granularity_ns < PATIENCE_NS {
+            let granularity = Duration::from_nanos(granularity_ns.unsigned_abs());
+            std::thread::sleep(granularity.saturating_sub(applied_at.elapsed()));
         }
         self.scan_locked(false).map(drop)
     }

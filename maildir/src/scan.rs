@@ -28,13 +28,13 @@ use protocol::folder::find_inbox;
 use protocol::message::Problem;
 use protocol::name::split;
 
-use crate::discover::{Discovery, Found, discover};
+use crate::discover::{Discovery, FoundFolder, discover};
 use crate::error::{Error, Result};
 use crate::folder_scan;
 use crate::granularity::PATIENCE_NS;
 use crate::held::Held;
 use crate::index::{FileRow, FolderRow, path_of};
-use crate::listing::{self, Listing, Wanted};
+use crate::listing::{self, Listing, ToList};
 use crate::marker::check_nothing_below;
 use crate::path::{folder_text, join, split_path, subdir};
 use crate::scanner::Scanner;
@@ -124,11 +124,11 @@ impl Scanner<'_> {
     /// The first pass; returns when it began, less the timestamp granularity. It is made again where a place that cannot be looked at
     /// has just changed, or that would hold deletions back once more in the next run.
     fn first_pass(&mut self) -> Result<i64> {
-        let mut before_ns = now_ns() - self.grain_ns;
+        let mut before_ns = now_ns() - self.granularity_ns;
         self.pass()?;
-        if self.grain_ns < PATIENCE_NS && self.unseen.is_fresh(before_ns) {
-            std::thread::sleep(Duration::from_nanos(self.grain_ns.unsigned_abs()));
-            before_ns = now_ns() - self.grain_ns;
+        if self.granularity_ns < PATIENCE_NS && self.unseen.is_fresh(before_ns) {
+            std::thread::sleep(Duration::from_nanos(self.granularity_ns.unsigned_abs()));
+            before_ns = now_ns() - self.granularity_ns;
             self.pass()?;
         }
         Ok(before_ns)
@@ -206,7 +206,7 @@ impl Scanner<'_> {
                         && (row.cur, row.new) == (stamps.cur, stamps.new) => {}
                 Ok(stamps) => match self.absent(row, stamps)? {
                     Some(error) => self.take_listing(at, Err(error))?,
-                    None => wanted.push(Wanted {
+                    None => wanted.push(ToList {
                         at,
                         dir: row.dir.clone(),
                         stamps,
@@ -349,10 +349,10 @@ impl Scanner<'_> {
 
     /// Remembers in which directories nothing leads to further folders, so that they need not be listed again. A few of
     /// them are not worth a transaction.
-    fn take_leaves(&mut self, found: &[Found]) -> Result<()> {
+    fn take_leaves(&mut self, found: &[FoundFolder]) -> Result<()> {
         let leaves: HashMap<&[u8], DirStamp> =
             found.iter().map(|one| (&one.dir[..], one.leaf)).collect();
-        let proven_ns = now_ns() - self.grain_ns;
+        let proven_ns = now_ns() - self.granularity_ns;
         let mut changed = Vec::new();
         for row in self.folders.iter_mut().filter(|row| !row.gone) {
             let leaf = leaves.get(&row.dir[..]).copied().unwrap_or_default();

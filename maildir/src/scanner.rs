@@ -6,7 +6,7 @@ use protocol::Unique;
 use protocol::message::Problem;
 
 use crate::error::Result;
-use crate::granularity::grain_ns;
+use crate::granularity::granularity_ns;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::root::Root;
 use crate::unseen::Unseen;
@@ -19,7 +19,7 @@ pub(crate) struct Scanner<'a> {
     pub(crate) checksum: bool,
     /// Take the tree as it is, also without the INBOX that it had.
     pub(crate) adopt: bool,
-    pub(crate) grain_ns: i64,
+    pub(crate) granularity_ns: i64,
     /// Unique names of what is there but could not be looked at or hashed, and where.
     pub(crate) unhashed: HashMap<Unique, String>,
     /// What the last reading of each folder missed.
@@ -51,7 +51,7 @@ impl<'a> Scanner<'a> {
             index,
             checksum,
             adopt,
-            grain_ns: grain_ns(root),
+            granularity_ns: granularity_ns(root),
             unhashed: HashMap::new(),
             missing: BTreeMap::new(),
             unseen: Unseen::load(index)?,

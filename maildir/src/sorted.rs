@@ -11,7 +11,7 @@ use crate::stamp::{FileStamp, Origin};
 pub(crate) type Looked = (FileStamp, Origin);
 
 /// One file as it was listed.
-pub(crate) struct Found {
+pub(crate) struct FoundFile {
     pub(crate) unique: Unique,
     pub(crate) info: Info,
     pub(crate) in_new: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Found {
     pub(crate) looked: Option<Looked>,
 }
 
-impl Found {
+impl FoundFile {
     pub(crate) fn name(&self) -> Vec<u8> {
         [self.unique.as_bytes(), self.info.as_bytes()].concat()
     }
@@ -130,11 +130,11 @@ impl Sorted {
     }
 
     /// One of them by itself.
-    pub(crate) fn found(&self, at: usize) -> Found {
+    pub(crate) fn found(&self, at: usize) -> FoundFile {
         let (unique, info) = name::split(self.name(at)).expect("it can be split");
         let File { ino, in_new, .. } = self.files[at];
         let looked = self.looked.get(&self.files[at].start).copied();
-        Found {
+        FoundFile {
             unique,
             info,
             in_new,
@@ -143,7 +143,7 @@ impl Sorted {
         }
     }
 
-    pub(crate) fn into_found(self) -> Vec<Found> {
+    pub(crate) fn into_found(self) -> Vec<FoundFile> {
         (0..self.len()).map(|at| self.found(at)).collect()
     }
 }

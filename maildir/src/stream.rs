@@ -16,15 +16,15 @@ use protocol::entry::{Change, FolderChange};
 use protocol::{Entry, Unique};
 
 use crate::error::Result;
-use crate::granularity::{grain_ns, settled};
+use crate::granularity::{granularity_ns, settled};
 use crate::hash::Hashed;
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{self, Stamps, Wanted};
+use crate::listing::{self, Stamps, ToList};
 use crate::relaxed::{self, relax};
 use crate::replica::{Replica, Streaming, lock};
 use crate::scanner::Scanner;
-use crate::sorted::Found;
+use crate::sorted::FoundFile;
 
 mod read;
 
@@ -46,9 +46,9 @@ pub struct Streamed {
 }
 
 /// The messages of one folder that are to be reported, newest first.
-pub struct Course {
+pub struct FolderStream {
     folder: FolderRow,
-    found: Vec<Found>,
+    found: Vec<FoundFile>,
     /// What is reported without bytes.
     rest: Vec<Change>,
     dirs: [Option<OwnedFd>; 2],
@@ -60,7 +60,7 @@ pub struct Course {
     messages: u64,
 }
 
-impl Course {
+impl FolderStream {
     /// How many messages the folder holds.
     #[must_use]
     pub fn messages(&self) -> u64 {
@@ -100,12 +100,12 @@ impl Replica {
     ///
     /// # Errors
     /// When the index fails or the lock cannot be taken.
-    pub fn course(&mut self, folder: u32, after: Option<&Unique>) -> Result<Option<Course>> {
+    pub fn course(&mut self, folder: u32, after: Option<&Unique>) -> Result<Option<FolderStream>> {
         let _lock = lock(self.path())?;
         let Some(row) = self.index.folder(folder)?.filter(|row| !row.gone) else {
             return Ok(None);
         };
-        let wanted = |stamps| Wanted {
+        let wanted = |stamps| ToList {
             at: 0,
             dir: row.dir.clone(),
             stamps,
@@ -115,7 +115,7 @@ impl Replica {
         let Ok(listing) = listed else { return Ok(None) };
         let is_whole =
             listing.is_settled && listing.problems.is_empty() && listing.unknown.is_empty();
-        let mut course = Course {
+        let mut course = FolderStream {
             folder: row,
             messages: listing.files.len() as u64,
             found: listing.files.into_found(),
@@ -132,7 +132,7 @@ impl Replica {
     }
 
     /// Leaves to the list that follows what is not one file of one name, and reports the rows of what was not found.
-    fn leave_rest(&self, course: &mut Course) -> Result<()> {
+    fn leave_rest(&self, course: &mut FolderStream) -> Result<()> {
         let mut is_single = vec![true; course.found.len()];
         for at in 1..course.found.len() {
             if course.found[at].unique == course.found[at - 1].unique {
@@ -176,7 +176,7 @@ impl Replica {
     /// What `report` says, or when the index fails; then the rest is left.
     pub fn stream<E: From<crate::Error>>(
         &mut self,
-        mut course: Course,
+        mut course: FolderStream,
         mut report: impl FnMut(Vec<Streamed>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let rest = std::mem::take(&mut course.rest).into_iter();
@@ -214,7 +214,7 @@ impl Replica {
     fn put_streamed(
         &mut self,
         folder: &FolderRow,
-        group: Vec<(&Found, FileRead)>,
+        group: Vec<(&FoundFile, FileRead)>,
     ) -> Result<(Vec<Streamed>, bool)> {
         let _lock = lock(self.path())?;
         relax(self.state(), &self.index)?;
@@ -222,10 +222,10 @@ impl Replica {
         self.index.begin()?;
         let number = self.index.number()?;
         self.streaming.meet(number);
-        let grain_ns = grain_ns(self.root());
+        let granularity_ns = granularity_ns(self.root());
         let (mut told, mut is_all) = (Vec::with_capacity(group.len()), true);
         for (found, FileRead { hashed, bytes }) in group {
-            let mut row = row_of(folder, found, &hashed, grain_ns);
+            let mut row = row_of(folder, found, &hashed, granularity_ns);
             is_all &= row.stamp.ctime_ns != 0;
             let known = self.index.file_at(folder.id, &found.unique, 0)?;
             let is_so = match known.filter(|known| !known.gone) {
@@ -253,7 +253,7 @@ impl Replica {
     }
 
     /// Remembers what the folder's directories looked like, if nothing has moved since: then the scan need not list it.
-    fn end_course(&mut self, course: Course) -> Result<()> {
+    fn end_course(&mut self, course: FolderStream) -> Result<()> {
         let _lock = lock(self.path())?;
         relax(self.state(), &self.index)?;
         let row = self.index.folder(course.folder.id)?;
@@ -263,7 +263,7 @@ impl Replica {
         let is_plain = matches!(keywords::read(self.root(), &course.folder.dir), Ok(None));
         let is_known = course.is_whole
             && is_plain
-            && age_ns >= grain_ns(self.root())
+            && age_ns >= granularity_ns(self.root())
             && now == Some(course.stamps)
             && course.folder.keywords.is_none();
         let row = row.filter(|row| *row == course.folder && row.dirty && is_known);
@@ -288,7 +288,7 @@ impl Replica {
     }
 }
 
-impl Course {
+impl FolderStream {
     /// Puts the newest first, by the time that a name begins with (maildir(5)), then by name, and drops what is not behind
     /// `after`.
     fn order(&mut self, after: Option<&Unique>) {
@@ -305,7 +305,7 @@ impl Course {
 }
 
 /// The row of a file that was read, without a number.
-fn row_of(folder: &FolderRow, found: &Found, hashed: &Hashed, grain_ns: i64) -> FileRow {
+fn row_of(folder: &FolderRow, found: &FoundFile, hashed: &Hashed, granularity_ns: i64) -> FileRow {
     FileRow {
         seq: 0,
         born: 0,
@@ -322,7 +322,7 @@ fn row_of(folder: &FolderRow, found: &Found, hashed: &Hashed, grain_ns: i64) -> 
             mtime_ns: hashed.stamp.mtime_ns,
             damaged: hashed.is_blank,
         },
-        stamp: settled(grain_ns, hashed.stamp),
+        stamp: settled(granularity_ns, hashed.stamp),
         due: false,
     }
 }

@@ -18,11 +18,11 @@ use crate::root::Root;
 pub(crate) struct Unseen {
     /// What such places looked like when nothing was missing.
     before: BTreeMap<Vec<u8>, i64>,
-    now: BTreeMap<Vec<u8>, Place>,
+    now: BTreeMap<Vec<u8>, UnseenPlace>,
 }
 
 /// One place.
-struct Place {
+struct UnseenPlace {
     /// Stands for everything that its stamps say.
     mark: i64,
     newest_ns: i64,
@@ -53,7 +53,7 @@ impl Unseen {
         ];
         let looked = looked.map(std::io::Result::ok);
         let times = looked.iter().flatten().map(|(_, stamp)| stamp.newest_ns());
-        let place = Place {
+        let place = UnseenPlace {
             newest_ns: times.max().unwrap_or(0),
             mark: mark(format!("{looked:?}").as_bytes()),
             reported: reported.to_owned(),
@@ -68,7 +68,8 @@ impl Unseen {
 
     /// The reported paths of the places to which something that is missing may have gone.
     pub(crate) fn holding(&self) -> impl Iterator<Item = &str> {
-        let is_known = |path: &Vec<u8>, place: &Place| self.before.get(path) == Some(&place.mark);
+        let is_known =
+            |path: &Vec<u8>, place: &UnseenPlace| self.before.get(path) == Some(&place.mark);
         let holding = self.now.iter();
         holding
             .filter(move |(path, place)| !is_known(path, place))
@@ -77,7 +78,7 @@ impl Unseen {
 
     /// Whether one that holds has changed so lately that its stamp proves nothing yet.
     pub(crate) fn is_fresh(&self, before_ns: i64) -> bool {
-        let fresh = |(path, place): (&Vec<u8>, &Place)| {
+        let fresh = |(path, place): (&Vec<u8>, &UnseenPlace)| {
             place.newest_ns >= before_ns && self.before.get(path) != Some(&place.mark)
         };
         self.now.iter().any(fresh)

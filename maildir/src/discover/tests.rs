@@ -20,7 +20,7 @@ fn look(path: &Path) -> Discovery {
 }
 
 fn folders(seen: &Discovery) -> Vec<String> {
-    let text = |found: &Found| String::from_utf8_lossy(&found.dir).into_owned();
+    let text = |found: &FoundFolder| String::from_utf8_lossy(&found.dir).into_owned();
     seen.folders.iter().map(text).collect()
 }
 

@@ -10,7 +10,7 @@ use protocol::Digest;
 use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
 use crate::hash::{Hashed, hash_open};
 use crate::root::{open_in, stamp_of};
-use crate::sorted::Found;
+use crate::sorted::FoundFile;
 use crate::stamp::FileStamp;
 
 /// Readers at once, as for hashing.
@@ -33,10 +33,10 @@ pub(super) struct FileRead {
 /// Reads files, several at a time, and hands them over in order.
 pub(super) fn read_ahead<E>(
     dirs: &[Option<OwnedFd>; 2],
-    found: &[Found],
+    found: &[FoundFile],
     mut take: impl FnMut(usize, io::Result<FileRead>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let open = |found: &Found| {
+    let open = |found: &FoundFile| {
         let dir = dirs[usize::from(found.in_new)].as_ref();
         let dir = dir.ok_or(io::ErrorKind::NotFound)?;
         let file = open_in(dir.as_fd(), &found.name())?;

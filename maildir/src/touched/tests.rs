@@ -15,7 +15,7 @@ use crate::replica::open_for_test;
 const BYTES: &[u8] = b"Subject: one of some\n\n";
 const NEW: &[u8] = b"Subject: a new one\n\n";
 
-/// A replica with messages in INBOX (folder 1) and Old, of which all is known: no time in it is younger than the grain.
+/// A replica with messages in INBOX (folder 1) and Old, of which all is known: no time in it is younger than the granularity.
 struct Fixture {
     dir: tempfile::TempDir,
     replica: Replica,
