@@ -25,7 +25,7 @@ pub(crate) use opened::{
     Listed, each_in, look_in, name_in, open_in, set_mtime, stamp_in, stamp_of, stamp_of_dir,
     stat_of, sync_held,
 };
-use opened::{access_of, list_fd};
+use opened::{access_of, keeps_birth, list_fd};
 
 /// A held root directory.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Root {
     /// Links below the root that are followed, and the directories to which they led when this run began.
     followed: Arc<Vec<Followed>>,
     disk: Arc<Disk>,
+    /// Whether a directory keeps its time of birth for life.
+    keeps_birth: bool,
     /// Directories of ours that are to be removed when they are empty.
     asides: Arc<Mutex<BTreeSet<Vec<u8>>>>,
 }
@@ -55,11 +57,13 @@ impl Root {
             .context("open the Maildir", path)?;
         let held = File::from(fd);
         let disk = Disk::of(&held).context("look at", path)?;
+        let keeps_birth = keeps_birth(held.as_fd()).context("look at", path)?;
         Ok(Root {
             fd: held.into(),
             path: path.to_owned(),
             followed: Arc::default(),
             disk: Arc::new(disk),
+            keeps_birth,
             asides: Arc::default(),
         })
     }
@@ -221,7 +225,8 @@ impl Root {
         let (base, relative) = self.base(relative);
         let stat = rustix::fs::statx(base, relative, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
         let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
-        Ok((kind, DirStamp::from(&stat)))
+        let stamp = DirStamp::from(&stat);
+        Ok((kind, stamp.born_if(self.keeps_birth)))
     }
 
     /// Inode and time of birth of a directory: what stays when it is renamed. The birth is 0 where unknown.
@@ -350,6 +355,7 @@ impl Root {
             path: self.full(link),
             followed: Arc::default(),
             disk: Arc::clone(&self.disk), // Nothing is written there.
+            keeps_birth: self.keeps_birth,
             asides: Arc::default(),
         };
         let below = target.list(b"").unwrap_or_default();

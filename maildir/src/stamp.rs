@@ -68,6 +68,14 @@ fn time_ns(time: &StatxTimestamp) -> i64 {
 }
 
 impl DirStamp {
+    /// The same, without the birth where that is none for life.
+    pub(crate) fn born_if(self, is_kept: bool) -> DirStamp {
+        DirStamp {
+            birth_ns: if is_kept { self.birth_ns } else { 0 },
+            ..self
+        }
+    }
+
     /// Whether this is another directory than the one that looked like `before`; none is no other one.
     pub(crate) fn is_another(&self, before: &DirStamp) -> bool {
         let has_birth = self.birth_ns != 0 && before.birth_ns != 0;

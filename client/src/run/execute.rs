@@ -219,17 +219,21 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.session.endpoint(side).request(Request::Finish);
     }
 
-    /// Two messages, each of which waits on one side for its bytes to go to the other, may wait for one another; then one of
-    /// them is left for the next run. Returns whether it was so.
+    /// On each side the next step may wait for its message's bytes to go to the other one, behind another such step there. Then a
+    /// later one goes first that can; where none can, one is left for the next run. Returns whether it was so.
     fn go_on_if_stuck(&mut self) -> bool {
         let is_due = Side::BOTH.into_iter().any(|side| self.is_due_from(side));
-        let is_more = |lane: &&Lane| !lane.is_all_begun();
-        if is_due || self.lanes.iter().filter(is_more).count() == 0 {
+        let is_stuck = |lane: &Lane| lane.next < lane.steps.len();
+        if is_due || !self.lanes.iter().any(is_stuck) {
             return false;
+        }
+        let [here, there] = &mut self.lanes;
+        if here.bring_forward(&there.under_way) || there.bring_forward(&here.under_way) {
+            return true;
         }
         for side in Side::BOTH {
             let lane = &mut self.lanes[side as usize];
-            if lane.next < lane.steps.len() {
+            if is_stuck(lane) {
                 let at = lane.next;
                 lane.next += 1;
                 self.wait(side, at, Why::Changed);

@@ -72,7 +72,16 @@ pub(crate) fn each_in(
 pub(crate) fn stamp_of_dir(dir: BorrowedFd) -> io::Result<DirStamp> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, wanted)?;
-    Ok(DirStamp::from(&stat))
+    Ok(DirStamp::from(&stat).born_if(keeps_birth(dir)?))
+}
+
+/// What statfs(2) calls an overlay.
+const OVERLAY: i64 = 0x794c_7630;
+
+/// Whether directories of this file system keep their time of birth for life. An overlay makes one anew in its upper layer when
+/// the first name in it changes; its inode number stays.
+pub(crate) fn keeps_birth(dir: BorrowedFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(dir)?.f_type != OVERLAY)
 }
 
 /// The stamp of a regular file in an open directory.

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use protocol::{Cursor, Digest, Op, Outcome};
+use protocol::message::At;
+use protocol::{Cursor, Digest, FolderDir, Op, Outcome, Unique};
 
 use crate::merge::plan::Step;
 use crate::merge::record::{Fid, Side};
@@ -109,6 +110,25 @@ impl Lane {
         let forming = self.forming.iter().map(|batch| batch.bytes);
         let in_flight = self.in_flight.iter().map(|batch| batch.bytes);
         forming.chain(in_flight).fold(0, u64::saturating_add)
+    }
+
+    /// Puts a later step first that brings bytes over, where the first one has to wait: one that is about other places than all
+    /// before it. Returns whether there is one.
+    pub(super) fn bring_forward(&mut self, blocked: &HashSet<usize>) -> bool {
+        let rest = &self.steps[self.next..];
+        let mut named: HashSet<(FolderDir, Unique, u16)> = HashSet::new();
+        let place = |at: &At| (at.folder.clone(), at.unique.clone(), at.copy);
+        let free = rest.iter().position(|step| {
+            let is_free = step.op.wired().is_some()
+                && !blocked.contains(&step.index)
+                && step.op.places().all(|at| !named.contains(&place(at)));
+            named.extend(step.op.places().map(place));
+            is_free
+        });
+        if let Some(at) = free {
+            self.steps[self.next..=self.next + at].rotate_right(1);
+        }
+        free.is_some()
     }
 
     /// The next body has come, or will not.
