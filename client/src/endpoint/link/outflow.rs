@@ -1,5 +1,6 @@
 //! What goes to the agent: requests as they are, and the bodies of batches behind them.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,8 +36,10 @@ pub(super) struct Outflow {
     waited: Duration,
     /// How bodies are compressed, from the first one on.
     pace: Option<Pace>,
-    /// How many bodies of batches are still to come: meanwhile nobody waits for what is not flushed.
+    /// How many bodies of a batch are still to come. Nothing may come between them, and nobody waits for what is not flushed.
     due: usize,
+    /// What was asked for meanwhile.
+    held: VecDeque<Request>,
     /// How many bytes of the one that comes have come.
     length: u64,
 }
@@ -56,6 +59,7 @@ impl Outflow {
             waited: Duration::ZERO,
             pace: None,
             due: 0,
+            held: VecDeque::new(),
             length: 0,
         }
     }
@@ -82,17 +86,26 @@ impl Outflow {
                 Err(TryRecvError::Disconnected) => break,
             };
             match next {
-                Outbound::Request(request) => {
-                    if let Request::Apply(ops) = &request {
-                        self.due += ops.iter().filter_map(Op::wired).count();
-                    }
-                    self.writer.message(&request)?;
-                }
+                Outbound::Request(request) => self.held.push_back(request),
                 Outbound::Body(bytes, is_last) => self.write_piece(&bytes, is_last)?,
             }
+            self.write_requests()?;
         }
         self.writer.finish()?;
         self.count();
+        Ok(())
+    }
+
+    /// Writes what was asked for, up to a batch whose bodies are to come.
+    fn write_requests(&mut self) -> protocol::Result<()> {
+        while self.due == 0
+            && let Some(request) = self.held.pop_front()
+        {
+            if let Request::Apply(ops) = &request {
+                self.due = ops.iter().filter_map(Op::wired).count();
+            }
+            self.writer.message(&request)?;
+        }
         Ok(())
     }
 
@@ -143,6 +156,11 @@ impl Outflow {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
+    use protocol::codec::decode;
+    use protocol::frame::{Frame, FrameReader};
+    use protocol::message::{At, NewBody, Source};
+    use protocol::{Digest, FolderDir, Info, Unique};
+
     use super::*;
 
     const LENGTH: usize = 1_000_000;
@@ -183,6 +201,59 @@ mod tests {
         driver.join().expect("all was sent");
         assert_eq!(unwritten.load(Ordering::SeqCst), 0);
         sent.load(Ordering::Relaxed)
+    }
+
+    /// What is asked for while the bodies of a batch come follows the last of them.
+    #[test]
+    fn nothing_comes_between_a_batch_and_its_bodies() {
+        let create = |unique: &[u8]| Op::Create {
+            at: At {
+                number: None,
+                folder: FolderDir::root(),
+                unique: Unique::new(unique).expect("a name"),
+                copy: 0,
+            },
+            in_new: true,
+            info: Info::default(),
+            body: NewBody {
+                digest: Digest::of(b""),
+                size: 0,
+                mtime_ns: 0,
+                source: Source::Body { offset: 0 },
+            },
+        };
+        let (sender, outbound) = std::sync::mpsc::channel();
+        let fetch = || Outbound::Request(Request::Fetch(Vec::new()));
+        let body = || Outbound::Body(Vec::new(), true);
+        let batch = Request::Apply(vec![create(b"1.a"), create(b"2.a")]);
+        let sent = [Outbound::Request(batch), fetch(), body(), fetch(), body()];
+        for next in sent.into_iter().chain([Outbound::Request(Request::Finish)]) {
+            sender.send(next).expect("it is taken");
+        }
+        drop(sender);
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let counters = Counters {
+            sent: Arc::default(),
+            unwritten: Arc::default(),
+            bell: Bell::default(),
+        };
+        let mut outflow = Outflow::new(Box::new(write), counters, Pulse::default());
+        let written = outflow.write_until_closed(&outbound);
+        written.expect("it is written");
+        drop(outflow);
+        let mut reader = FrameReader::new(read);
+        let kinds: Vec<&str> = std::iter::from_fn(|| reader.next().expect("frames"))
+            .map(|frame| match frame {
+                Frame::Body { .. } => "body",
+                Frame::Message(bytes) => match decode(&bytes).expect("a request") {
+                    Request::Apply(_) => "batch",
+                    Request::Fetch(_) => "fetch",
+                    _ => "end",
+                },
+            })
+            .collect();
+        let expected = ["batch", "body", "body", "fetch", "fetch", "end"];
+        assert_eq!(kinds, expected);
     }
 
     #[test]
