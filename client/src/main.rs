@@ -3,7 +3,7 @@
 //! Its rooms, from the user inwards; each says on its first page what it owns and what it must never know:
 //!
 //! - [`cli`]: what was typed. [`config`]: what is meant.
-//! - [`run`]: the story of one account's sync. Start reading there.
+//! - [`mod@run`]: the story of one account's sync. Start reading there.
 //! - [`merge`]: who is who, what shall be, and what has to be done for it; [`merge::reconcile`] is the heart of it.
 //! - [`archive`]: what both sides agreed on.
 //! - [`endpoint`]: how the replica here and the agent are reached.

@@ -11,7 +11,7 @@
 //!
 //! *How the next run restores it*: [`crate::recover`].
 //!
-//! Each step is a file here, and hands on what the next one needs: [`prepare`], [`begin`], then [`message`] and [`folder`].
+//! Each step is a file here, and hands on what the next one needs: [`mod@prepare`], [`mod@begin`], then [`message`] and [`folder`].
 
 use std::collections::BTreeSet;
 use std::io;

@@ -57,7 +57,7 @@ pub struct Report {
     pub from: Listing,
     /// After which number of the journal.
     pub since: u64,
-    /// How far the replica has told of itself, see [`Replica::tell`].
+    /// How far the replica vouches for what it reports.
     pub told: Cursor,
     /// What the scan came to.
     pub scan: Scan,

@@ -1,7 +1,7 @@
 //! The working set of a run: the records to which something happened, and all that were pending.
 //!
 //! It begins with what was pending, and with what was asked and never answered ([`asked`]). Then each side's changes come in
-//! ([`taken_in`]). What no record claims is *unmatched* until [`crate::merge::pair`] finds out who moved where.
+//! ([`taken_in`]). What no record claims is *unmatched* until [`mod@crate::merge::pair`] finds out who moved where.
 
 use std::collections::{HashMap, HashSet};
 

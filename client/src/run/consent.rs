@@ -1,5 +1,5 @@
 //! Asking the guard about a plan, and what a person confirmed: what the plan deletes, what that is compared with, and the
-//! plan that is left. What is too much is decided in [`crate::merge::guard`]; what counts later, in [`crate::merge::plan`].
+//! plan that is left. What is too much is decided in [`crate::merge::guard`]; what counts later, in [`mod@crate::merge::plan`].
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
