@@ -125,6 +125,22 @@ impl Read for Greeting {
     }
 }
 
+/// Hears the agent's greeting, which names a version that we speak, too.
+fn hear_greeting(reader: &mut impl io::BufRead) -> Result<(), HandshakeError> {
+    let greeting = read_greeting(reader)?;
+    if choose_version(VERSIONS, greeting.versions).is_none() {
+        return Err(HandshakeError::Version {
+            ours: VERSIONS,
+            theirs: greeting.versions,
+        });
+    }
+    if !greeting.noise.is_empty() {
+        let noise = protocol::bytes::escape(&greeting.noise);
+        tracing::info!("Before the agent spoke came: {noise}");
+    }
+    Ok(())
+}
+
 impl Link {
     /// Reaches the agent and lets it introduce itself; `reached` is called once it has begun to speak, when nobody is asked
     /// for a password any more.
@@ -152,28 +168,15 @@ impl Link {
             patience: Some(patience),
         };
         let mut reader = BufReader::with_capacity(64 * 1024, Heard::new(greeting, pulse.clone()));
-        match read_greeting(&mut reader) {
-            Ok(greeting) if choose_version(VERSIONS, greeting.versions).is_none() => {
-                let error = HandshakeError::Version {
-                    ours: VERSIONS,
-                    theirs: greeting.versions,
-                };
-                return Err(LinkError::Protocol(error.to_string()));
-            }
-            Ok(greeting) if !greeting.noise.is_empty() => {
-                let noise = protocol::bytes::escape(&greeting.noise);
-                tracing::info!("Before the agent spoke came: {noise}");
-            }
-            Ok(_) => {}
-            Err(HandshakeError::NoMagic { noise }) => {
-                drop(writer);
-                return Err(peer.diagnose(&noise).into());
-            }
-            Err(HandshakeError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                drop(writer);
-                return Err(peer.silent(patience).into());
-            }
-            Err(error) => return Err(LinkError::Protocol(error.to_string())),
+        if let Err(error) = hear_greeting(&mut reader) {
+            drop(writer);
+            return Err(match error {
+                HandshakeError::NoMagic { noise } => peer.diagnose(&noise).into(),
+                HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    peer.silent(patience).into()
+                }
+                other => LinkError::Protocol(other.to_string()),
+            });
         }
         reader.get_mut().get_mut().patience = None;
         let (sent, received) = (
