@@ -13,7 +13,7 @@ use crate::hash::{Hashed, hash_file, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{Dirs, Listing, Stamps};
-use crate::pairing::{Pairing, pair};
+use crate::pairing::{Paired, Pairs};
 use crate::path::{folder_text, join, subdir};
 use crate::scanner::Scanner;
 use crate::sorted::{FoundFile, Looked, Sorted};
@@ -66,20 +66,26 @@ pub(crate) fn compare(
     scanner
         .unhashed
         .extend(std::mem::take(&mut listing.unknown));
-    let files = std::mem::take(&mut listing.files);
-    let count = files.len() as u64;
-    let look_at_all = scanner.checksum || is_another(before, stamps).contains(&true);
-    let Pairing {
-        messages,
-        to_look,
-        missing,
-    } = pair(scanner.index, row.id, files, look_at_all)?;
-    (row.messages, row.exact) = (messages, messages == count && !listing.leaves_out);
-    let files = look(scanner, row, to_look, &listing.dirs, &mut listing.problems);
-    let is_settled = is_settled && files.is_calm;
-    row.put_back |= was_put_back(before, stamps, &files.looked);
-    let to_hash = sort_out(scanner, files.looked)?;
-    hash_and_put(scanner, row, to_hash, &mut listing.problems)?;
+    let Listing {
+        files,
+        dirs,
+        problems,
+        ..
+    } = &mut listing;
+    let is_other = is_another(before, stamps).contains(&true);
+    row.put_back |= is_other && was_put_back(scanner, row.id, (before, stamps), files, dirs)?;
+    let look_at_all = scanner.checksum || is_other;
+    let mut pairs = Pairs::new(scanner.index, row.id, files, look_at_all);
+    let mut is_settled = is_settled;
+    while let Some(piece) = pairs.next()? {
+        let files = look(scanner, row, piece, dirs, problems);
+        is_settled &= files.is_calm;
+        let to_hash = sort_out(scanner, files.looked)?;
+        hash_and_put(scanner, row, to_hash, problems)?;
+    }
+    let (messages, missing) = (pairs.messages, pairs.missing);
+    let is_exact = messages == files.len() as u64 && !listing.leaves_out;
+    (row.messages, row.exact) = (messages, is_exact);
     // What is missing elsewhere may be here, and was not seen.
     if is_settled {
         scanner.unsettled.remove(&row.id);
@@ -137,24 +143,44 @@ fn is_another(before: Stamps, now: Stamps) -> [bool; 2] {
 
 /// Whether `cur` or `new` is another directory than before, and holds known messages as other files: somebody put it there
 /// from outside (C57). One that was made anew and filled from the old one holds the same files.
-fn was_put_back(before: Stamps, now: Stamps, files: &[File]) -> bool {
+fn was_put_back(
+    scanner: &Scanner,
+    folder: u32,
+    (before, now): (Stamps, Stamps),
+    files: &Sorted,
+    dirs: &Dirs,
+) -> Result<bool> {
     let is_another = is_another(before, now);
-    let mut known = files.iter().filter_map(|file| {
-        let row = file.row.as_ref().filter(|row| !row.gone)?;
-        let looked = file.found.looked?;
-        is_another[usize::from(file.found.in_new)].then_some((file.found.in_new, looked, row))
-    });
     // A copy has a ctime of its own, also where inodes are numbered anew by each mount. It may have got the inode of what it
     // replaces; then it was made after the old directory changed last. A hard link in a snapshot has the inode, and so has
     // what was taken out of a snapshot whose directories were there before ours changed last.
-    let is_same_file = |(in_new, (stamp, origin), row): (bool, Looked, &FileRow)| {
+    let is_same_file = |in_new, (stamp, origin): Looked, row: &FileRow| {
         let was = before.of(in_new);
         let is_younger = origin.birth_ns > was.ctime_ns;
         let has_inode = stamp.ino == row.stamp.ino && origin.links == 1;
         stamp.ctime_ns == row.stamp.ctime_ns
             || (has_inode && !is_younger && !now.of(in_new).is_older(&was))
     };
-    known.clone().next().is_some() && !known.any(is_same_file)
+    let mut holds_known = false;
+    let mut pairs = Pairs::new(scanner.index, folder, files, true);
+    while let Some(piece) = pairs.next()? {
+        let known: Vec<_> = piece
+            .iter()
+            .filter(|(_, found, _)| is_another[usize::from(found.in_new)])
+            .filter_map(|(_, found, row)| Some((found, row.as_ref().filter(|row| !row.gone)?)))
+            .collect();
+        let files: Vec<_> = known.iter().map(|(found, _)| *found).collect();
+        let looked = dirs.look_at(&files).into_iter().zip(known);
+        for (looked, (found, row)) in
+            looked.filter_map(|(looked, known)| Some((looked.ok()?, known)))
+        {
+            if is_same_file(found.in_new, looked, row) {
+                return Ok(false);
+            }
+            holds_known = true;
+        }
+    }
+    Ok(holds_known)
 }
 
 /// A file and what is known of it.
@@ -175,7 +201,7 @@ struct Files {
 fn look(
     scanner: &mut Scanner,
     folder: &mut FolderRow,
-    files: Vec<(u16, FoundFile, Option<FileRow>)>,
+    files: Vec<Paired>,
     dirs: &Dirs,
     problems: &mut Vec<Problem>,
 ) -> Files {

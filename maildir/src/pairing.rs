@@ -3,58 +3,88 @@
 //! Files and rows come in one order of unique names, so that a large folder is compared without its rows being held, and
 //! without those being decoded whose file is as it was.
 
+use std::ops::ControlFlow;
+
 use protocol::Unique;
 
 use crate::error::Result;
 use crate::index::{FileRow, Index, Known};
 use crate::sorted::{FoundFile, Sorted};
 
-/// What the files of a folder are to its rows.
-#[derive(Default)]
-pub(crate) struct Pairing {
-    /// How many messages the folder holds.
+/// So many files are handed over at once: a new folder has nothing but new ones.
+const PIECE: usize = 4096;
+
+/// A file that may not be what its row says, with its copy number; one without a row is new.
+pub(crate) type Paired = (u16, FoundFile, Option<FileRow>);
+
+/// The pairing of a folder's files with its rows. It is made in pieces, between which the rows of what was handed over may be
+/// written.
+pub(crate) struct Pairs<'a> {
+    index: &'a Index,
+    folder: u32,
+    files: &'a Sorted,
+    look_at_all: bool,
+    /// How many messages were met so far: of the folder, in the end.
     pub(crate) messages: u64,
-    /// Files that may not be what their row says, with their copy numbers and rows; those without a row are new.
-    pub(crate) to_look: Vec<(u16, FoundFile, Option<FileRow>)>,
     /// Live rows without a file.
     pub(crate) missing: Vec<FileRow>,
-}
-
-/// A pairing that is being made.
-struct Pairs {
-    look_at_all: bool,
-    files: Sorted,
-    /// The first of them that was not met yet.
+    /// The first file that was not met yet.
     at: usize,
+    /// Whether there may be rows that were not met yet, and the unique name of the first of them.
+    has_rows: bool,
+    from: Vec<u8>,
     /// The rows of one unique name.
     known: Vec<FileRow>,
-    pairing: Pairing,
+    piece: Vec<Paired>,
+    piece_max: usize,
 }
 
-/// Pairs the files of a folder with its rows. What has the name and the inode that it had is left to the slice of files that
-/// every run stats, but for drafts, which are edited in place; with `look_at_all`, nothing is.
-pub(crate) fn pair(
-    index: &Index,
-    folder: u32,
-    files: Sorted,
-    look_at_all: bool,
-) -> Result<Pairing> {
-    let mut pairs = Pairs {
-        look_at_all,
-        files,
-        at: 0,
-        known: Vec::new(),
-        pairing: Pairing::default(),
-    };
-    index.each_of(folder, |known| pairs.meet(known))?;
-    pairs.take_known();
-    pairs.take_new(None);
-    Ok(pairs.pairing)
-}
+impl<'a> Pairs<'a> {
+    /// Pairs the files of a folder with its rows. What has the name and the inode that it had is left to the slice of files
+    /// that every run stats, but for drafts, which are edited in place; with `look_at_all`, nothing is.
+    pub(crate) fn new(
+        index: &'a Index,
+        folder: u32,
+        files: &'a Sorted,
+        look_at_all: bool,
+    ) -> Pairs<'a> {
+        Pairs {
+            index,
+            folder,
+            files,
+            look_at_all,
+            messages: 0,
+            missing: Vec::new(),
+            at: 0,
+            has_rows: true,
+            from: Vec::new(),
+            known: Vec::new(),
+            piece: Vec::new(),
+            piece_max: PIECE,
+        }
+    }
 
-impl Pairs {
-    /// Takes a row; those of one unique name follow each other.
-    fn meet(&mut self, known: &Known) -> rusqlite::Result<()> {
+    /// The next files that are to be looked at; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<Paired>>> {
+        if self.has_rows {
+            let (index, from) = (self.index, std::mem::take(&mut self.from));
+            let met = index.each_of(self.folder, &from, |known| self.meet(known))?;
+            self.has_rows = met.is_break();
+        }
+        if !self.has_rows {
+            self.take_known();
+            self.take_new(None);
+        }
+        let piece = std::mem::take(&mut self.piece);
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    fn is_full(&self) -> bool {
+        self.piece.len() >= self.piece_max
+    }
+
+    /// Takes a row, unless the piece is full; those of one unique name follow each other.
+    fn meet(&mut self, known: &Known) -> rusqlite::Result<ControlFlow<()>> {
         let unique = known.unique()?;
         if self
             .known
@@ -64,15 +94,20 @@ impl Pairs {
             self.take_known();
         }
         self.take_new(Some(unique));
+        // No row of this name was met yet: what fills a piece comes before those.
+        if self.is_full() {
+            self.from = unique.to_vec();
+            return Ok(ControlFlow::Break(()));
+        }
         if !self.is_as_it_was(known)? {
             self.known.push(known.row()?);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Whether the next file is what a row says, and the only one of its unique name; then it is taken.
     fn is_as_it_was(&mut self, known: &Known) -> rusqlite::Result<bool> {
-        let (files, at) = (&self.files, self.at);
+        let (files, at) = (self.files, self.at);
         let is_only = self.known.is_empty()
             && at < files.len()
             && files.unique(at) == known.unique()?
@@ -85,7 +120,7 @@ impl Pairs {
             return Ok(false);
         }
         self.at += 1;
-        self.pairing.messages += 1;
+        self.messages += 1;
         Ok(true)
     }
 
@@ -97,14 +132,14 @@ impl Pairs {
         };
         let group = self.next_group(&unique);
         self.pair(group, &mut known);
-        self.pairing
-            .missing
+        self.missing
             .extend(known.into_iter().filter(|file| !file.gone));
     }
 
-    /// Takes the files before a name, or all: none of them has a row.
+    /// Takes the files before a name, or all, until the piece is full: none of them has a row.
     fn take_new(&mut self, before: Option<&[u8]>) {
-        while self.at < self.files.len()
+        while !self.is_full()
+            && self.at < self.files.len()
             && before.is_none_or(|before| self.files.unique(self.at) < before)
         {
             let unique = self.files.found(self.at).unique;
@@ -126,12 +161,12 @@ impl Pairs {
     /// Pairs the files of one unique name with its rows, which are taken out.
     fn pair(&mut self, group: Vec<FoundFile>, known: &mut Vec<FileRow>) {
         for (copy, found) in assign_copies(group, known) {
-            self.pairing.messages += 1;
+            self.messages += 1;
             let at = known.iter().position(|file| file.copy == copy);
             let file = at.map(|at| known.swap_remove(at));
             match file {
                 Some(file) if is_same(&file, &found) && !self.look_at_all => {}
-                file => self.pairing.to_look.push((copy, found, file)),
+                file => self.piece.push((copy, found, file)),
             }
         }
     }
@@ -249,38 +284,44 @@ mod tests {
         })
     }
 
+    /// The name, the copy, whether it is gone, in `new`, seen and edited, and the inode.
+    type OneRow = (u8, u16, [bool; 4], u64);
+
     /// Rows of as few; each place has one.
     fn rows() -> impl Strategy<Value = Vec<FileRow>> {
         let one = (b'a'..b'e', 0..3_u16, any::<[bool; 4]>(), 1..4_u64);
-        type One = (u8, u16, [bool; 4], u64);
         prop::collection::vec(one, 0..8).prop_map(|mut rows| {
             rows.sort_unstable();
             rows.dedup_by_key(|row| (row.0, row.1));
-            let row =
-                |(at, (name, copy, [gone, in_new, is_seen, is_edited], ino)): (usize, One)| {
-                    let stamp = stamp(ino, is_edited);
-                    FileRow {
-                        seq: at as u64 + 1,
-                        born: 1,
-                        folder: FOLDER,
-                        unique: unique(name),
-                        copy,
-                        gone,
-                        lost: false,
-                        entry: Entry {
-                            in_new,
-                            info: info(is_seen),
-                            digest: Digest::of(b"bytes"),
-                            size: stamp.size,
-                            mtime_ns: stamp.mtime_ns,
-                            damaged: false,
-                        },
-                        stamp,
-                        due: false,
-                    }
-                };
-            rows.into_iter().enumerate().map(row).collect()
+            rows_of(&rows)
         })
+    }
+
+    fn rows_of(rows: &[OneRow]) -> Vec<FileRow> {
+        let row =
+            |(at, &(name, copy, [gone, in_new, is_seen, is_edited], ino)): (usize, &OneRow)| {
+                let stamp = stamp(ino, is_edited);
+                FileRow {
+                    seq: at as u64 + 1,
+                    born: at as u64 + 1,
+                    folder: FOLDER,
+                    unique: unique(name),
+                    copy,
+                    gone,
+                    lost: false,
+                    entry: Entry {
+                        in_new,
+                        info: info(is_seen),
+                        digest: Digest::of(b"bytes"),
+                        size: stamp.size,
+                        mtime_ns: stamp.mtime_ns,
+                        damaged: false,
+                    },
+                    stamp,
+                    due: false,
+                }
+            };
+        rows.iter().enumerate().map(row).collect()
     }
 
     fn found(files: &[(u8, bool, bool, u64, bool)]) -> Vec<FoundFile> {
@@ -303,15 +344,70 @@ mod tests {
         sorted
     }
 
+    /// What is told of a pairing, as text, in one order.
+    #[derive(Default, PartialEq, Debug)]
+    struct Told {
+        messages: u64,
+        to_look: Vec<String>,
+        missing: Vec<String>,
+    }
+
+    impl Told {
+        fn take(&mut self, (copy, found, row): &Paired) {
+            let FoundFile {
+                unique,
+                info,
+                in_new,
+                ino,
+                ..
+            } = found;
+            let row = row.as_ref().map(|row| row.born);
+            let text = format!("{unique:?} {info:?} {in_new} {ino} is copy {copy} of {row:?}");
+            self.to_look.push(text);
+        }
+
+        fn end(mut self, pairs: &Pairs) -> Told {
+            self.messages = pairs.messages;
+            let missing = pairs.missing.iter();
+            self.missing = missing
+                .map(|row| format!("{} is missing", row.born))
+                .collect();
+            self.to_look.sort();
+            self.missing.sort();
+            self
+        }
+    }
+
+    /// In pieces, of which each is written before the next one is asked for.
+    fn quickly(index: &Index, files: &Sorted, checksum: bool, piece_max: usize) -> Told {
+        let mut pairs = Pairs::new(index, FOLDER, files, checksum);
+        pairs.piece_max = piece_max;
+        let (mut told, mut seq) = (Told::default(), 100);
+        while let Some(piece) = pairs.next().expect("it is paired") {
+            for paired in piece {
+                told.take(&paired);
+                let (copy, found, row) = paired;
+                seq += 1;
+                let template = FileRow {
+                    unique: found.unique,
+                    copy,
+                    ..rows_of(&[(b'a', 0, [false; 4], 1)]).remove(0)
+                };
+                let row = FileRow {
+                    seq,
+                    gone: false,
+                    ..row.unwrap_or(template)
+                };
+                index.put_file(&row).expect("it is written");
+            }
+        }
+        told.end(&pairs)
+    }
+
     /// The same by unique name, where every row is looked at in full.
-    fn slowly(files: Vec<FoundFile>, rows: &[FileRow], checksum: bool) -> Pairing {
-        let mut pairs = Pairs {
-            look_at_all: checksum,
-            files: Sorted::default(),
-            at: 0,
-            known: Vec::new(),
-            pairing: Pairing::default(),
-        };
+    fn slowly(index: &Index, files: Vec<FoundFile>, rows: &[FileRow], checksum: bool) -> Told {
+        let none = Sorted::default();
+        let mut pairs = Pairs::new(index, FOLDER, &none, checksum);
         let mut groups: std::collections::BTreeMap<Unique, Vec<FoundFile>> = Default::default();
         for row in rows {
             groups.entry(row.unique.clone()).or_default();
@@ -324,45 +420,27 @@ mod tests {
             known.retain(|row| row.unique == unique);
             pairs.pair(group, &mut known);
             known.retain(|row| !row.gone);
-            pairs.pairing.missing.append(&mut known);
+            pairs.missing.append(&mut known);
         }
-        pairs.pairing
-    }
-
-    /// What is told of a pairing, as text, in one order.
-    fn told(pairing: &Pairing) -> (u64, Vec<String>, Vec<String>) {
-        let hashed = pairing.to_look.iter().map(|(copy, found, row)| {
-            let FoundFile {
-                unique,
-                info,
-                in_new,
-                ino,
-                ..
-            } = found;
-            let row = row.as_ref().map(|row| row.seq);
-            format!("{unique:?} {info:?} {in_new} {ino} is copy {copy} of {row:?}")
-        });
-        let missing = pairing
-            .missing
-            .iter()
-            .map(|row| format!("{} is missing", row.seq));
-        let (mut hashed, mut missing): (Vec<_>, Vec<_>) = (hashed.collect(), missing.collect());
-        hashed.sort();
-        missing.sort();
-        (pairing.messages, hashed, missing)
+        let mut told = Told::default();
+        pairs.piece.iter().for_each(|paired| told.take(paired));
+        told.end(&pairs)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
         #[test]
-        fn rows_that_are_not_decoded_change_nothing(files in files(), rows in rows(), checksum: bool) {
+        fn neither_rows_that_are_not_decoded_nor_pieces_change_anything(
+            files in files(), rows in rows(), checksum: bool, piece_max in 1..5_usize,
+        ) {
             let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
             for row in &rows {
                 index.put_file(row).expect("it is written");
             }
-            let quickly = pair(&index, FOLDER, sorted(&files), checksum).expect("it is paired");
-            prop_assert_eq!(told(&quickly), told(&slowly(found(&files), &rows, checksum)));
+            let slowly = slowly(&index, found(&files), &rows, checksum);
+            let quickly = quickly(&index, &sorted(&files), checksum, piece_max);
+            prop_assert_eq!(quickly, slowly);
         }
     }
 }

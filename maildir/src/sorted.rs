@@ -112,6 +112,15 @@ impl Sorted {
         self.files[at].ino
     }
 
+    /// A file of this unique name.
+    pub(crate) fn find(&self, unique: &Unique) -> Option<usize> {
+        let unique = unique.as_bytes();
+        let all = self.files.binary_search_by(|file| {
+            self.names[file.start..][..file.unique_length.into()].cmp(unique)
+        });
+        all.ok()
+    }
+
     /// Whether two files that follow each other have one unique name; not where there is no further one.
     pub(crate) fn is_double(&self, at: usize) -> bool {
         at + 1 < self.len() && self.unique(at) == self.unique(at + 1)
@@ -141,9 +150,5 @@ impl Sorted {
             ino,
             looked,
         }
-    }
-
-    pub(crate) fn into_found(self) -> Vec<FoundFile> {
-        (0..self.len()).map(|at| self.found(at)).collect()
     }
 }

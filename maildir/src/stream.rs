@@ -24,7 +24,7 @@ use crate::listing::{self, Stamps, ToList};
 use crate::relaxed::{self, relax};
 use crate::replica::{Replica, Streaming, lock};
 use crate::scanner::Scanner;
-use crate::sorted::FoundFile;
+use crate::sorted::{FoundFile, Sorted};
 
 mod read;
 
@@ -48,7 +48,9 @@ pub struct Streamed {
 /// The messages of one folder that are to be reported, newest first.
 pub struct FolderStream {
     folder: FolderRow,
-    found: Vec<FoundFile>,
+    files: Sorted,
+    /// Which of them are to be reported, in this order.
+    order: Vec<usize>,
     /// What is reported without bytes.
     rest: Vec<Change>,
     dirs: [Option<OwnedFd>; 2],
@@ -118,7 +120,8 @@ impl Replica {
         let mut course = FolderStream {
             folder: row,
             messages: listing.files.len() as u64,
-            found: listing.files.into_found(),
+            files: listing.files,
+            order: Vec::new(),
             rest: Vec::new(),
             dirs: listing.dirs.into_fds(),
             stamps: listing.stamps,
@@ -133,40 +136,30 @@ impl Replica {
 
     /// Leaves to the list that follows what is not one file of one name, and reports the rows of what was not found.
     fn leave_rest(&self, course: &mut FolderStream) -> Result<()> {
-        let mut is_single = vec![true; course.found.len()];
-        for at in 1..course.found.len() {
-            if course.found[at].unique == course.found[at - 1].unique {
-                (is_single[at - 1], is_single[at]) = (false, false);
-            }
-        }
+        let files = &course.files;
+        let is_single = |at: usize| {
+            !files.is_double(at) && !at.checked_sub(1).is_some_and(|at| files.is_double(at))
+        };
+        let mut is_single: Vec<bool> = (0..files.len()).map(is_single).collect();
         self.index.each_file_of(course.folder.id, |row| {
-            let at = course
-                .found
-                .binary_search_by(|found| found.unique.cmp(&row.unique));
-            let is_other = match at {
-                Ok(at) => !is_single[at] || row.copy != 0,
-                Err(_) => true,
-            };
+            let at = files.find(&row.unique);
+            let is_other = at.is_none_or(|at| !is_single[at] || row.copy != 0);
             if is_other && !row.gone {
-                if let Ok(at) = at {
+                if let Some(at) = at {
                     is_single[at] = false;
                 }
                 course.rest.push(row.into_change());
             }
             Ok(())
         })?;
-        let before = course.found.len();
-        let mut single = is_single.into_iter();
-        course.found.retain(|_| single.next().unwrap_or(false));
+        let order = 0..files.len();
+        course.order = order.filter(|&at| is_single[at]).collect();
         // One of several rows of a name may have been passed before the others were seen.
         course.rest.retain(|change| {
-            let unique = &change.unique;
-            course
-                .found
-                .binary_search_by(|found| found.unique.cmp(unique))
-                .is_err()
+            let at = files.find(&change.unique);
+            at.is_none_or(|at| !is_single[at])
         });
-        course.is_whole &= course.found.len() == before && course.rest.is_empty();
+        course.is_whole &= course.order.len() == files.len() && course.rest.is_empty();
         Ok(())
     }
 
@@ -184,19 +177,21 @@ impl Replica {
         if !rest.is_empty() {
             report(rest)?;
         }
-        let (found, dirs) = (std::mem::take(&mut course.found), &course.dirs);
+        let (files, dirs) = (&course.files, &course.dirs);
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut room = self.streaming.group_files;
         let mut is_whole = course.is_whole;
-        read_ahead(dirs, &found, |at, read| {
+        let mut left = course.order.len();
+        read_ahead(dirs, files, &course.order, |at, read| {
+            left -= 1;
             match read {
                 Ok(read) => {
                     bytes += read.bytes.as_ref().map_or(0, Vec::len);
-                    group.push((&found[at], read));
+                    group.push((files.found(at), read));
                 }
                 Err(_) => is_whole = false, // The scan says what is the matter.
             }
-            if group.len() >= room || bytes >= GROUP_BYTES || at + 1 == found.len() {
+            if group.len() >= room || bytes >= GROUP_BYTES || left == 0 {
                 (bytes, room) = (0, (room * 2).min(GROUP_FILES));
                 let (told, all) = self.put_streamed(&course.folder, std::mem::take(&mut group))?;
                 is_whole &= all;
@@ -214,7 +209,7 @@ impl Replica {
     fn put_streamed(
         &mut self,
         folder: &FolderRow,
-        group: Vec<(&FoundFile, FileRead)>,
+        group: Vec<(FoundFile, FileRead)>,
     ) -> Result<(Vec<Streamed>, bool)> {
         let _lock = lock(self.path())?;
         relax(self.state(), &self.index)?;
@@ -225,7 +220,7 @@ impl Replica {
         let granularity_ns = granularity_ns(self.root());
         let (mut told, mut is_all) = (Vec::with_capacity(group.len()), true);
         for (found, FileRead { hashed, bytes }) in group {
-            let mut row = row_of(folder, found, &hashed, granularity_ns);
+            let mut row = row_of(folder, &found, &hashed, granularity_ns);
             is_all &= row.stamp.ctime_ns != 0;
             let known = self.index.file_at(folder.id, &found.unique, 0)?;
             let is_so = match known.filter(|known| !known.gone) {
@@ -292,13 +287,12 @@ impl FolderStream {
     /// Puts the newest first, by the time that a name begins with (maildir(5)), then by name, and drops what is not behind
     /// `after`.
     fn order(&mut self, after: Option<&Unique>) {
-        self.found
-            .sort_by(|a, b| key(&a.unique).cmp(&key(&b.unique)));
+        let (files, order) = (&self.files, &mut self.order);
+        order.sort_by(|&a, &b| key(files.unique(a)).cmp(&key(files.unique(b))));
         if let Some(after) = after {
-            let first = self
-                .found
-                .partition_point(|found| key(&found.unique) <= key(after));
-            self.found.drain(..first);
+            let after = key(after.as_bytes());
+            let first = order.partition_point(|&at| key(files.unique(at)) <= after);
+            order.drain(..first);
             self.rest.clear(); // They were reported before the first one.
         }
     }
@@ -328,8 +322,7 @@ fn row_of(folder: &FolderRow, found: &FoundFile, hashed: &Hashed, granularity_ns
 }
 
 /// Orders names newest first.
-fn key(unique: &Unique) -> (std::cmp::Reverse<u64>, &[u8]) {
-    let bytes = unique.as_bytes();
+fn key(bytes: &[u8]) -> (std::cmp::Reverse<u64>, &[u8]) {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
     let seconds = digits.fold(0_u64, |seconds, digit| {
         seconds

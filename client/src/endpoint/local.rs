@@ -244,11 +244,21 @@ impl Reading {
     }
 }
 
+/// How much memory is counted for an answer. A list of everything must not wait in memory while the other side's is taken in.
+fn bytes_of(response: &Response) -> usize {
+    let Response::Changes(changes) = response else {
+        return 0;
+    };
+    let unique = changes.iter().map(|change| change.unique.as_bytes().len());
+    size_of_val(&changes[..]) + unique.sum::<usize>()
+}
+
 impl Outlet for Reading {
     type Error = Ended;
 
     fn say(&mut self, response: Response) -> Result<(), Ended> {
-        self.put(Answer::Response(response), 0, false)
+        let bytes = bytes_of(&response);
+        self.put(Answer::Response(response), bytes, false)
     }
 
     fn piece(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), Ended> {
@@ -263,8 +273,9 @@ mod tests {
     use std::path::Path;
 
     use maildir::{MARKER_NAME, Options};
+    use protocol::entry::Change;
     use protocol::message::{At, NewBody, Source};
-    use protocol::{Digest, FolderDir, Info, Unique};
+    use protocol::{Digest, Entry, FolderDir, Info, Unique};
 
     use super::*;
 
@@ -324,6 +335,30 @@ mod tests {
             let taken = local.body(bytes.as_bytes().to_vec(), true);
             taken.expect("it is due");
         }
+    }
+
+    #[test]
+    fn a_list_that_nobody_takes_in_counts_as_what_it_is() {
+        let name = "1.a.message.with.a.name.of.its.own";
+        let change = Change {
+            seq: 1,
+            born: 1,
+            folder: 1,
+            unique: Unique::new(name.as_bytes()).expect("a name"),
+            copy: 0,
+            gone: false,
+            lost: false,
+            entry: Entry {
+                in_new: false,
+                info: Info::default(),
+                digest: Digest::of(b""),
+                size: 0,
+                mtime_ns: 0,
+                damaged: false,
+            },
+        };
+        let bytes = bytes_of(&Response::Changes(vec![change; 100]));
+        assert!(bytes >= 100 * (size_of::<Change>() + name.len()), "{bytes}");
     }
 
     fn in_tmp(dir: &Path) -> usize {

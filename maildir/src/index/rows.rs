@@ -1,5 +1,7 @@
 //! The rows of messages and folders: what was last seen of each.
 
+use std::ops::ControlFlow;
+
 use protocol::codec::{decode_state, encode_state};
 use protocol::entry::{Change, FolderChange};
 use protocol::{Digest, Entry, FolderDir, Info, Keywords, Unique};
@@ -193,9 +195,11 @@ impl Index {
         values: impl rusqlite::Params,
         mut take: impl FnMut(FileRow) -> Result<()>,
     ) -> Result<()> {
-        self.each_row(FILE_COLUMNS, condition, values, |row| {
-            take(self.wrap(file_row(row))?)
-        })
+        let _ = self.each_row(FILE_COLUMNS, condition, values, |row| {
+            take(self.wrap(file_row(row))?)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(())
     }
 
     fn each_row(
@@ -203,15 +207,17 @@ impl Index {
         columns: &str,
         condition: &str,
         values: impl rusqlite::Params,
-        mut take: impl FnMut(&SqlRow) -> Result<()>,
-    ) -> Result<()> {
+        mut take: impl FnMut(&SqlRow) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
         let sql = format!("SELECT {columns} FROM files WHERE {condition}");
         let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
         let mut rows = self.wrap(statement.query(values))?;
         while let Some(row) = self.wrap(rows.next())? {
-            take(row)?;
+            if take(row)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// All rows of a folder, tombstones too, in order of (unique, copy).
@@ -233,13 +239,15 @@ impl Index {
         self.each_file(FILES_OF, [folder], take)
     }
 
-    /// The same, of which only that is read by which they are compared.
+    /// The same from a unique name on, as long as `take` goes on, of which only that is read by which they are compared.
     pub(crate) fn each_of(
         &self,
         folder: u32,
-        mut take: impl FnMut(&Known) -> rusqlite::Result<()>,
-    ) -> Result<()> {
-        self.each_row(KNOWN_COLUMNS, FILES_OF, [folder], |row| {
+        from: &[u8],
+        mut take: impl FnMut(&Known) -> rusqlite::Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let condition = "folder = ?1 AND uniq >= ?2 ORDER BY uniq, copy";
+        self.each_row(KNOWN_COLUMNS, condition, params![folder, from], |row| {
             self.wrap(take(&Known(row, self)))
         })
     }

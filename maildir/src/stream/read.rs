@@ -10,7 +10,7 @@ use protocol::Digest;
 use crate::body::{SMALL_BYTES_MAX, STREAMED_BYTES_MAX};
 use crate::hash::{Hashed, hash_open};
 use crate::root::{open_in, stamp_of};
-use crate::sorted::FoundFile;
+use crate::sorted::Sorted;
 use crate::stamp::FileStamp;
 
 /// Readers at once, as for hashing.
@@ -30,20 +30,21 @@ pub(super) struct FileRead {
     pub(super) bytes: Option<Vec<u8>>,
 }
 
-/// Reads files, several at a time, and hands them over in order.
+/// Reads files, several at a time, and hands each over with its number, in order.
 pub(super) fn read_ahead<E>(
     dirs: &[Option<OwnedFd>; 2],
-    found: &[FoundFile],
+    files: &Sorted,
+    order: &[usize],
     mut take: impl FnMut(usize, io::Result<FileRead>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let open = |found: &FoundFile| {
-        let dir = dirs[usize::from(found.in_new)].as_ref();
+    let open = |at: usize| {
+        let dir = dirs[usize::from(files.in_new(at))].as_ref();
         let dir = dir.ok_or(io::ErrorKind::NotFound)?;
-        let file = open_in(dir.as_fd(), &found.name())?;
+        let file = open_in(dir.as_fd(), files.name(at))?;
         let stamp = stamp_of(&file)?;
         Ok::<_, io::Error>((file, stamp))
     };
-    let threads = if found.len() < THREADS_FROM {
+    let threads = if order.len() < THREADS_FROM {
         1
     } else {
         THREADS
@@ -53,9 +54,9 @@ pub(super) fn read_ahead<E>(
             let (sender, receiver) = sync_channel(AHEAD);
             scope.spawn(move || {
                 let (mut group, mut bytes, mut room) = (Vec::new(), 0, 1);
-                for found in found.iter().skip(thread).step_by(threads) {
+                for &at in order.iter().skip(thread).step_by(threads) {
                     // Large ones are read one at a time, or memory had no bound.
-                    group.push(open(found).map(|(file, stamp)| match stamp.size {
+                    group.push(open(at).map(|(file, stamp)| match stamp.size {
                         0..=SMALL_BYTES_MAX => {
                             bytes += stamp.size;
                             Opened::Read(read_whole(file, stamp))
@@ -75,8 +76,8 @@ pub(super) fn read_ahead<E>(
             receiver.into_iter().flatten()
         };
         let mut readers: Vec<_> = (0..threads).map(share).collect();
-        for at in 0..found.len() {
-            let opened = readers[at % threads]
+        for (number, &at) in order.iter().enumerate() {
+            let opened = readers[number % threads]
                 .next()
                 .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
             let read = opened.and_then(|opened| match opened {
