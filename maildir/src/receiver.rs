@@ -78,6 +78,8 @@ pub struct Receiver {
     is_lasting: bool,
     /// What was not handed over of the batch whose bodies come, and which of these operations gets the next one.
     open: Option<(Vec<Op>, usize)>,
+    /// Batches that were begun before that one had all its bodies.
+    later: VecDeque<Vec<Op>>,
     /// Until when that waits for the rest, and for how long the next does.
     due: Option<Instant>,
     age: Duration,
@@ -141,6 +143,7 @@ impl Receiver {
             partials,
             is_lasting,
             open: None,
+            later: VecDeque::new(),
             due: None,
             age: FIRST_AGE,
             is_gathering: false,
@@ -153,9 +156,9 @@ impl Receiver {
         }
     }
 
-    /// Begins a batch, once the one before it has all its bodies; its own follow in its order.
+    /// Begins a batch; its bodies follow in its order, after those of the batches before it.
     pub fn begin(&mut self, ops: Vec<Op>) {
-        self.open = Some((ops, 0));
+        self.later.push_back(ops);
         self.go_on();
     }
 
@@ -276,28 +279,38 @@ impl Receiver {
         }
     }
 
-    /// Goes on to the next operation that waits for a body. Where none does, or those before it have waited for long, they are
-    /// handed over.
+    /// Goes on to the next operation that waits for a body, and hands over the batches of which none does.
     fn go_on(&mut self) {
+        while self.go_on_in_batch() {}
+    }
+
+    /// The same in one batch, of which what waits for no body is also handed over when it has waited for long. Says whether the
+    /// next batch is begun.
+    fn go_on_in_batch(&mut self) -> bool {
+        if self.open.is_none() {
+            self.open = self.later.pop_front().map(|ops| (ops, 0));
+        }
         let Some((ops, next)) = &mut self.open else {
-            return;
+            return false;
         };
         let rest = ops[*next..].iter().position(|op| op.wired().is_some());
         *next = rest.map_or(ops.len(), |more| *next + more);
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
         if self.is_gathering || (rest.is_some() && !is_due) {
-            return;
+            return false;
         }
         let rest = ops.split_off(*next);
         let ops = std::mem::replace(ops, rest);
         *next = 0;
-        if self.open.as_ref().is_some_and(|(ops, _)| ops.is_empty()) {
+        let is_whole = self.open.as_ref().is_some_and(|(ops, _)| ops.is_empty());
+        if is_whole {
             self.open = None;
         }
         if self.due.take().is_some() {
             self.age = (self.age * 2).min(LAST_AGE);
         }
         self.hand_over(ops);
+        is_whole
     }
 
     fn hand_over(&mut self, ops: Vec<Op>) {

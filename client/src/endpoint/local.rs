@@ -275,7 +275,7 @@ mod tests {
     use maildir::{MARKER_NAME, Options};
     use protocol::entry::Change;
     use protocol::message::{At, NewBody, Source};
-    use protocol::{Digest, Entry, FolderDir, Info, Unique};
+    use protocol::{Digest, Entry, FolderDir, Info, Outcome, Unique};
 
     use super::*;
 
@@ -306,8 +306,8 @@ mod tests {
         made.expect("INBOX is made");
     }
 
-    /// A batch of new messages, whose bytes are their names; those of some are others.
-    fn give(local: &mut Local, names: &[&str]) {
+    /// A batch of new messages, whose bytes are their names.
+    fn begin(local: &mut Local, names: &[&str]) {
         let mut ops = Vec::new();
         for name in names {
             let body = NewBody {
@@ -317,7 +317,7 @@ mod tests {
                 source: Source::Body { offset: 0 },
             };
             let at = At {
-                number: None,
+                number: Some(1), // INBOX is the only folder.
                 folder: FolderDir::root(),
                 unique: Unique::new(name.as_bytes()).expect("a name"),
                 copy: 0,
@@ -330,6 +330,11 @@ mod tests {
             });
         }
         local.request(Request::Apply(ops));
+    }
+
+    /// The same with its bodies; those of some are others.
+    fn give(local: &mut Local, names: &[&str]) {
+        begin(local, names);
         for name in names {
             let bytes = if name.starts_with("bad") { "???" } else { name };
             let taken = local.body(bytes.as_bytes().to_vec(), true);
@@ -363,6 +368,35 @@ mod tests {
 
     fn in_tmp(dir: &Path) -> usize {
         fs::read_dir(dir.join("mail/tmp")).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn a_batch_that_is_begun_early_comes_after_the_bodies_of_the_one_before() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        make_inbox(&mut open(dir.path()));
+        let mut local = Local::new(open(dir.path()), &Bell::default());
+        begin(&mut local, &["1.a", "2.b"]);
+        begin(&mut local, &["3.c"]);
+        let names = ["1.a", "2.b", "3.c"];
+        for name in names {
+            let taken = local.body(name.as_bytes().to_vec(), true);
+            taken.expect("it is due");
+        }
+        let mut outcomes = Vec::new();
+        while outcomes.len() < names.len() {
+            match local.response().expect("they are carried out") {
+                Response::Outcomes(more) => outcomes.extend(more),
+                other => panic!("{other:?}"),
+            }
+        }
+        let all = outcomes.iter();
+        assert!(
+            all.clone().all(|one| matches!(one, Outcome::Done { .. })),
+            "{outcomes:?}"
+        );
+        for name in names {
+            assert!(dir.path().join("mail/new").join(name).exists(), "{name}");
+        }
     }
 
     #[test]
