@@ -57,7 +57,7 @@ pub(crate) fn compare(
         cur: row.cur,
     };
     (row.cur, row.new) = (stamps.cur, stamps.new);
-    let age_ns = listing.begun_ns - stamps.newest_ns();
+    let age_ns = listing.begun_ns - stamps.changed_ns(scanner.granularity_ns);
     row.dirty = !is_settled
         || !is_named
         || !listing.unknown.is_empty()
@@ -292,7 +292,7 @@ pub(crate) fn prove(
         let is_same = |hashed: &Hashed| hashed.digest == row.entry.digest && !hashed.is_blank;
         let proven = hashed
             .filter(is_same)
-            .map(|hashed| settled(scanner.granularity_ns, hashed.stamp));
+            .map(|hashed| settled(scanner.granularity_ns, &hashed));
         match proven {
             Some(stamp) => row.stamp = stamp,
             None => {
@@ -369,6 +369,7 @@ fn put(
     let damaged = hashed.is_blank
         || is_rot
         || before.is_some_and(|file| file.entry.damaged && file.entry.digest == hashed.digest);
+    let stamp = settled(scanner.granularity_ns, &hashed);
     let Hashed {
         digest,
         stamp: seen,
@@ -410,7 +411,7 @@ fn put(
         gone: false,
         lost: is_other || before.is_some_and(|before| before.lost),
         entry,
-        stamp: settled(scanner.granularity_ns, seen),
+        stamp,
         due: false,
     };
     scanner.index.put_file(&row)

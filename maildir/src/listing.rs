@@ -16,6 +16,7 @@ use protocol::message::Problem;
 use protocol::name::{self, edited};
 use rustix::fs::FileType;
 
+use crate::granularity::changed_ns;
 use crate::path::{is_mail, join, subdir};
 use crate::root::{Root, each_in, look_in};
 use crate::sorted::{FoundFile, Looked, Sorted};
@@ -81,9 +82,11 @@ pub(crate) fn stamps(root: &Root, dir: &[u8]) -> io::Result<Stamps> {
 }
 
 impl Stamps {
-    /// The newest time in them.
-    pub(crate) fn newest_ns(&self) -> i64 {
-        self.new.newest_ns().max(self.cur.newest_ns())
+    /// When one of them changed last, as far as their times can be believed.
+    pub(crate) fn changed_ns(&self, granularity_ns: i64) -> i64 {
+        let [new, cur] = [self.new, self.cur]
+            .map(|stamp| changed_ns(granularity_ns, stamp.mtime_ns, stamp.ctime_ns));
+        new.max(cur)
     }
 
     /// The one of `new` or of `cur`.

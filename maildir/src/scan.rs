@@ -31,7 +31,7 @@ use protocol::name::split;
 use crate::discover::{Discovery, FoundFolder, discover};
 use crate::error::{Error, Result};
 use crate::folder_scan;
-use crate::granularity::PATIENCE_NS;
+use crate::granularity::{PATIENCE_NS, changed_ns};
 use crate::held::Held;
 use crate::index::{FileRow, FolderRow, path_of};
 use crate::listing::{self, Listing, ToList};
@@ -356,7 +356,8 @@ impl Scanner<'_> {
         let mut changed = Vec::new();
         for row in self.folders.iter_mut().filter(|row| !row.gone) {
             let leaf = leaves.get(&row.dir[..]).copied().unwrap_or_default();
-            let leaf = match leaf.mtime_ns.max(leaf.ctime_ns) <= proven_ns {
+            let changed_ns = changed_ns(self.granularity_ns, leaf.mtime_ns, leaf.ctime_ns);
+            let leaf = match changed_ns <= proven_ns {
                 true => leaf,
                 false => DirStamp::default(),
             };

@@ -55,6 +55,8 @@ pub struct FolderStream {
     rest: Vec<Change>,
     dirs: [Option<OwnedFd>; 2],
     stamps: Stamps,
+    /// When the directories changed last, as far as their times can be believed.
+    changed_ns: i64,
     begun_ns: i64,
     /// Whether it holds exactly what was found, and every file of it was reported.
     is_whole: bool,
@@ -72,7 +74,7 @@ impl FolderStream {
     /// Whether the directories have changed since this moment, in nanoseconds since 1970.
     #[must_use]
     pub fn is_younger_than(&self, moment_ns: i64) -> bool {
-        self.stamps.newest_ns() >= moment_ns
+        self.changed_ns >= moment_ns
     }
 }
 
@@ -125,6 +127,7 @@ impl Replica {
             rest: Vec::new(),
             dirs: listing.dirs.into_fds(),
             stamps: listing.stamps,
+            changed_ns: listing.stamps.changed_ns(granularity_ns(self.root())),
             begun_ns: listing.begun_ns,
             is_whole: is_whole && after.is_none(),
             leaves_out: listing.leaves_out,
@@ -252,7 +255,7 @@ impl Replica {
         let _lock = lock(self.path())?;
         relax(self.state(), &self.index)?;
         let row = self.index.folder(course.folder.id)?;
-        let age_ns = course.begun_ns - course.stamps.newest_ns();
+        let age_ns = course.begun_ns - course.changed_ns;
         let now = listing::stamps(self.root(), &course.folder.dir).ok();
         // Letters and their names are looked at by the scan, which reports what is the matter with them.
         let is_plain = matches!(keywords::read(self.root(), &course.folder.dir), Ok(None));
@@ -316,7 +319,7 @@ fn row_of(folder: &FolderRow, found: &FoundFile, hashed: &Hashed, granularity_ns
             mtime_ns: hashed.stamp.mtime_ns,
             damaged: hashed.is_blank,
         },
-        stamp: settled(granularity_ns, hashed.stamp),
+        stamp: settled(granularity_ns, hashed),
         due: false,
     }
 }

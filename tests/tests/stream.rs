@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use harness::faults::{End, Kill};
 use harness::world::{agent_command, copy_dir};
@@ -37,18 +38,37 @@ fn read_bytes(trace: &str) -> u64 {
 
 #[test]
 fn a_tree_that_was_never_read_is_read_once() {
+    assert_read_once(&World::new(), |_, _| {});
+}
+
+/// A clock that was wrong, or a copy that keeps times.
+#[test]
+fn a_tree_with_times_in_the_future_is_read_once() {
+    let future = SystemTime::now() + Duration::from_secs(1 << 30);
+    let set = |path: &Path| {
+        let file = fs::File::open(path).expect("it opens");
+        file.set_modified(future).expect("its time is set");
+    };
     let world = World::new();
+    assert_read_once(&world, |folder, name| {
+        set(&world.server().path(folder, name))
+    });
+}
+
+/// Fills the server, lets somebody touch each message, and pulls.
+fn assert_read_once(world: &World, touch: impl Fn(&str, &str)) {
     let mut total = 0;
     for number in 0..COUNT {
         let bytes = bulky(&format!("message {number}"), 500 + 40 * number);
         total += bytes.len() as u64;
         let folder = if number % 3 == 0 { "INBOX" } else { "Lists" };
         world.server().store(folder, &name(number), "S", &bytes);
+        touch(folder, &name(number));
     }
     // Files that are as old as the clock's grain are proven by one look.
     world.server().let_the_clock_tick("INBOX", &name(0));
     world.server().let_the_clock_tick("Lists", &name(1));
-    let trace = traced(&world, world.client(), "read,pread64");
+    let trace = traced(world, world.client(), "read,pread64");
     let read = read_bytes(&trace);
     assert!(
         read >= total,

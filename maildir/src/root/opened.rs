@@ -117,7 +117,7 @@ pub(crate) fn stat_of(file: &File) -> io::Result<rustix::fs::Stat> {
 }
 
 /// The stamp of an open file.
-pub(crate) fn stamp_of(file: &File) -> io::Result<FileStamp> {
+pub(crate) fn stamp_of(file: impl AsFd) -> io::Result<FileStamp> {
     let stat = rustix::fs::fstat(file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(FileStamp::from(&stat)),

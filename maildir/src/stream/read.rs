@@ -12,6 +12,7 @@ use crate::hash::{Hashed, hash_open};
 use crate::root::{open_in, stamp_of};
 use crate::sorted::Sorted;
 use crate::stamp::FileStamp;
+use crate::time::now_ns;
 
 /// Readers at once, as for hashing.
 const THREADS: usize = 4;
@@ -41,8 +42,13 @@ pub(super) fn read_ahead<E>(
         let dir = dirs[usize::from(files.in_new(at))].as_ref();
         let dir = dir.ok_or(io::ErrorKind::NotFound)?;
         let file = open_in(dir.as_fd(), files.name(at))?;
+        let begun_ns = now_ns();
         let stamp = stamp_of(&file)?;
-        Ok::<_, io::Error>((file, stamp))
+        Ok::<_, io::Error>(Open {
+            file,
+            stamp,
+            begun_ns,
+        })
     };
     let threads = if order.len() < THREADS_FROM {
         1
@@ -56,12 +62,12 @@ pub(super) fn read_ahead<E>(
                 let (mut group, mut bytes, mut room) = (Vec::new(), 0, 1);
                 for &at in order.iter().skip(thread).step_by(threads) {
                     // Large ones are read one at a time, or memory had no bound.
-                    group.push(open(at).map(|(file, stamp)| match stamp.size {
+                    group.push(open(at).map(|open| match open.stamp.size {
                         0..=SMALL_BYTES_MAX => {
-                            bytes += stamp.size;
-                            Opened::Read(read_whole(file, stamp))
+                            bytes += open.stamp.size;
+                            Opened::Read(read_whole(open))
                         }
-                        _ => Opened::Large(file, stamp),
+                        _ => Opened::Large(open),
                     }));
                     if group.len() < room && bytes < BYTES_AT_ONCE {
                         continue;
@@ -82,7 +88,7 @@ pub(super) fn read_ahead<E>(
                 .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
             let read = opened.and_then(|opened| match opened {
                 Opened::Read(read) => read,
-                Opened::Large(file, stamp) => read_whole(file, stamp),
+                Opened::Large(open) => read_whole(open),
             });
             take(at, read)?;
         }
@@ -90,14 +96,26 @@ pub(super) fn read_ahead<E>(
     })
 }
 
+/// A file that is to be read, and what it was before that began.
+struct Open {
+    file: File,
+    stamp: FileStamp,
+    begun_ns: i64,
+}
+
 /// A file that a reader is through with, or that is too large for it.
 enum Opened {
     Read(io::Result<FileRead>),
-    Large(File, FileStamp),
+    Large(Open),
 }
 
 /// Reads and hashes a file; one that is too large for memory is only hashed.
-fn read_whole(mut file: File, before: FileStamp) -> io::Result<FileRead> {
+fn read_whole(open: Open) -> io::Result<FileRead> {
+    let Open {
+        mut file,
+        stamp: before,
+        begun_ns,
+    } = open;
     if before.size > STREAMED_BYTES_MAX {
         let hashed = hash_open(&mut file)?;
         let bytes = None;
@@ -113,6 +131,7 @@ fn read_whole(mut file: File, before: FileStamp) -> io::Result<FileRead> {
     let hashed = Hashed {
         digest: Digest::of(&bytes),
         stamp,
+        begun_ns,
         is_blank: bytes.iter().all(|&byte| byte == 0),
     };
     let bytes = Some(bytes);
