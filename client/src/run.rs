@@ -227,6 +227,8 @@ fn make_plan(
         ..
     } = &mut *session;
     let mut planner = merge::plan(set, folders, &account.filter, joined, limits);
+    // It looks up what is agreed for each new message: in one transaction, or SQLite would take and check its lock for each.
+    archive.begin()?;
     let guarded = ask_guard(
         &mut planner,
         &Asking {
@@ -235,7 +237,8 @@ fn make_plan(
             folders,
             deleted_lately: *deleted_lately,
         },
-    )?;
+    );
+    let guarded = archive.end(guarded)?;
     let plan = guarded.plan;
     summary.conflicts = describe(session, &plan.conflicts, verbose)?;
     if let Some(mut refusal) = guarded.refusal {
