@@ -179,11 +179,16 @@ impl Touched {
                 None => is_all = false,
             }
         }
-        let Some(names) = self.names() else {
+        let names = self.names();
+        if let Some(events) = self.events.take() {
+            // The kernel waits for its own readers when watches end, for 10 ms and more; the run goes on meanwhile.
+            std::thread::spawn(move || drop(events));
+        }
+        let Some(names) = names else {
             return Ok(false);
         };
         for folder in stamped {
-            match folder.is_as_rows_say(index, &names)? {
+            match index.reading(|| folder.is_as_rows_say(index, &names))? {
                 true => folder.record(index)?,
                 false => is_all = false,
             }
