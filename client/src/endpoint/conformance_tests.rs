@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use maildir::{Options, Replica, Report};
+use maildir::{Options, Replica, Report, Scan};
 use protocol::message::{
     At, Consent, Expect, Fetch, Hello, Listing, NewBody, PathBytes, Prefix, Reason, Source,
 };
@@ -40,7 +40,8 @@ fn tree() -> tempfile::TempDir {
     dir
 }
 
-fn local(dir: &Path, bell: &Bell) -> Local {
+/// A replica of `mail` in a directory, with its state beside it, and what it finds there.
+pub(super) fn open(dir: &Path) -> (Replica, Scan) {
     let replica = Replica::open(Options {
         root: dir.join("mail"),
         state_dir: dir.join("state"),
@@ -56,6 +57,11 @@ fn local(dir: &Path, bell: &Bell) -> Local {
     });
     let mut replica = replica.expect("it opens");
     let scan = replica.scan().expect("it scans");
+    (replica, scan)
+}
+
+fn local(dir: &Path, bell: &Bell) -> Local {
+    let (mut replica, scan) = open(dir);
     let told = replica.promise().expect("it tells");
     let mut local = Local::new(replica, bell);
     local.report(Report {

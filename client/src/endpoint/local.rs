@@ -272,31 +272,13 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use maildir::{MARKER_NAME, Options};
+    use maildir::MARKER_NAME;
     use protocol::entry::Change;
     use protocol::message::{At, NewBody, Source};
     use protocol::{Digest, Entry, FolderDir, Info, Outcome, Unique};
 
     use super::*;
-
-    fn open(dir: &Path) -> Replica {
-        let replica = Replica::open(Options {
-            root: dir.join("mail"),
-            state_dir: dir.join("state"),
-            trash_dir: None,
-            trash_days: 30,
-            client: "test".to_owned(),
-            dry_run: false,
-            checksum: false,
-            expect: None,
-            adopt: false,
-            create: true,
-            follow_links: false,
-        });
-        let mut replica = replica.expect("it opens");
-        replica.scan().expect("it scans");
-        replica
-    }
+    use crate::endpoint::conformance_tests::open;
 
     fn make_inbox(replica: &mut Replica) {
         let inbox = Op::MakeFolder {
@@ -373,8 +355,8 @@ mod tests {
     #[test]
     fn a_batch_that_is_begun_early_comes_after_the_bodies_of_the_one_before() {
         let dir = tempfile::tempdir().expect("temp dir");
-        make_inbox(&mut open(dir.path()));
-        let mut local = Local::new(open(dir.path()), &Bell::default());
+        make_inbox(&mut open(dir.path()).0);
+        let mut local = Local::new(open(dir.path()).0, &Bell::default());
         begin(&mut local, &["1.a", "2.b"]);
         begin(&mut local, &["3.c"]);
         let names = ["1.a", "2.b", "3.c"];
@@ -402,8 +384,8 @@ mod tests {
     #[test]
     fn after_a_failure_nothing_is_done_and_nobody_waits_for_it() {
         let dir = tempfile::tempdir().expect("temp dir");
-        make_inbox(&mut open(dir.path()));
-        let mut local = Local::new(open(dir.path()), &Bell::default());
+        make_inbox(&mut open(dir.path()).0);
+        let mut local = Local::new(open(dir.path()).0, &Bell::default());
         // A run's first batch appends its tag to the marker.
         let marker = dir.path().join("mail").join(MARKER_NAME);
         fs::remove_file(&marker).expect("it was there");
