@@ -474,7 +474,8 @@ impl Scanner<'_> {
                 Ok(())
             })?;
         let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
-        self.look_at_some(&held, spot_from, &mut changed)?;
+        self.index
+            .reading(|| self.look_at_some(&held, spot_from, &mut changed))?;
         drop(held);
         changed.retain(|row| !missing.contains(&row.seq));
         suspects.extend(changed.iter().map(|row| row.folder));
@@ -496,22 +497,25 @@ impl Scanner<'_> {
         changed: &mut Vec<FileRow>,
     ) -> Result<()> {
         let deadline = Instant::now() + SPOT_CHECK_MAX;
-        let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, None);
-        let mut is_time = true;
-        for (from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
-            let range = [from.cast_signed(), to.cast_signed(), left.cast_signed()];
-            let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
-            self.index.each_file(sql, range, |row| {
-                let is_step = left < SPOT_CHECK_FILES && left % SPOT_CHECK_STEP == 0;
-                is_time = is_time && !(is_step && Instant::now() >= deadline);
-                if is_time {
-                    (left, last) = (left - 1, Some(row.seq));
+        let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, 0);
+        for (mut from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
+            // However busy the machine is, one step is made.
+            let is_first = |left| left > SPOT_CHECK_FILES - SPOT_CHECK_STEP;
+            while left > 0 && (is_first(left) || Instant::now() < deadline) {
+                let range = [from, to, left.min(SPOT_CHECK_STEP)].map(u64::cast_signed);
+                let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
+                let before = left;
+                self.index.each_file(sql, range, |row| {
+                    (from, left, last) = (row.seq, left - 1, row.seq);
                     self.look_at(held, row, changed);
+                    Ok(())
+                })?;
+                if left == before {
+                    break;
                 }
-                Ok(())
-            })?;
+            }
         }
-        *spot_from = last.unwrap_or(0);
+        *spot_from = last;
         Ok(())
     }
 
