@@ -120,9 +120,8 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
             Progress::new(args.progress.progress, &name)
         };
         let reporter = Reporter::new(&args.output, progress.clone());
-        let verbose = args.output.verbose > 0;
         let summary = match account {
-            Ok(account) => run(&account, direction, &progress, verbose, &stop),
+            Ok(account) => run(&account, direction, &progress, reporter.detail(), &stop),
             Err(error) => Summary {
                 account: name,
                 direction: direction.name(),

@@ -53,6 +53,14 @@ pub struct Tally {
     pub keywords_dropped: u64,
 }
 
+impl Tally {
+    /// How many messages.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.new + self.flags + self.moved + self.copied + self.deleted + self.replaced
+    }
+}
+
 /// What a dry run would do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PlannedAction {
@@ -70,6 +78,37 @@ pub struct PlannedAction {
     /// What the message says of itself, where it is shown and its file is here.
     #[serde(flatten)]
     pub heading: Option<Heading>,
+}
+
+/// How much is wanted of what happens to each message.
+#[derive(Clone, Copy, Debug)]
+pub struct Detail {
+    /// A line for each.
+    pub is_verbose: bool,
+    /// Each action of a dry run, for people or for scripts.
+    pub has_actions: bool,
+}
+
+/// What a dry run would do. There may be very many: without a reader who wants each of them they are only counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Actions {
+    /// Each, or the first ones: more than [`LINES_MAX`] where there are more.
+    pub each: Vec<PlannedAction>,
+    /// How many there are of a side, in a word, of messages in a folder; folders themselves under "".
+    pub counts: BTreeMap<(&'static str, &'static str, String), u64>,
+}
+
+impl Actions {
+    /// Adds one.
+    pub fn add(&mut self, action: PlannedAction, detail: Detail) {
+        let is_message = !action.name.is_empty();
+        let folder = is_message.then(|| action.folder.clone());
+        let key = (action.side, action.action, folder.unwrap_or_default());
+        *self.counts.entry(key).or_default() += 1;
+        if detail.has_actions || self.each.len() <= LINES_MAX {
+            self.each.push(action);
+        }
+    }
 }
 
 /// A sentence about a message of a folder.
@@ -168,7 +207,7 @@ pub struct Summary {
     /// Whether nothing was done, and the tallies say what would be.
     pub dry_run: bool,
     /// What would be done, in a dry run.
-    pub actions: Vec<PlannedAction>,
+    pub actions: Actions,
     /// What people should know besides, one sentence each.
     pub notes: Vec<String>,
     /// What stopped the run, one sentence.
@@ -275,6 +314,15 @@ impl Reporter {
     /// Prints what stopped a run.
     pub fn error(&self, account: Option<&str>, message: &str) {
         self.print_err(account, Weight::Error, message);
+    }
+
+    /// How much is wanted of what happens to each message.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        Detail {
+            is_verbose: self.verbose,
+            has_actions: self.verbose || self.json,
+        }
     }
 
     /// Whether one JSON object per account is wanted.

@@ -19,7 +19,7 @@ use crate::merge::record::Side;
 use crate::merge::{self, Joined};
 use crate::report::progress::{Phase, Progress};
 use crate::report::waiting::{Waiting, Why};
-use crate::report::{Skipped, Summary};
+use crate::report::{Detail, Skipped, Summary};
 use crate::run::consent::{Asking, ask_guard};
 use crate::run::execute::{Done, Executor};
 use crate::run::exit_code::ExitCode;
@@ -50,7 +50,7 @@ pub fn run(
     account: &Account,
     direction: Direction,
     progress: &Progress,
-    verbose: bool,
+    detail: Detail,
     stop: &Stop,
 ) -> Summary {
     let begun = Instant::now();
@@ -60,16 +60,16 @@ pub fn run(
         dry_run: account.dry_run,
         ..Summary::default()
     };
-    let options = ConnectOptions::of(account, verbose, stop);
-    let mut hook = Hook::new(account);
-    if let Err(failure) = sync(
+    let options = ConnectOptions::of(account, detail.is_verbose, stop);
+    let given = Given {
         account,
         direction,
         progress,
-        &options,
-        &mut summary,
-        &mut hook,
-    ) {
+        options: &options,
+        detail,
+    };
+    let mut hook = Hook::new(account);
+    if let Err(failure) = sync(&given, &mut summary, &mut hook) {
         summary.error = Some(failure.to_string());
         summary.exit = summary.exit.worst(failure.exit_code());
     }
@@ -89,14 +89,24 @@ pub fn run(
     summary
 }
 
-fn sync(
-    account: &Account,
+/// What a run is given.
+#[derive(Clone, Copy)]
+struct Given<'r> {
+    account: &'r Account,
     direction: Direction,
-    progress: &Progress,
-    options: &ConnectOptions,
-    summary: &mut Summary,
-    hook: &mut Hook,
-) -> Result<(), Failure> {
+    progress: &'r Progress,
+    options: &'r ConnectOptions,
+    detail: Detail,
+}
+
+fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Failure> {
+    let Given {
+        account,
+        direction,
+        progress,
+        options,
+        detail,
+    } = *given;
     progress.begin(Phase::Scanning, 0, 0);
     let opened = Session::open(account, direction, options, progress);
     let nothing = |failure: Failure| failure.after(|| "nothing had come".to_owned());
@@ -112,28 +122,51 @@ fn sync(
         say_full(&streamed, summary);
         return finish(session, streamed.skipped, summary);
     }
-    let joined = session.observe().map_err(nothing)?;
-    summary.notes.extend(unmatched(&session)?);
-    progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
     let limits = Limits {
         direction,
         rights: session.welcome.rights,
         no_delete: account.no_delete,
         is_unguarded: account.guard == MaxDelete::Percent(100),
     };
-    let mut plan = make_plan(&mut session, joined, limits, options.verbose, summary)?;
-    summary.notes.append(&mut session.notes);
-    let skipped = std::mem::take(&mut session.skipped);
-    if account.dry_run {
-        preview(&session, &plan, limits, options.verbose, summary);
-        add_unseen(&session, &skipped, summary);
-        return finish(session, skipped, summary);
+    let mut done = streamed;
+    loop {
+        let joined = session.observe().map_err(nothing)?;
+        progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
+        let plan = make_plan(&mut session, joined, limits, detail.is_verbose, summary)?;
+        summary.notes.append(&mut session.notes);
+        if account.dry_run {
+            preview(&session, &plan, limits, detail, summary);
+        } else {
+            done = carry_out(&mut session, plan, limits, given, done, summary, hook)?;
+        }
+        if session.is_through() || done.full.iter().any(Option::is_some) {
+            break;
+        }
     }
+    summary.notes.extend(unmatched(&session)?);
+    let mut skipped = std::mem::take(&mut session.skipped);
+    add_unseen(&session, &skipped, summary);
+    say_full(&done, summary);
+    skipped.append(&mut done.skipped);
+    finish(session, skipped, summary)
+}
+
+/// Carries a plan out, after what is done already, and says what is left.
+fn carry_out(
+    session: &mut Session,
+    mut plan: Plan,
+    limits: Limits,
+    given: &Given,
+    mut done: Done,
+    summary: &mut Summary,
+    hook: &mut Hook,
+) -> Result<Done, Failure> {
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
     let conflicts = std::mem::take(&mut plan.conflicts);
-    let (done, result) = carry_out(&mut session, plan, progress, &options.stop, streamed);
-    account_for(&session, &done, summary, hook)?;
+    done.waits.clear();
+    let (done, result) = execute(session, plan, given.progress, &given.options.stop, done);
+    account_for(session, &done, summary, hook)?;
     waits.extend(&done.waits);
     let is_full = |side: &Side| done.full[*side as usize].is_some();
     let otherwise = match Side::BOTH.into_iter().find(is_full) {
@@ -141,13 +174,16 @@ fn sync(
         None if result.is_err() => Why::Unreached,
         None => Why::Changed,
     };
-    let left = Left::after(limits, waits, otherwise);
-    summary.waiting = Some(left.waiting(&session));
-    add_unseen(&session, &skipped, summary);
-    result.and_then(|()| people::remember(&session, &conflicts))?;
-    say_full(&done, summary);
-    let skipped = skipped.into_iter().chain(done.skipped).collect();
-    finish(session, skipped, summary)
+    let left = Left {
+        unlisted: session.unlisted(),
+        ..Left::after(limits, waits, otherwise)
+    };
+    summary.waiting = Some(left.waiting(session));
+    if result.is_err() {
+        add_unseen(session, &session.skipped, summary);
+    }
+    result.and_then(|()| people::remember(session, &conflicts))?;
+    Ok(done)
 }
 
 /// Takes in what was done. Also after a run that broke off: the next one does not name these files again.
@@ -240,7 +276,8 @@ fn make_plan(
     );
     let guarded = archive.end(guarded)?;
     let plan = guarded.plan;
-    summary.conflicts = describe(session, &plan.conflicts, verbose)?;
+    let conflicts = describe(session, &plan.conflicts, verbose)?;
+    summary.conflicts.extend(conflicts);
     if let Some(mut refusal) = guarded.refusal {
         people::name_held(session, &mut refusal, verbose);
         summary.refusal = Some(refusal);
@@ -251,7 +288,7 @@ fn make_plan(
 
 /// Carries a plan out. One without anything in it asks nothing: then the agent's list was its last word, what it covers is
 /// stored, and its answer to the end is not waited for, which would take a flight more.
-fn carry_out(
+fn execute(
     session: &mut Session,
     plan: Plan,
     progress: &Progress,
@@ -268,7 +305,9 @@ fn carry_out(
         steps.iter().all(Vec::is_empty) && before.iter().chain(after).all(Vec::is_empty);
     // A first sync stores how far it came only at its end, and looks once more at what it has brought.
     if is_nothing && !session.is_first && done.tallies[Side::Local as usize].new == 0 {
-        session.link.request(Request::Finish);
+        if session.is_through() {
+            session.link.request(Request::Finish);
+        }
         return (done, Ok(()));
     }
     Executor::new(session, plan, progress, stop.clone(), done).run()

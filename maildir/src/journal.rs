@@ -23,6 +23,12 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Up to which number the messages were read.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.files
+    }
+
     /// Begins after a number. Without those that are gone, only what goes while it is read is reported as gone: it may
     /// have been reported as there.
     #[must_use]
@@ -235,6 +241,30 @@ mod tests {
         assert_eq!(live.len(), MANY, "each message is reported once as there");
         let moved = live.iter().filter(|((folder, _), _)| *folder == folders.1);
         assert_eq!(moved.count(), 6);
+    }
+
+    /// The order in which people want it, in a nested tree as well.
+    #[test]
+    fn a_tree_that_was_never_read_is_reported_inbox_first_and_newest_first() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for folder in ["Archive", "INBOX"] {
+            for sub in ["cur", "new", "tmp"] {
+                let path = dir.path().join("mail").join(folder).join(sub);
+                fs::create_dir_all(path).expect("it is made");
+            }
+        }
+        for number in 0..5 {
+            put(dir.path(), "Archive/cur", 10 + number);
+            put(dir.path(), "INBOX/cur", number);
+        }
+        let mut replica = open_for_test(dir.path(), "state");
+        replica.scan().expect("it scans");
+        let mut reader = Reader::since(0, false);
+        let page = replica.next_page(&mut reader).expect("it reads");
+        let changes = page.expect("a page").changes.into_iter();
+        let came: Vec<Unique> = changes.map(|change| change.unique).collect();
+        let wanted = [4, 3, 2, 1, 0, 14, 13, 12, 11, 10].map(unique);
+        assert_eq!(came, wanted);
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub(crate) struct Pairs<'a> {
     pub(crate) messages: u64,
     /// Live rows without a file.
     pub(crate) missing: Vec<FileRow>,
-    /// The first file that was not met yet.
+    /// The first file that was not met yet, and behind the last one.
     at: usize,
+    end: usize,
     /// Whether there may be rows that were not met yet, and the unique name of the first of them.
     has_rows: bool,
     from: Vec<u8>,
@@ -56,6 +57,7 @@ impl<'a> Pairs<'a> {
             messages: 0,
             missing: Vec::new(),
             at: 0,
+            end: files.len(),
             has_rows: true,
             from: Vec::new(),
             known: Vec::new(),
@@ -73,7 +75,7 @@ impl<'a> Pairs<'a> {
         }
         if !self.has_rows {
             self.take_known();
-            self.take_new(None);
+            self.take_newest();
         }
         let piece = std::mem::take(&mut self.piece);
         Ok((!piece.is_empty()).then_some(piece))
@@ -93,7 +95,7 @@ impl<'a> Pairs<'a> {
         {
             self.take_known();
         }
-        self.take_new(Some(unique));
+        self.take_new(unique);
         // No row of this name was met yet: what fills a piece comes before those.
         if self.is_full() {
             self.from = unique.to_vec();
@@ -136,14 +138,26 @@ impl<'a> Pairs<'a> {
             .extend(known.into_iter().filter(|file| !file.gone));
     }
 
-    /// Takes the files before a name, or all, until the piece is full: none of them has a row.
-    fn take_new(&mut self, before: Option<&[u8]>) {
-        while !self.is_full()
-            && self.at < self.files.len()
-            && before.is_none_or(|before| self.files.unique(self.at) < before)
-        {
+    /// Takes the files before a name, until the piece is full: none of them has a row.
+    fn take_new(&mut self, before: &[u8]) {
+        while !self.is_full() && self.at < self.end && self.files.unique(self.at) < before {
             let unique = self.files.found(self.at).unique;
             let group = self.next_group(&unique);
+            self.pair(group, &mut Vec::new());
+        }
+    }
+
+    /// Takes what is left from its end on, until the piece is full. No row follows; of a folder that was never read that is all,
+    /// and the last names are those of the newest messages, which are wanted first.
+    fn take_newest(&mut self) {
+        while !self.is_full() && self.at < self.end {
+            let unique = self.files.found(self.end - 1).unique;
+            let mut group = Vec::new();
+            while self.at < self.end && self.files.unique(self.end - 1) == unique.as_bytes() {
+                self.end -= 1;
+                group.push(self.files.found(self.end));
+            }
+            group.reverse();
             self.pair(group, &mut Vec::new());
         }
     }

@@ -215,6 +215,9 @@ impl Scanner<'_> {
                 Err(error) => self.take_listing(at, Err(error))?,
             }
         }
+        // In the order in which people want what is new; by that it is numbered and reported.
+        let inbox = self.inbox(|_| true);
+        wanted.sort_by_key(|wanted| inbox.as_ref() != Some(&wanted.dir));
         listing::read_folders(self.root, &wanted, |wanted, listing| {
             self.take_listing(wanted.at, listing)
         })

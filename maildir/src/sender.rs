@@ -61,6 +61,8 @@ pub struct Report {
     pub told: Cursor,
     /// What the scan came to.
     pub scan: Scan,
+    /// After so many messages the list ends early, with a cursor that says how far it came, but not behind this number.
+    pub part: Option<(usize, u64)>,
 }
 
 /// Lists folders and messages, what was left alone, and bodies that broke off.
@@ -73,7 +75,9 @@ pub fn report<O: Outlet>(outlet: &mut O, replica: &Shared, report: Report) -> Re
         since,
         told,
         scan,
+        part,
     } = report;
+    let mut cursor = told;
     let mut reader = Reader::since(since, from == Listing::Cursor);
     if from == Listing::Digests {
         let page = replica.lock().next_page(&mut reader)?.unwrap_or_default();
@@ -84,7 +88,7 @@ pub fn report<O: Outlet>(outlet: &mut O, replica: &Shared, report: Report) -> Re
             .chain(digests)
             .try_for_each(|response| outlet.say(response))?;
     } else {
-        list_since(outlet, replica, reader)?;
+        cursor.number = list_since(outlet, replica, reader, part)?.unwrap_or(told.number);
     }
     let (listed, partials) = {
         let replica = replica.lock();
@@ -94,7 +98,7 @@ pub fn report<O: Outlet>(outlet: &mut O, replica: &Shared, report: Report) -> Re
         }
         let listed = Listed {
             from,
-            cursor: told,
+            cursor,
             complete: scan.complete,
             held: scan.held,
             messages: replica.messages()?,
@@ -132,7 +136,8 @@ pub fn list_folders<O: Outlet>(
             list_changes(outlet, changes)?;
         }
     }
-    list_since(outlet, replica, Reader::since(cursor.number, true))?;
+    let reader = Reader::since(cursor.number, true);
+    list_since(outlet, replica, reader, None)?;
     let (messages, deleted_lately) = {
         let replica = replica.lock();
         (replica.messages()?, replica.deleted_lately()?)
@@ -148,7 +153,7 @@ pub fn list_folders<O: Outlet>(
     outlet.say(Response::Listed(listed))
 }
 
-/// Lists what a reader has before it, page by page, without the end of the list.
+/// Lists what a reader has before it, page by page, without the end of the list. Returns how far it came where it ended early.
 ///
 /// # Errors
 /// The outlet's, and when the index cannot be asked.
@@ -156,14 +161,21 @@ fn list_since<O: Outlet>(
     outlet: &mut O,
     replica: &Shared,
     mut reader: Reader,
-) -> Result<(), O::Error> {
+    part: Option<(usize, u64)>,
+) -> Result<Option<u64>, O::Error> {
+    let mut count = 0;
     loop {
         let page = replica.lock().next_page(&mut reader)?;
-        let Some(page) = page else { return Ok(()) };
+        let Some(page) = page else { return Ok(None) };
         for folders in batches(page.folders) {
             outlet.say(Response::Folders(folders))?;
         }
+        count += page.changes.len();
         list_changes(outlet, page.changes)?;
+        let is_part = |(most, until)| count >= most && reader.number() < until;
+        if part.is_some_and(is_part) {
+            return Ok(Some(reader.number()));
+        }
     }
 }
 

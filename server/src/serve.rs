@@ -234,6 +234,7 @@ impl Agent {
             since,
             told: reported,
             scan,
+            part: None,
         };
         let replica = self.replica.clone();
         maildir::report(self, &replica, report).map_err(refused)?;

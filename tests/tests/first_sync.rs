@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use harness::faults::{Alive, End};
+use harness::faults::{Alive, End, Kill};
 use harness::world::copy_dir;
 use harness::{Client, Cut, Run, Snapshot, Tree, World, body, bulky};
+
+use crate::reading::typed;
 
 pub(crate) const MARKER: &str = ".maildir-sync";
 
@@ -316,4 +318,66 @@ fn adopting_rewrites_nothing() {
         .map(|number| inode(world.local(), &name(number)))
         .collect();
     assert_eq!(before, after, "a rename was done by writing");
+}
+
+/// More messages than one part of a list has.
+const LONG: usize = 8_192 + 300;
+
+fn long_mailbox(world: &World) {
+    world.local().create();
+    fill(world.local(), "Archive", 0..LONG - 100);
+    fill(world.local(), "INBOX", LONG - 100..LONG);
+}
+
+/// Cut off in its second part, the first one is not listed again, and what it brought is not sent again.
+#[test]
+fn a_long_first_push_goes_part_by_part_and_on_from_there() {
+    let world = World::new();
+    long_mailbox(&world);
+    let kill = Kill {
+        end: End::Agent,
+        call: "renameat2",
+        nth: 8_192 + 150,
+    };
+    let (hit, _) = kill.run(&world, world.client().push());
+    assert!(hit, "does strace work here?");
+    let there = count(world.server());
+    assert!((8_192..LONG).contains(&there), "{there}");
+    let run = world.client().push().run().ok();
+    assert_eq!(run.there("new") as usize + there, LONG, "{}", run.stdout);
+    assert!(run.bytes() < 100_000, "{} bytes for the rest", run.bytes());
+    world.assert_same();
+    let _ = world.client().sync().run().ok().idle();
+}
+
+/// It says as many as it would be, in how many parts ever, and no folder twice.
+#[test]
+fn a_long_first_sync_is_previewed_in_full() {
+    for (command, side) in [("push", "there"), ("pull", "here")] {
+        let world = World::new();
+        long_mailbox(&world);
+        let full = match command {
+            "push" => world.local(),
+            _ => {
+                fs::rename(world.local().root(), world.server().root()).expect("it is moved");
+                world.server()
+            }
+        };
+        // A push makes INBOX; for a pull its directory is the root.
+        let folders = 1;
+        let before = Snapshot::of(full);
+        let run = typed(&world, command, &["-n"]).ok();
+        harness::assert_untouched(&before, full, command);
+        let lines = [
+            format!("{side} new Archive: {}", LONG - 100),
+            format!("{side} new INBOX: 100"),
+            format!("{side} make-folder: {folders}"),
+        ];
+        for line in lines {
+            let is_said = run.stdout.lines().any(|said| said == line);
+            assert!(is_said, "{line:?} is not in {}", run.stdout);
+        }
+        let summary = format!("{LONG} new, {folders} folder");
+        assert!(run.stdout.contains(&summary), "{}", run.stdout);
+    }
 }

@@ -72,7 +72,7 @@ fn the_words_of_a_hostile_agent_print_no_line_of_ours() {
 }
 
 /// A command line as a person types it, without `--json`.
-fn typed(world: &World, command: &str, options: &[&str]) -> Run {
+pub(crate) fn typed(world: &World, command: &str, options: &[&str]) -> Run {
     let state = world.client().state().display().to_string();
     let agent = agent_command(&world.server_state());
     let remote = world.server().root().display().to_string();

@@ -69,6 +69,7 @@ fn local(dir: &Path, bell: &Bell) -> Local {
         since: 0,
         told,
         scan,
+        part: None,
     });
     local
 }

@@ -202,6 +202,18 @@ impl WorkSet {
         work.lost = [None, None];
     }
 
+    /// Whether a side has nothing that the other one has not got, and has lost nothing.
+    #[must_use]
+    pub fn has_nothing_single(&self, side: Side) -> bool {
+        let is_elsewhere = |work: &Work| {
+            let record = &work.record;
+            record.seen(side).is_none() || record.seen(side.other()).is_some()
+        };
+        self.unmatched[side as usize].is_empty()
+            && self.tombstones[side as usize].is_empty()
+            && self.all.iter().all(is_elsewhere)
+    }
+
     /// Calls what no record claimed a new message.
     pub fn add_unmatched(&mut self) {
         for side in Side::BOTH {

@@ -1,11 +1,10 @@
 //! How things are put into words and figures. Pure, so that every sentence can be tested as it stands.
 
-use std::collections::BTreeMap;
 
 use protocol::bytes::escape;
 use serde_json::Value;
 
-use super::{LINES_MAX, PlannedAction, Skipped, Summary, Tally, Weight};
+use super::{Actions, LINES_MAX, PlannedAction, Skipped, Summary, Tally, Weight};
 use crate::report::heading::named;
 use crate::report::waiting::Waiting;
 
@@ -129,7 +128,7 @@ pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
         object["plan"] = refusal.json();
     }
     if summary.dry_run {
-        object["actions"] = serde_json::json!(summary.actions);
+        object["actions"] = serde_json::json!(summary.actions.each);
     }
     if let Some(error) = &summary.error {
         object["error"] = error.as_str().into();
@@ -183,22 +182,11 @@ pub(super) fn message_line(
 }
 
 /// What a dry run would do: a line each, or counts by folder where those are too many.
-pub(super) fn action_lines(actions: &[PlannedAction], verbose: bool) -> Vec<String> {
-    if verbose || actions.len() <= LINES_MAX {
-        return actions.iter().map(action_line).collect();
+pub(super) fn action_lines(actions: &Actions, verbose: bool) -> Vec<String> {
+    if verbose || actions.each.len() <= LINES_MAX {
+        return actions.each.iter().map(action_line).collect();
     }
-    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    for action in actions {
-        let folder = if action.name.is_empty() {
-            ""
-        } else {
-            &action.folder
-        };
-        *counts
-            .entry((action.side, action.action, folder))
-            .or_default() += 1;
-    }
-    let lines = counts.into_iter().map(|((side, action, folder), count)| {
+    let lines = actions.counts.iter().map(|((side, action, folder), count)| {
         let space = if folder.is_empty() { "" } else { " " };
         escape(format!("{side} {action}{space}{folder}: {count}").as_bytes())
     });
@@ -384,7 +372,10 @@ mod tests {
         };
         let summary = Summary {
             dry_run: true,
-            actions: vec![action],
+            actions: Actions {
+                each: vec![action],
+                ..Actions::default()
+            },
             refusal: Some(refusal),
             error: Some("The guard refused".to_owned()),
             exit: ExitCode::Unsafe,

@@ -117,6 +117,19 @@ impl Waiting {
         })
     }
 
+    /// Adds what else waits.
+    pub fn add(all: &mut Vec<Waiting>, more: Vec<Waiting>) {
+        for one in more {
+            let is_alike = |known: &&mut Waiting| {
+                (&known.why, known.deletions, known.unseen) == (&one.why, one.deletions, one.unseen)
+            };
+            match all.iter_mut().find(is_alike) {
+                Some(known) => known.count += one.count,
+                None => all.push(one),
+            }
+        }
+    }
+
     /// How many wait, for whatever reason.
     #[must_use]
     pub fn total(all: &[Waiting]) -> u64 {

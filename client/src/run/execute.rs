@@ -59,6 +59,8 @@ pub struct Executor<'s, 'a> {
     /// The folders of each side that are renamed before the steps.
     renaming: [HashSet<Fid>; 2],
     done: Done,
+    /// How many messages of each side were dealt with before.
+    before: [u64; 2],
     /// Places at which another message was found.
     taken: HashSet<Taken>,
     /// Bodies that still come are not taken any more.
@@ -87,6 +89,7 @@ impl<'s, 'a> Executor<'s, 'a> {
                 Lane::new(Side::Remote, there, [first_there, last_there]),
             ],
             renaming: plan.renaming,
+            before: done.tallies.map(|tally| tally.messages()),
             done,
             taken: HashSet::new(),
             is_ending: false,
@@ -102,7 +105,8 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 
     fn carry_out(&mut self) -> Result<(), Failure> {
-        let messages = self.lanes.iter().map(|lane| lane.steps.len() as u64).sum();
+        let steps = self.lanes.iter().map(|lane| lane.steps.len() as u64);
+        let messages = steps.sum::<u64>() + self.session.unlisted();
         let bytes = self
             .lanes
             .iter()
@@ -135,7 +139,8 @@ impl<'s, 'a> Executor<'s, 'a> {
                     is_idle = false;
                 }
             }
-            let is_through = |lane: &Lane| lane.finished.is_some() && !lane.is_body_due();
+            let is_last = self.session.is_through();
+            let is_through = |lane: &Lane| lane.is_through(is_last) && !lane.is_body_due();
             if self.lanes.iter().all(is_through) {
                 return Ok(());
             }
@@ -210,7 +215,8 @@ impl<'s, 'a> Executor<'s, 'a> {
     fn ask_to_finish(&mut self, side: Side) {
         let is_read = self.lanes[side.other() as usize].is_all_asked();
         let lane = &mut self.lanes[side as usize];
-        if lane.is_finish_sent || !is_read || !lane.is_all_begun() {
+        let is_last = self.session.is_through();
+        if !is_last || lane.is_finish_sent || !is_read || !lane.is_all_begun() {
             return;
         }
         let folders = std::mem::take(&mut lane.last);
@@ -351,10 +357,12 @@ impl<'s, 'a> Executor<'s, 'a> {
     /// How much of the plan is done, for people.
     fn so_far(&self) -> String {
         let part = |lane: &Lane| {
-            let tally = &self.done.tallies[lane.side as usize];
-            let done = tally.new + tally.flags + tally.moved + tally.copied;
-            let done = done + tally.deleted + tally.replaced;
-            let all = counted(&lane.steps).count();
+            let done = self.done.tallies[lane.side as usize].messages();
+            let before = self.before[lane.side as usize];
+            let mut all = before + counted(&lane.steps).count() as u64;
+            if lane.side == Side::Remote {
+                all += self.session.unlisted();
+            }
             let what = if counted(&lane.steps).all(|step| step.kind == Kind::New) {
                 "messages are"
             } else {

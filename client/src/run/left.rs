@@ -21,6 +21,8 @@ pub(super) struct Left {
     pub(super) folders: HashSet<Fid>,
     /// Why all others wait.
     pub(super) otherwise: Why,
+    /// How many others there are that were not taken in.
+    pub(super) unlisted: u64,
 }
 
 impl Left {
@@ -36,6 +38,7 @@ impl Left {
             messages: HashSet::new(),
             folders: HashSet::new(),
             otherwise,
+            unlisted: 0,
         }
     }
 
@@ -65,7 +68,8 @@ impl Left {
             let is_chosen = session.folders.scope(filter, id) == Scope::Included;
             (self.folder(folder, is_chosen), false)
         });
-        Waiting::count(messages.chain(folders))
+        let unlisted = (0..self.unlisted).map(|_| (self.otherwise, false));
+        Waiting::count(messages.chain(folders).chain(unlisted))
     }
 
     fn folder(&self, folder: &Folder, is_chosen: bool) -> Why {

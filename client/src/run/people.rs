@@ -14,8 +14,8 @@ use crate::merge::reconcile::Conflict;
 use crate::merge::record::Side;
 use crate::report::heading::named;
 use crate::report::refusal::Refusal;
-use crate::report::waiting::Why;
-use crate::report::{LINES_MAX, PlannedAction, Summary, Tally, Told};
+use crate::report::waiting::{Waiting, Why};
+use crate::report::{Detail, LINES_MAX, PlannedAction, Summary, Tally, Told};
 use crate::run::failure::Failure;
 use crate::run::session::Session;
 
@@ -128,49 +128,55 @@ pub(super) fn name_held(session: &Session, refusal: &mut Refusal, verbose: bool)
     }
 }
 
-/// Says what a dry run would do.
+/// Says what a dry run would do: all of it, or of one part of a long list after the other.
 pub(super) fn preview(
     session: &Session,
     plan: &Plan,
     limits: Limits,
-    verbose: bool,
+    detail: Detail,
     summary: &mut Summary,
 ) {
     let mut left = Left::after(limits, plan.waits.clone(), Why::Changed);
+    let is_first_part = summary.waiting.is_none();
+    let first = summary.actions.each.len();
     let mut sources = Vec::new();
     for side in Side::BOTH {
-        let mut tally = Tally::default();
+        let tally = match side {
+            Side::Local => &mut summary.here,
+            Side::Remote => &mut summary.there,
+        };
         let (before, after) = (&plan.before[side as usize], &plan.after[side as usize]);
         for (id, op) in before.iter().chain(after) {
-            if let Some(action) = folder_action(session, side, op) {
+            left.folders.insert(*id);
+            if is_first_part && let Some(action) = folder_action(session, side, op) {
                 tally.folders += 1;
-                left.folders.insert(*id);
                 sources.push(None);
-                summary.actions.push(action);
+                summary.actions.add(action, detail);
             }
         }
         let steps = plan.steps[side as usize].iter();
         for step in steps.filter(|step| !step.is_detour) {
             left.messages.insert(step.index);
-            let (count, action) = counted(&mut tally, step.kind);
+            let (count, action) = counted(tally, step.kind);
             *count += 1;
             tally.keywords_dropped += step.dropped;
-            sources.push(Some(step.index));
-            summary
-                .actions
-                .extend(message_action(session, side, &step.op, action));
-        }
-        match side {
-            Side::Local => summary.here = tally,
-            Side::Remote => summary.there = tally,
+            if let Some(action) = message_action(session, side, &step.op, action) {
+                sources.push(Some(step.index));
+                summary.actions.add(action, detail);
+            }
         }
     }
-    if verbose || summary.actions.len() <= LINES_MAX {
-        for (action, index) in summary.actions.iter_mut().zip(sources) {
+    if detail.is_verbose || summary.actions.each.len() <= LINES_MAX {
+        let actions = summary.actions.each.iter_mut().skip(first);
+        for (action, index) in actions.zip(sources) {
             action.heading = index.and_then(|index| session.heading(index));
         }
     }
-    summary.waiting = Some(left.waiting(session));
+    if !session.is_through() {
+        // They are counted once, with the last part.
+        left.folders.extend(session.folders.iter().map(|(id, _)| id));
+    }
+    Waiting::add(summary.waiting.get_or_insert_default(), left.waiting(session));
 }
 
 fn counted(tally: &mut Tally, kind: Kind) -> (&mut u64, &'static str) {

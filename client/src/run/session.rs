@@ -33,6 +33,7 @@ mod observe;
 mod open;
 
 pub(crate) use open::keeps_state_inside;
+use lists::{List, PARTS_UNTIL};
 use open::{Expected, Stand, refuse_overlap};
 
 /// A run whose both sides are reached.
@@ -66,7 +67,17 @@ pub struct Session<'a> {
     pub notes: Vec<String>,
     /// How many messages were agreed on as they were told.
     paired_at_once: usize,
+    direction: Direction,
     scan: Scan,
+    /// Up to which number this side's journal is taken in, and up to which it is merged.
+    listed_to: u64,
+    merged_to: u64,
+    /// Behind which number its list comes in one piece.
+    parts_until: u64,
+    /// How many messages this side's list has after that.
+    unlisted: u64,
+    /// The list that is not taken in to its end.
+    rest: Option<List>,
     pub(crate) told: Cursor,
     _stand: Option<Stand>,
     _lock: Option<Lock>,
@@ -116,7 +127,13 @@ impl<'a> Session<'a> {
             partials: Default::default(),
             notes,
             paired_at_once: 0,
+            direction,
             scan,
+            listed_to: 0,
+            merged_to: 0,
+            parts_until: 0,
+            unlisted: 0,
+            rest: None,
             told,
             _stand: stand,
             _lock: lock,
@@ -125,6 +142,27 @@ impl<'a> Session<'a> {
             known::remember(account, pair)?;
         }
         Ok(session)
+    }
+
+    /// Whether all of both lists is taken in.
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// How far this side's journal is taken in.
+    #[must_use]
+    pub fn listed(&self) -> Cursor {
+        Cursor {
+            number: self.listed_to,
+            ..self.told
+        }
+    }
+
+    /// How many messages of a long list are still to be taken in.
+    #[must_use]
+    pub fn unlisted(&self) -> u64 {
+        self.unlisted
     }
 
     /// The replica of a side.
@@ -170,9 +208,9 @@ impl<'a> Session<'a> {
 
     /// Stores what was observed, with the cursors that cover it, in one transaction.
     ///
-    /// A first sync stores its messages as they are transferred, and keeps cursors at the journals' beginning until its
-    /// end: interrupted, the next run hears everything again and pairs what has arrived.
-    fn store(&mut self, remote: Cursor) -> Result<(), Failure> {
+    /// A first sync stores its messages as they are transferred, and keeps cursors where they were until then: interrupted, the
+    /// next run hears everything after them again and pairs what has arrived.
+    fn store(&mut self, remote: Option<Cursor>) -> Result<(), Failure> {
         let is_resumable = self.is_first;
         for index in 0..self.set.all.len() {
             let work = &self.set.all[index];
@@ -190,12 +228,20 @@ impl<'a> Session<'a> {
         if !self.set.taken.is_empty() {
             self.archive.set("taken", &HashSet::<Taken>::new())?;
         }
-        let number = |cursor: Cursor| Cursor {
-            number: if is_resumable { 0 } else { cursor.number },
-            ..cursor
-        };
-        self.archive.set("local_cursor", &number(self.told))?;
-        self.archive.set("remote_cursor", &number(remote))?;
+        let mut local = self.listed();
+        if is_resumable {
+            local.number = self.merged_to;
+        }
+        self.archive.set("local_cursor", &local)?;
+        if is_resumable && !self.is_through() && self.merged_to == 0 {
+            self.archive.set(PARTS_UNTIL, &self.told)?;
+        }
+        if let Some(mut remote) = remote {
+            if is_resumable {
+                remote.number = 0;
+            }
+            self.archive.set("remote_cursor", &remote)?;
+        }
         for (id, ..) in self.archive.asked()? {
             self.archive.answered(id)?;
         }

@@ -193,6 +193,14 @@ impl Lane {
         self.next == self.steps.len() && is_asked
     }
 
+    /// Whether nothing is due of it any more; of the last part of a run also the end.
+    pub(super) fn is_through(&self, is_last: bool) -> bool {
+        match is_last {
+            true => self.finished.is_some(),
+            false => self.is_all_begun() && self.in_flight.is_empty(),
+        }
+    }
+
     /// Whether all its batches were asked for, and have their bodies.
     pub(super) fn is_all_begun(&self) -> bool {
         self.next == self.steps.len() && self.forming.is_empty()

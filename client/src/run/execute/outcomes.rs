@@ -162,6 +162,7 @@ impl Executor<'_, '_> {
         if !self.taken.is_empty() {
             archive.set("taken", &self.taken)?;
         }
+        archive.set("local_cursor", &self.session.listed())?;
         for (lane, key) in self.lanes.iter().zip(["local_cursor", "remote_cursor"]) {
             if let Some(cursor) = lane.finished {
                 archive.set(key, &cursor)?;

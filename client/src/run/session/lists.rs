@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use maildir::Report;
+use maildir::{Report, Scan};
 use protocol::entry::{Change, FolderDigest};
-use protocol::message::{Listed, Listing};
+use protocol::message::{Listed, Listing, Rights};
 use protocol::{Cursor, Digest, FolderChange, Request, Response};
 
 use super::Session;
+use crate::config::Account;
 use crate::config::filter::Scope;
 use crate::endpoint::unexpected;
 use crate::merge::agreed::{Agreed, SEQ_UNKNOWN, Stored};
@@ -20,8 +21,13 @@ const CURSORS: [&str; 2] = ["local_cursor", "remote_cursor"];
 /// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
 const PROBLEMS_MAX: usize = 10_000;
 const PARTIALS_MAX: usize = 100_000;
+/// How many changes of a list are taken in before they are merged, where that need not wait for the rest.
+const PART: usize = 8192;
+/// Where the archive has how far this side had been scanned when a first sync began. What changed since has a higher number: only
+/// a list of what lies before that comes in parts.
+pub(super) const PARTS_UNTIL: &str = "parts_until";
 
-/// A list that a side has begun to report.
+/// A list that a side reports, as far as it was taken in.
 pub(super) struct List {
     side: Side,
     /// Its numbers mean nothing to the archive.
@@ -29,16 +35,24 @@ pub(super) struct List {
     /// Folders that are gone. Their messages are reported under their numbers, so they go after those.
     gone: Vec<FolderChange>,
     /// What follows the folders that come first.
-    next: Response,
-}
-
-/// A list that was taken in.
-struct Reported {
-    listed: Listed,
+    next: Option<Response>,
     /// What it named, where it says what is there and not what changed.
     places: HashSet<Place>,
     /// Of folders, by the side's numbers.
     digests: Vec<(u32, Digest)>,
+}
+
+impl List {
+    fn new(side: Side, is_new_life: bool) -> List {
+        List {
+            side,
+            is_new_life,
+            gone: Vec::new(),
+            next: None,
+            places: HashSet::new(),
+            digests: Vec::new(),
+        }
+    }
 }
 
 impl Session<'_> {
@@ -52,16 +66,40 @@ impl Session<'_> {
         if known.is_none() {
             self.archive.remove("local_cursor")?;
         }
-        self.local.report(Report {
-            from: match known {
-                Some(_) => Listing::Cursor,
-                None => Listing::Everything,
-            },
-            since: known.map_or(0, |cursor| cursor.number),
-            told: self.told,
-            scan: std::mem::take(&mut self.scan),
-        });
+        self.listed_to = known.map_or(0, |cursor| cursor.number);
+        self.merged_to = self.listed_to;
+        self.parts_until = match self.archive.get::<Cursor>(PARTS_UNTIL)? {
+            _ if self.is_first => self.told.number,
+            Some(begun) if known.is_some_and(|known| known.index == begun.index) => begun.number,
+            Some(_) | None => 0,
+        };
+        self.report_local(known.is_some());
         Ok(())
+    }
+
+    fn report_local(&mut self, from_cursor: bool) {
+        let Scan { complete, held, .. } = self.scan;
+        self.local.report(Report {
+            from: match from_cursor {
+                true => Listing::Cursor,
+                false => Listing::Everything,
+            },
+            since: self.listed_to,
+            told: self.told,
+            scan: Scan {
+                complete,
+                held,
+                problems: std::mem::take(&mut self.scan.problems),
+            },
+            part: Some((PART, self.parts_until)),
+        });
+    }
+
+    /// Whether this side's list is taken in behind the other one's: it may come in parts, or each message of the other side is
+    /// looked up here as it is reported, since nothing is agreed yet.
+    pub(super) fn is_local_last(&self) -> Result<bool, Failure> {
+        let is_long = self.listed_to < self.parts_until;
+        Ok(is_long && self.local.lock().messages()? > 0)
     }
 
     /// Takes in the folders that a side's list begins with.
@@ -96,52 +134,80 @@ impl Session<'_> {
         }
         self.take_folders(side, &live);
         Ok(List {
-            side,
-            is_new_life,
             gone,
-            next,
+            next: Some(next),
+            ..List::new(side, is_new_life)
         })
     }
 
-    /// Takes in the rest of a side's list, and asks for the folders that it only gave digests of and that differ.
-    pub(super) fn take_list(&mut self, list: List) -> Result<Listed, Failure> {
-        let (side, is_new_life) = (list.side, list.is_new_life);
-        let Reported {
-            listed,
-            places,
-            digests,
-        } = self.take_rest(list)?;
+    /// Takes in what follows of a side's list, and asks for the folders that it only gave digests of and that differ. Returns how it
+    /// ended, or nothing where the rest is left for the next part.
+    pub(super) fn take_list(&mut self, mut list: List) -> Result<Option<Listed>, Failure> {
+        let side = list.side;
+        let Some(listed) = self.take_rest(&mut list)? else {
+            self.rest = Some(list);
+            return Ok(None);
+        };
         if listed.from == Listing::Digests {
-            self.compare_digests(&digests, listed.complete)?;
-        } else if is_new_life && !self.is_first && listed.complete {
-            self.lose_unlisted(side, None, &places)?;
+            self.compare_digests(&list.digests, listed.complete)?;
+        } else if list.is_new_life && !self.is_first && listed.complete {
+            self.lose_unlisted(side, None, &list.places)?;
         }
-        self.deleted_lately[side as usize] = listed.deleted_lately;
-        self.held[side as usize] = listed.held;
-        Ok(listed)
+        Ok(Some(listed))
     }
 
-    /// Takes in a list up to its end.
-    fn take_rest(&mut self, list: List) -> Result<Reported, Failure> {
-        let List {
-            side,
-            is_new_life,
-            mut gone,
-            mut next,
-        } = list;
-        let (mut places, mut digests) = (HashSet::new(), Vec::new());
+    /// Takes in the next part of a list of which a part is merged.
+    pub(super) fn take_part(&mut self, list: List) -> Result<(), Failure> {
+        if list.side == Side::Local {
+            self.merged_to = self.listed_to;
+            self.report_local(!self.is_first);
+        }
+        self.take_list(list).map(drop)
+    }
+
+    /// Whether what a list named so far is merged alike without the rest: the other side has nothing that belongs to any of it.
+    /// Then it is all to be brought over, and need not be remembered.
+    fn may_part(&self, list: &List) -> bool {
+        let Account {
+            dry_run, filter, ..
+        } = self.account;
+        // What a dry run has merged is not agreed, and must not be pending either.
+        let brings = match list.side {
+            Side::Local => self.welcome.rights != Rights::ReadOnly && (self.is_first || !dry_run),
+            Side::Remote => self.is_first && *dry_run,
+        };
+        let other = list.side.other();
+        brings
+            && self.direction.changes(other)
+            && !filter.selects()
+            && self.set.has_nothing_single(other)
+    }
+
+    /// Takes in a list up to its end, or up to where the rest may be left.
+    fn take_rest(&mut self, list: &mut List) -> Result<Option<Listed>, Failure> {
+        let (side, is_new_life) = (list.side, list.is_new_life);
+        let mut count = 0;
         let listed = loop {
+            let next = match list.next.take() {
+                Some(next) => next,
+                None => self.endpoint(side).response()?,
+            };
             match next {
                 Response::Folders(folders) => {
                     let (dead, live): (Vec<_>, Vec<_>) =
                         folders.into_iter().partition(|folder| folder.gone);
-                    gone.extend(dead);
+                    list.gone.extend(dead);
                     self.take_folders(side, &live);
                 }
                 Response::Changes(changes) => {
-                    self.take_changes(side, changes, is_new_life, &mut places)?;
+                    count += changes.len();
+                    self.take_changes(side, changes, is_new_life, &mut list.places)?;
+                    if side == Side::Remote && count >= PART && self.may_part(list) {
+                        self.set.keep_last(side);
+                        return Ok(None);
+                    }
                 }
-                Response::Digests(more) if is_new_life => digests.extend(more),
+                Response::Digests(more) if is_new_life => list.digests.extend(more),
                 Response::Problems(problems) => {
                     let room = PROBLEMS_MAX.saturating_sub(self.skipped.len());
                     let problems = Skipped::on(side, problems);
@@ -152,18 +218,39 @@ impl Session<'_> {
                     let room = PARTIALS_MAX.saturating_sub(known.len());
                     known.extend(partials.into_iter().take(room));
                 }
-                Response::Listed(listed) => break listed,
+                Response::Listed(listed) => {
+                    self.take_end(side, &listed)?;
+                    if side == Side::Remote || self.unlisted == 0 {
+                        break listed;
+                    }
+                    if self.may_part(list) {
+                        self.set.keep_last(side);
+                        return Ok(None);
+                    }
+                    self.report_local(listed.from == Listing::Cursor);
+                }
                 other => return Err(unexpected(&other).into()),
             }
-            next = self.endpoint(side).response()?;
         };
-        self.take_folders(side, &gone);
+        self.take_folders(side, &std::mem::take(&mut list.gone));
         self.set.keep_last(side);
-        Ok(Reported {
-            listed,
-            places,
-            digests,
-        })
+        Ok(Some(listed))
+    }
+
+    fn take_end(&mut self, side: Side, listed: &Listed) -> Result<(), Failure> {
+        if listed.from == Listing::Manifests {
+            return Ok(());
+        }
+        self.deleted_lately[side as usize] = listed.deleted_lately;
+        self.held[side as usize] = listed.held;
+        if side == Side::Local {
+            self.listed_to = listed.cursor.number;
+            self.unlisted = match self.listed_to < self.told.number {
+                true => self.local.lock().count_since(self.listed_to)?,
+                false => 0,
+            };
+        }
+        Ok(())
     }
 
     /// A side's numbers begin anew: what is remembered of them means nothing.
@@ -349,15 +436,10 @@ impl Session<'_> {
         }
         let mut listed = HashSet::new();
         for folders in requests {
-            let endpoint = self.endpoint(side);
-            endpoint.request(Request::Manifests { folders });
-            let list = List {
-                side,
-                is_new_life: true,
-                gone: Vec::new(),
-                next: endpoint.response()?,
-            };
-            listed.extend(self.take_rest(list)?.places);
+            self.endpoint(side).request(Request::Manifests { folders });
+            let mut list = List::new(side, true);
+            self.take_rest(&mut list)?;
+            listed.extend(list.places);
         }
         Ok(listed)
     }

@@ -17,7 +17,8 @@ use crate::run::failure::Failure;
 const FOLDERS_SHOWN: usize = 9;
 
 impl Session<'_> {
-    /// Takes in what both sides report, joins it, and stores it with the cursors that cover it.
+    /// Takes in what both sides report, joins it, and stores it with the cursors that cover it. Of a long list it may be only a
+    /// part: as long as there is a rest, this is called again.
     ///
     /// # Errors
     /// When a side cannot be heard or used, or going on could delete mail.
@@ -25,10 +26,24 @@ impl Session<'_> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
         self.set = WorkSet::load(&self.archive)?;
+        let remote = match self.rest.take() {
+            Some(list) => {
+                self.take_part(list)?;
+                None
+            }
+            None => self.take_lists()?,
+        };
+        let joined = self.merge()?;
+        self.report_joined(&joined)?;
+        self.store(remote)?;
+        Ok(joined)
+    }
+
+    /// Takes in both lists; returns the other side's cursor once its list has ended.
+    fn take_lists(&mut self) -> Result<Option<Cursor>, Failure> {
         self.ask_local()?;
         let mut local = Some(self.begin_list(Side::Local)?);
-        // Before the first sync nothing is agreed: then each message of the other side is looked up here as it is reported.
-        if !self.is_first
+        if !self.is_local_last()?
             && let Some(local) = local.take()
         {
             self.take_list(local)?;
@@ -38,10 +53,7 @@ impl Session<'_> {
         if let Some(local) = local {
             self.take_list(local)?;
         }
-        let joined = self.merge()?;
-        self.report_joined(&joined)?;
-        self.store(listed.cursor)?;
-        Ok(joined)
+        Ok(listed.map(|listed| listed.cursor))
     }
 
     /// Plays the merge up to the point where each message is one record, and asks the sides what it wants to know.
