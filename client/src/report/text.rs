@@ -1,6 +1,5 @@
 //! How things are put into words and figures. Pure, so that every sentence can be tested as it stands.
 
-
 use protocol::bytes::escape;
 use serde_json::Value;
 
@@ -186,10 +185,13 @@ pub(super) fn action_lines(actions: &Actions, verbose: bool) -> Vec<String> {
     if verbose || actions.each.len() <= LINES_MAX {
         return actions.each.iter().map(action_line).collect();
     }
-    let lines = actions.counts.iter().map(|((side, action, folder), count)| {
-        let space = if folder.is_empty() { "" } else { " " };
-        escape(format!("{side} {action}{space}{folder}: {count}").as_bytes())
-    });
+    let lines = actions
+        .counts
+        .iter()
+        .map(|((side, action, folder), count)| {
+            let space = if folder.is_empty() { "" } else { " " };
+            escape(format!("{side} {action}{space}{folder}: {count}").as_bytes())
+        });
     lines.collect()
 }
 
@@ -258,6 +260,7 @@ pub fn duration_text(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::merge::record::Side;
+    use crate::report::Detail;
     use crate::report::Told;
     use crate::report::heading::Heading;
     use crate::report::refusal::Refusal;
@@ -440,9 +443,24 @@ mod tests {
             "there move Lists/a\\x0a/1.x -> INBOX/1.x"
         );
         assert_eq!(action_line(&action("", None)), "there move Lists/a\\x0a");
-        let many = vec![action("1.x", None); LINES_MAX + 1];
-        assert_eq!(action_lines(&many, false), ["there move Lists/a\\x0a: 21"]);
-        assert_eq!(action_lines(&many, true).len(), LINES_MAX + 1);
+        for has_actions in [false, true] {
+            let detail = Detail {
+                is_verbose: has_actions,
+                has_actions,
+            };
+            let mut many = Actions::default();
+            for _ in 0..2 * LINES_MAX {
+                many.add(action("1.x", None), detail);
+            }
+            assert_eq!(action_lines(&many, false), ["there move Lists/a\\x0a: 40"]);
+            let kept = if has_actions {
+                2 * LINES_MAX
+            } else {
+                LINES_MAX + 1
+            };
+            assert_eq!(many.each.len(), kept);
+            assert_eq!(action_lines(&many, true).len(), kept);
+        }
     }
 
     #[test]

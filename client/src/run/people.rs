@@ -174,9 +174,13 @@ pub(super) fn preview(
     }
     if !session.is_through() {
         // They are counted once, with the last part.
-        left.folders.extend(session.folders.iter().map(|(id, _)| id));
+        left.folders
+            .extend(session.folders.iter().map(|(id, _)| id));
     }
-    Waiting::add(summary.waiting.get_or_insert_default(), left.waiting(session));
+    Waiting::add(
+        summary.waiting.get_or_insert_default(),
+        left.waiting(session),
+    );
 }
 
 fn counted(tally: &mut Tally, kind: Kind) -> (&mut u64, &'static str) {

@@ -32,8 +32,8 @@ mod lists;
 mod observe;
 mod open;
 
-pub(crate) use open::keeps_state_inside;
 use lists::{List, PARTS_UNTIL};
+pub(crate) use open::keeps_state_inside;
 use open::{Expected, Stand, refuse_overlap};
 
 /// A run whose both sides are reached.
