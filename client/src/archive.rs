@@ -153,7 +153,7 @@ impl Archive {
 
     fn ready(self) -> Result<Archive> {
         self.batch(
-            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;",
+            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -4096;",
         )?;
         let version: i64 = self.wrap(
             self.db

@@ -125,7 +125,7 @@ impl Index {
     fn ready(self, index_id: impl FnOnce() -> IndexId) -> Result<Index> {
         // FULL: a committed batch is durable, or I4 could not be kept.
         self.batch(
-            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;",
+            "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL; PRAGMA cache_size = -4096;",
         )?;
         self.wrap(self.db.busy_timeout(Duration::from_secs(10)))?;
         let version: i64 = self.wrap(
