@@ -144,35 +144,72 @@ fn part_reused_names(set: &mut WorkSet, side: Side) {
     }
 }
 
-/// Joins messages that stand on one side each, at the same place with the same bytes, whatever was agreed: somebody else,
-/// with an archive of the same pair, has brought a survivor back (C81).
+/// Joins what somebody else, with an archive of the same pair, has brought about on both sides (C81).
 pub fn pair_survivors(set: &mut WorkSet) {
     uncross(set);
-    for here in 0..set.all.len() {
-        let Some(seen) = single(set, here, Side::Local) else {
-            continue;
-        };
-        let Some(there) = set.at(Side::Remote, &seen.place) else {
-            continue;
-        };
-        let is_same = single(set, there, Side::Remote)
-            .is_some_and(|theirs| theirs.entry.digest == seen.entry.digest);
-        let is_agreed = |index: usize| set.all[index].record.base.is_some();
-        if !is_same || !(is_agreed(here) || is_agreed(there)) {
-            continue;
-        }
-        // What was agreed stays what both are compared with.
-        let (to, from, side) = match is_agreed(here) {
-            true => (here, there, Side::Remote),
-            false => (there, here, Side::Local),
-        };
-        if let Some(seen) = set.unlink(from, side) {
-            set.link(to, side, seen);
-            set.all[to].lost[side as usize] = None;
-        }
-    }
+    join_alike(set);
     pair_moved_on(set);
     uncross(set);
+}
+
+/// Where both sides have the same bytes at all places of some messages, each place is one message, whoever was taken for whom.
+fn join_alike(set: &mut WorkSet) {
+    let mut is_known = vec![false; set.all.len()];
+    for index in 0..set.all.len() {
+        if is_known[index] || set.all[index].record.base.is_none() {
+            continue;
+        }
+        let Some(group) = alike(set, index, &mut is_known) else {
+            continue;
+        };
+        // What was agreed of a place stays what both sides are compared with.
+        let fits = |side: Side| -> usize {
+            let records = group.iter().map(|&index| &set.all[index].record);
+            let known =
+                records.filter_map(|record| Some((record.base.as_ref()?, record.seen(side)?)));
+            known
+                .map(|(base, seen)| 1 + usize::from(base.place.as_ref() == Some(&seen.place)))
+                .sum()
+        };
+        let side = match fits(Side::Local) >= fits(Side::Remote) {
+            true => Side::Remote,
+            false => Side::Local,
+        };
+        let unlinked: Vec<_> = group
+            .iter()
+            .filter_map(|&index| set.unlink(index, side))
+            .collect();
+        for seen in unlinked {
+            if let Some(to) = set.at(side.other(), &seen.place) {
+                set.link(to, side, seen);
+                set.all[to].lost[side as usize] = None;
+            }
+        }
+    }
+}
+
+/// The messages that one is connected with by being at its places, if both sides have the same bytes at all of these.
+fn alike(set: &WorkSet, index: usize, is_known: &mut [bool]) -> Option<Vec<usize>> {
+    let (mut group, mut is_alike) = (vec![index], true);
+    is_known[index] = true;
+    let mut next = 0;
+    while let Some(record) = group.get(next).map(|&index| &set.all[index].record) {
+        next += 1;
+        for side in Side::BOTH {
+            let Some(seen) = record.seen(side) else {
+                continue;
+            };
+            let across = set.at(side.other(), &seen.place);
+            let theirs = across.and_then(|at| set.all[at].record.seen(side.other()));
+            is_alike &= theirs.is_some_and(|theirs| theirs.entry.digest == seen.entry.digest);
+            if let Some(across) = across
+                && !std::mem::replace(&mut is_known[across], true)
+            {
+                group.push(across);
+            }
+        }
+    }
+    (is_alike && group.len() > 1).then_some(group)
 }
 
 /// Exchanges what lies crosswise: what one message is on this side, another one is on the other side. Somebody else carried over
@@ -231,11 +268,9 @@ fn lies_across(set: &WorkSet, index: usize, at: usize, side: Side) -> bool {
     if index == at || new.is_none_or(|new| new.entry.digest != seen.entry.digest) {
         return false;
     }
-    match across.seen(side) {
-        // The same the other way round: both agree then.
-        Some(own) if own.place == old.place => own.entry.digest == old.entry.digest,
-        _ if old.entry.digest == seen.entry.digest => is_torn(record),
-        own => own.is_none() && across.base.is_none(),
+    match old.entry.digest == seen.entry.digest {
+        true => is_torn(record),
+        false => across.seen(side).is_none() && across.base.is_none(),
     }
 }
 

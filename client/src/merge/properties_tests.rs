@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 
 use crate::config::filter::Filter;
-use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::agreed::{Agreed, Asked, Stored};
 use crate::merge::fold::{Work, WorkSet};
 use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;
@@ -18,7 +18,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use protocol::entry::{Change, FolderChange};
-use protocol::message::{At, NewBody, Rights, Source};
+use protocol::message::{At, Rights, Source};
 use protocol::{Digest, Entry, Flags, FolderDir, Info, Op, Unique};
 
 /// What each side adds to the common number of a folder to make its own.
@@ -136,6 +136,7 @@ impl Case {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Row {
     mail: Mail,
     seq: u64,
@@ -146,6 +147,8 @@ struct Row {
 #[derive(Default)]
 struct Replica {
     rows: BTreeMap<Place, Row>,
+    /// What is gone, and when.
+    gone: BTreeMap<Place, Row>,
     number: u64,
 }
 
@@ -153,7 +156,31 @@ impl Replica {
     fn put(&mut self, place: Place, mail: Mail, born: Option<u64>) {
         self.number += 1;
         let (seq, born) = (self.number, born.unwrap_or(self.number));
+        self.gone.remove(&place);
         self.rows.insert(place, Row { mail, seq, born });
+    }
+
+    fn take(&mut self, place: &Place) -> Option<Row> {
+        let row = self.rows.remove(place)?;
+        self.number += 1;
+        let seq = self.number;
+        self.gone.insert(place.clone(), Row { seq, ..row });
+        Some(row)
+    }
+
+    /// What the journal tells an archive that has heard of all up to a number.
+    fn since(&self, side: Side, number: u64) -> Told {
+        let both = [(&self.rows, false), (&self.gone, true)];
+        let all = both.map(|(rows, gone)| rows.iter().map(move |(place, row)| (place, row, gone)));
+        let news = all
+            .into_iter()
+            .flatten()
+            .filter(|(_, row, _)| row.seq > number);
+        let mut told: Told = news
+            .map(|(place, row, gone)| (side, change(side, place, row, gone)))
+            .collect();
+        told.sort_by_key(|(_, change)| change.seq);
+        told
     }
 
     fn tree(&self) -> Tree {
@@ -200,22 +227,8 @@ impl Replica {
         for place in places {
             let old = self.rows.get(&place).map(|row| (row.mail, row.born));
             let Some(mail) = now.get(&place) else {
-                self.rows.remove(&place);
-                self.number += 1;
-                let (mail, born) = old.expect("the place is of one of both trees");
-                told.push((
-                    side,
-                    change(
-                        side,
-                        &place,
-                        &Row {
-                            mail,
-                            seq: self.number,
-                            born,
-                        },
-                        true,
-                    ),
-                ));
+                self.take(&place);
+                told.push((side, change(side, &place, &self.gone[&place], true)));
                 continue;
             };
             if old.is_some_and(|(old, _)| old == *mail) && !reborn.contains(&place) {
@@ -300,11 +313,15 @@ fn turn(now: &mut Now, ring: &[usize]) {
 }
 
 /// What is remembered: the agreed records by their places, and all others.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Memory {
     agreed: BTreeMap<Place, Record>,
     pending: BTreeMap<i64, Record>,
     last: i64,
+    /// What a run that was killed had asked.
+    asked: Vec<Asked>,
+    /// Of what of each side it has heard.
+    heard: [u64; 2],
 }
 
 impl Agreed for Memory {
@@ -334,7 +351,7 @@ impl Agreed for Memory {
 }
 
 impl Memory {
-    fn load(&self) -> WorkSet {
+    fn load(&mut self) -> WorkSet {
         let mut set = WorkSet::default();
         for (id, record) in &self.pending {
             set.add(Work {
@@ -342,6 +359,9 @@ impl Memory {
                 stored: Stored::Pending(*id),
                 ..Work::default()
             });
+        }
+        for asked in std::mem::take(&mut self.asked) {
+            let Ok(()) = set.add_asked(self, asked);
         }
         set
     }
@@ -353,12 +373,26 @@ impl Memory {
             Stored::Pending(id) => drop(self.pending.remove(id)),
             Stored::Nowhere => {}
         }
+        let kept = match stored {
+            Stored::Pending(id) => Some(*id),
+            _ => None,
+        };
         let record = record.clone();
-        let stored = self.put(record);
+        let stored = self.put(record, kept);
         set.stored(index, stored);
     }
 
-    fn put(&mut self, record: Record) -> Stored {
+    fn ask(&mut self, side: Side, step: &Step, set: &WorkSet) {
+        let work = &set.all[step.index];
+        self.asked.push(Asked {
+            side,
+            stored: work.stored.clone(),
+            record: work.record.clone(),
+            target: step.target.clone(),
+        });
+    }
+
+    fn put(&mut self, record: Record, kept: Option<i64>) -> Stored {
         let seen = record.local.as_ref().filter(|_| record.is_agreed());
         if let Some(place) = seen.map(|seen| seen.place.clone()) {
             self.agreed.insert(place.clone(), record);
@@ -367,9 +401,10 @@ impl Memory {
         if record.is_empty() {
             return Stored::Nowhere;
         }
-        self.last += 1;
-        self.pending.insert(self.last, record);
-        Stored::Pending(self.last)
+        self.last += i64::from(kept.is_none());
+        let id = kept.unwrap_or(self.last);
+        self.pending.insert(id, record);
+        Stored::Pending(id)
     }
 }
 
@@ -427,7 +462,7 @@ impl World {
             remote: Some(remote),
             copy: None,
         };
-        self.memory.put(record);
+        self.memory.put(record, None);
     }
 
     fn edit(&mut self, edits: &[Edits; 2]) -> Told {
@@ -454,19 +489,74 @@ impl World {
     }
 
     fn run_within(&mut self, limits: Limits, told: &Told) -> Result<usize, TestCaseError> {
+        self.run_until(limits, told, WHOLE)
+    }
+
+    fn run_until(
+        &mut self,
+        limits: Limits,
+        told: &Told,
+        cuts: [Cut; 2],
+    ) -> Result<usize, TestCaseError> {
         let mut set = self.memory.load();
         let plan = self.merge(&mut set, told, limits).expect("it is in memory");
         let folder_ops = plan.before.iter().chain(&plan.after).flatten().count();
         prop_assert_eq!(folder_ops, 0);
         for side in self.order {
-            for step in &plan.steps[side as usize] {
-                self.carry_out(side, step, &mut set).map_err(|error| {
-                    TestCaseError::fail(format!("{error}\nin {side:?} {:#?}", plan.steps))
-                })?;
+            let steps = &plan.steps[side as usize];
+            for step in steps.iter().take(cuts[side as usize].stored) {
+                self.carry_out(side, step, &mut set)
+                    .map_err(|error| match error {
+                        TestCaseError::Reject(_) => error,
+                        _ => TestCaseError::fail(format!("{error}\nin {side:?} {:#?}", plan.steps)),
+                    })?;
             }
         }
         store(&mut self.memory, &mut set, false);
+        for side in self.order {
+            let Cut {
+                stored,
+                asked,
+                done,
+            } = cuts[side as usize];
+            for (at, step) in plan.steps[side as usize]
+                .iter()
+                .skip(stored)
+                .take(asked)
+                .enumerate()
+            {
+                self.memory.ask(side, step, &set);
+                if at < done {
+                    self.apply(side, step)?;
+                }
+            }
+        }
         Ok(plan.steps.iter().flatten().count())
+    }
+
+    /// A run of the archive at hand, with what it has not heard of; returns how many steps it took.
+    fn hear(&mut self, cuts: [Cut; 2]) -> Result<usize, TestCaseError> {
+        let told = Side::BOTH
+            .map(|side| self.sides[side as usize].since(side, self.memory.heard[side as usize]));
+        let is_first = self.memory.is_none() == Ok(true) && self.memory.pending.is_empty();
+        if is_first && cuts != WHOLE {
+            return Ok(0); // It hears all of it once more.
+        }
+        self.memory.heard = [0, 1].map(|side: usize| self.sides[side].number);
+        let steps = self.run_until(
+            Limits {
+                direction: Direction::Sync,
+                rights: Rights::All,
+                no_delete: false,
+                is_unguarded: false,
+            },
+            &told.concat(),
+            cuts,
+        )?;
+        if cuts == WHOLE {
+            self.memory.heard = [0, 1].map(|side: usize| self.sides[side].number);
+        }
+        Ok(steps)
     }
 
     /// The product's own merge. Nothing is asked of a side in between: no folder is included again, no message is a copy or
@@ -502,8 +592,20 @@ impl World {
         planner.lay_out(memory, &HashSet::new())
     }
 
-    /// Applies a step to a side, insisting on what it expects, and stores its outcome.
+    /// Carries out a step, and stores its outcome.
     fn carry_out(&mut self, side: Side, step: &Step, set: &mut WorkSet) -> Checked {
+        self.find_bytes(side, step, set)?;
+        let made = self.apply(side, step)?;
+        set.unlink(step.index, side);
+        if let Some(seen) = made {
+            set.link(step.index, side, seen);
+        }
+        self.memory.store(set, step.index);
+        Ok(())
+    }
+
+    /// Applies a step to a side, insisting on what it expects; returns what is there then.
+    fn apply(&mut self, side: Side, step: &Step) -> Result<Option<Seen>, TestCaseError> {
         let (from, to, body) = match &step.op {
             Op::Create {
                 at,
@@ -527,23 +629,22 @@ impl World {
             Op::Retire { at, expect, .. } => (Some((at, expect)), None, None),
             _ => return Err(TestCaseError::fail("a folder operation among the steps")),
         };
-        if let Some(body) = body {
-            self.find_bytes(side, step, body, set)?;
-        }
         let mut old = None;
         if let Some((at, expect)) = from {
             let place = self.place(side, at);
-            let Some(row) = self.sides[side as usize].rows.remove(&place) else {
+            let Some(row) = self.sides[side as usize].take(&place) else {
                 return Err(TestCaseError::fail(format!("nothing at {place:?}")));
             };
             let expected = (expect.in_new, expect.flags, expect.digest);
             prop_assert_eq!((row.mail.in_new, row.mail.flags, row.mail.digest), expected);
             old = Some((place, row));
         }
-        set.unlink(step.index, side);
+        let mut made = None;
         if let Some((at, in_new, flags)) = to {
             let place = self.place(side, at);
             let replica = &mut self.sides[side as usize];
+            // A fresh name may be that of an agreed message: then the next run finds another one.
+            prop_assume!(!self.memory.agreed.contains_key(&place));
             prop_assert!(!replica.rows.contains_key(&place), "{:?} is taken", place);
             let digest = body
                 .map(|body| body.digest)
@@ -559,14 +660,16 @@ impl World {
             replica.put(place.clone(), mail, born);
             let seen = mail.seen(&place, replica.number);
             prop_assert_eq!(step.target.as_ref(), Some(&seen.state()));
-            set.link(step.index, side, seen);
+            made = Some(seen);
         }
-        self.memory.store(set, step.index);
-        Ok(())
+        Ok(made)
     }
 
     /// The bytes must be where the step takes them from.
-    fn find_bytes(&self, side: Side, step: &Step, body: &NewBody, set: &WorkSet) -> Checked {
+    fn find_bytes(&self, side: Side, step: &Step, set: &WorkSet) -> Checked {
+        let Some(body) = step.op.new_body() else {
+            return Ok(());
+        };
         let (side, place) = match &body.source {
             Source::Remade(_) => return Err(TestCaseError::fail("nothing here is a copy")),
             Source::Copy(at) => (side, Some(self.place(side, at))),
@@ -705,6 +808,36 @@ fn rights() -> impl Strategy<Value = Rights> {
         Just(Rights::NoDelete),
         Just(Rights::All)
     ]
+}
+
+/// How far a run comes on one side before it is killed: how many steps are stored, how many more were asked for, and how many
+/// of those done.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Cut {
+    stored: usize,
+    asked: usize,
+    done: usize,
+}
+
+/// It is not killed.
+const WHOLE: [Cut; 2] = [Cut {
+    stored: usize::MAX,
+    asked: 0,
+    done: 0,
+}; 2];
+
+fn cut() -> impl Strategy<Value = Cut> {
+    (0usize..4, 0usize..4, 0usize..4).prop_map(|(stored, asked, done)| Cut {
+        stored,
+        asked,
+        done,
+    })
+}
+
+/// What users do to a pair, and a run of either of two archives.
+fn acts() -> impl Strategy<Value = Vec<([Edits; 2], usize, [Cut; 2])>> {
+    let cuts = prop_oneof![1 => Just(WHOLE), 2 => [cut(), cut()]];
+    vec(([edits(), edits()], 0usize..2, cuts), 0..4)
 }
 
 fn is_tie(here: Touch, there: Touch) -> bool {
@@ -906,4 +1039,48 @@ proptest! {
         let after = sync(&case)?.into_iter().map(|(place, mail)| (place, mail.digest)).collect::<Vec<_>>();
         prop_assert_eq!(turned, after);
     }
+
+    #[test]
+    fn a_second_archive_finds_done_what_the_first_one_did(base in vec(letter(3, 2), 0..5), acts in acts(), seed in any::<u64>()) {
+        let mut world = World::new(&base, seed);
+        world.memory.heard = [0, 1].map(|side: usize| world.sides[side].number);
+        let mut memories = [world.memory.clone(), world.memory.clone()];
+        for (edits, archive, cuts) in acts {
+            world.edit(&edits);
+            std::mem::swap(&mut world.memory, &mut memories[archive]);
+            world.hear(cuts)?;
+            std::mem::swap(&mut world.memory, &mut memories[archive]);
+        }
+        let [first, second] = memories;
+        world.memory = first;
+        world.hear(WHOLE)?;
+        check_settled(&mut world)?;
+        world.memory = second;
+        prop_assert_eq!(world.hear(WHOLE)?, 0);
+        check_settled(&mut world)?;
+    }
+}
+
+#[test]
+fn no_two_messages_get_one_fresh_name() -> Checked {
+    let place = |unique: Unique| Place {
+        folder: Fid(1),
+        unique,
+        copy: 0,
+    };
+    let taken = [unique(0), unique(0).fresh(&digest(4), 3)].map(place);
+    let tree = |bodies: [u8; 2]| -> Tree {
+        let mails = bodies.map(|body| Mail {
+            in_new: false,
+            flags: flags(0),
+            digest: digest(body),
+        });
+        taken.iter().cloned().zip(mails).collect()
+    };
+    let mut world = World::new(&[], 0);
+    let mut told = world.sides[0].tell(Side::Local, &tree([4, 4]), &BTreeSet::new());
+    told.extend(world.sides[1].tell(Side::Remote, &tree([0, 1]), &BTreeSet::new()));
+    world.run(Direction::Sync, &told)?;
+    prop_assert_eq!(check_settled(&mut world)?.len(), 4);
+    Ok(())
 }

@@ -34,10 +34,10 @@ impl Planner<'_> {
             rivals.entry(place.clone()).or_default().push(index);
         }
         let refused = self.set.taken.iter().map(|taken| &taken.place);
-        let taken: HashSet<Place> = taken.into_iter().chain(refused).cloned().collect();
+        let mut taken: HashSet<Place> = taken.into_iter().chain(refused).cloned().collect();
         for index in 0..self.wants.len() {
             if self.is_refused(index) {
-                rename(&mut self.wants[index], &taken);
+                rename(&mut self.wants[index], &mut taken);
                 self.conflicts.push((index, Conflict::Named));
             }
         }
@@ -52,7 +52,7 @@ impl Planner<'_> {
                 (!is_theirs, work.record.base.is_none(), index)
             });
             for &index in &claimants[1..] {
-                rename(&mut self.wants[index], &taken);
+                rename(&mut self.wants[index], &mut taken);
                 self.conflicts.push((index, Conflict::Named));
             }
         }
@@ -80,7 +80,7 @@ impl Planner<'_> {
 }
 
 /// Gives a message a fresh name that nobody else wants.
-fn rename(want: &mut Want, taken: &HashSet<Place>) {
+fn rename(want: &mut Want, taken: &mut HashSet<Place>) {
     let Want::Keep(state) = want else { return };
     let info_bytes = 3 + state.flags.letters().len();
     loop {
@@ -91,7 +91,7 @@ fn rename(want: &mut Want, taken: &HashSet<Place>) {
             copy: 0,
             ..state.place.clone()
         };
-        if is_stuck || !taken.contains(&state.place) {
+        if is_stuck || taken.insert(state.place.clone()) {
             return;
         }
     }
