@@ -4,8 +4,8 @@ use protocol::{Digest, Entry, Flags, Info, Unique};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Archive, ArchiveError, Result};
-use crate::merge::agreed::{Agreed, SEQ_UNKNOWN};
-use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
+use crate::merge::agreed::Agreed;
+use crate::merge::record::{Base, Fid, Place, Record, Seen, Seq, Side};
 
 const AGREED: &str =
     "folder, uniq, copy, in_new, flags, digest, size, mtime, local_seq, remote_seq, bears";
@@ -79,7 +79,7 @@ impl Archive {
         };
         self.execute(
             &format!("UPDATE agreed SET {column} = ?1"),
-            [SEQ_UNKNOWN.cast_signed()],
+            [u64::from(Seq::Unknown).cast_signed()],
         )
         .map(|_| ())
     }
@@ -100,8 +100,8 @@ impl Archive {
             entry.digest.as_bytes(),
             entry.size.cast_signed(),
             entry.mtime_ns,
-            local.seq.cast_signed(),
-            remote.seq.cast_signed(),
+            u64::from(local.seq).cast_signed(),
+            u64::from(remote.seq).cast_signed(),
             (bears != local.flags).then(|| bears.bits().cast_signed())
         ];
         self.execute(sql, values).map(|_| ())
@@ -142,7 +142,7 @@ fn agreed_record(row: &Row) -> rusqlite::Result<Record> {
         };
         Seen {
             flags,
-            ..Seen::new(place.clone(), entry, seq.cast_unsigned())
+            ..Seen::new(place.clone(), entry, Seq::from(seq.cast_unsigned()))
         }
     };
     let (local, remote) = (seen(bears, row.get(8)?), seen(flags, row.get(9)?));

@@ -9,11 +9,11 @@ use protocol::fingerprint::Form;
 use protocol::{Cursor, Entry, Flags, FolderDir, IndexId, Info, Keyword, Keywords, Tag, Unique};
 
 use super::*;
-use crate::merge::agreed::{Agreed, SEQ_UNKNOWN};
+use crate::merge::agreed::Agreed;
 use crate::merge::folder::{FolderBase, Held};
 use crate::merge::letters::Letters;
 use crate::merge::mapping::FolderName;
-use crate::merge::record::{Base, CopyOf, Place, Seen, Taken};
+use crate::merge::record::{Base, CopyOf, Place, Seen, Seq, Taken};
 use crate::report::Skipped;
 use crate::report::heading::Heading;
 use crate::run::stream::Progressed;
@@ -69,7 +69,7 @@ fn seen(name: &str, label: u8, flags: &[u8], seq: u64) -> Seen {
         mtime_ns: 1_600_000_000_000_000_000 + i64::from(label),
         damaged: false,
     };
-    Seen::new(place(name, 3), entry, seq)
+    Seen::new(place(name, 3), entry, Seq::Known(seq))
 }
 
 fn base(of: &Seen) -> Base {
@@ -85,7 +85,8 @@ fn base(of: &Seen) -> Base {
 
 /// A message on which both sides are alike, but that its file here bears another letter for a keyword.
 fn agreed() -> Record {
-    let remote = seen("1600000000.M1P1.mx", 1, b"Sa", SEQ_UNKNOWN);
+    let mut remote = seen("1600000000.M1P1.mx", 1, b"Sa", 0);
+    remote.seq = Seq::Unknown;
     let mut local = seen("1600000000.M1P1.mx", 1, b"Sb", 5);
     local.flags = remote.flags;
     Record {

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::merge::record::{Fid, Place, Record, Side, State};
 
-/// The number of a message whose side's numbers begin anew: no journal reaches it, so nothing is later.
-pub const SEQ_UNKNOWN: u64 = i64::MAX.cast_unsigned();
-
 /// The agreed messages, to be read only.
 pub trait Agreed {
     /// Why they cannot be read.

@@ -3,7 +3,7 @@
 use protocol::{Digest, Entry, FolderDir, Info, Unique};
 
 use super::*;
-use crate::merge::record::Place;
+use crate::merge::record::{Place, Seq};
 
 const A: Fid = Fid(1);
 const B: Fid = Fid(2);
@@ -48,7 +48,7 @@ fn at(folder: Fid, bears: &str) -> Seen {
         mtime_ns: 0,
         damaged: false,
     };
-    Seen::new(place, entry, 1)
+    Seen::new(place, entry, Seq::Known(1))
 }
 
 /// What a message that bore `before` in A means when it bears `bears` in B: common letters, and what it shall bear.

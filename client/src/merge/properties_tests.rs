@@ -12,7 +12,7 @@ use crate::merge::fold::{Work, WorkSet};
 use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;
 use crate::merge::plan::{Direction, Limits, Plan, Step};
-use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
+use crate::merge::record::{Base, Fid, Place, Record, Seen, Seq, Side};
 use crate::merge::{Answers, Merge, join, pair, plan, settle};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ impl Mail {
     }
 
     fn seen(&self, place: &Place, seq: u64) -> Seen {
-        Seen::new(place.clone(), self.entry(), seq)
+        Seen::new(place.clone(), self.entry(), Seq::Known(seq))
     }
 }
 

@@ -3,7 +3,7 @@
 use protocol::{Digest, Entry, Flags, Info, Unique};
 
 use super::*;
-use crate::merge::record::{Fid, Place};
+use crate::merge::record::{Fid, Place, Seq};
 
 fn place(name: &str) -> Place {
     let (folder, unique) = name.split_once('/').expect("folder/unique");
@@ -29,7 +29,7 @@ fn seen(text: &str) -> Option<Seen> {
         mtime_ns: 0,
         damaged: bytes == "!",
     };
-    Some(Seen::new(place(at), entry, 1))
+    Some(Seen::new(place(at), entry, Seq::Known(1)))
 }
 
 fn base(text: &str) -> Option<Base> {

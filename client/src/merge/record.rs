@@ -79,6 +79,45 @@ pub struct Place {
     pub copy: u16,
 }
 
+/// The number under which a side's journal reported a message. It is stored as a plain number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub enum Seq {
+    /// This one.
+    Known(u64),
+    /// The side's numbers began anew since: no journal reaches it, so nothing is later.
+    Unknown,
+}
+
+impl Seq {
+    /// How an unknown one is stored. No journal comes so far.
+    const UNKNOWN: u64 = i64::MAX.cast_unsigned();
+
+    /// Whether it is known, and lower than another one.
+    #[must_use]
+    pub fn is_before(self, other: u64) -> bool {
+        matches!(self, Seq::Known(seq) if seq < other)
+    }
+}
+
+impl From<u64> for Seq {
+    fn from(stored: u64) -> Seq {
+        match stored {
+            Seq::UNKNOWN => Seq::Unknown,
+            seq => Seq::Known(seq),
+        }
+    }
+}
+
+impl From<Seq> for u64 {
+    fn from(seq: Seq) -> u64 {
+        match seq {
+            Seq::Known(seq) => seq,
+            Seq::Unknown => Seq::UNKNOWN,
+        }
+    }
+}
+
 /// A message as one side was last seen to hold it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Seen {
@@ -90,8 +129,8 @@ pub struct Seen {
     pub flags: Flags,
     /// What the file shall bear for them; another thing than it bears where somebody moved it who did not translate.
     pub owed: Flags,
-    /// The number under which the side's journal told it.
-    pub seq: u64,
+    /// The number under which the side's journal reported it.
+    pub seq: Seq,
     /// It went and came back since base: that counts like a move.
     pub touched: bool,
 }
@@ -152,7 +191,7 @@ pub struct State {
 impl Seen {
     /// A message whose letters are common ones.
     #[must_use]
-    pub fn new(place: Place, entry: Entry, seq: u64) -> Seen {
+    pub fn new(place: Place, entry: Entry, seq: Seq) -> Seen {
         let flags = entry.flags();
         Seen {
             place,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::link::LinkError;
 use crate::endpoint::{Answer, Endpoint, unexpected};
-use crate::merge::record::{Fid, Place, Record, Seen, Side};
+use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
 use crate::report::Skipped;
 use crate::report::progress::{Phase, Progress};
 use crate::run::execute::Done;
@@ -276,7 +276,7 @@ impl Stream<'_, '_> {
             unique: change.unique.clone(),
             copy: change.copy,
         };
-        let seen = Seen::new(place, change.entry.clone(), change.seq);
+        let seen = Seen::new(place, change.entry.clone(), Seq::Known(change.seq));
         Some(self.session.set.letters.first(Side::Remote, seen))
     }
 

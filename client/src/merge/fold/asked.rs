@@ -5,7 +5,7 @@ use protocol::{Entry, Flags};
 use super::{Work, WorkSet};
 use crate::merge::agreed::{Agreed, Asked, Stored};
 use crate::merge::letters::Letters;
-use crate::merge::record::{Base, Seen, Side, State};
+use crate::merge::record::{Base, Seen, Seq, Side, State};
 
 impl WorkSet {
     /// Begins with what was asked and never answered.
@@ -124,7 +124,7 @@ impl WorkSet {
         };
         Some(Seen {
             flags: target.flags,
-            ..Seen::new(target.place.clone(), entry, 0)
+            ..Seen::new(target.place.clone(), entry, Seq::Known(0))
         })
     }
 

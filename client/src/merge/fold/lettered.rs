@@ -8,7 +8,7 @@ use protocol::{Digest, Entry, Flags, Info};
 use super::{Work, WorkSet};
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::folders::Folders;
-use crate::merge::record::{Fid, Record, Seen, Side};
+use crate::merge::record::{Fid, Record, Seen, Seq, Side};
 
 impl WorkSet {
     /// A message that a side lost, as it is seen in another place there.
@@ -23,7 +23,7 @@ impl WorkSet {
             };
             Some(Seen {
                 flags: base.flags,
-                ..Seen::new(place, entry, 0)
+                ..Seen::new(place, entry, Seq::Known(0))
             })
         });
         // Back where it was agreed on, as it was then, it lost nothing to a folder that it was in meanwhile.

@@ -6,7 +6,7 @@ use protocol::entry::Change;
 
 use super::{Gone, WorkSet};
 use crate::merge::agreed::Agreed;
-use crate::merge::record::{Fid, Place, Seen, Side};
+use crate::merge::record::{Fid, Place, Seen, Seq, Side};
 
 impl WorkSet {
     /// Takes in one change of a side.
@@ -51,7 +51,7 @@ impl WorkSet {
             }
             return Ok(());
         }
-        let seen = Seen::new(place, change.entry.clone(), change.seq);
+        let seen = Seen::new(place, change.entry.clone(), Seq::Known(change.seq));
         let seen = self.letters.first(side, seen);
         match known {
             Some(index) if !self.is_reborn(index, side, change) => {
@@ -90,7 +90,7 @@ impl WorkSet {
         }
         let record = agreed.at(place)?;
         let seen = record.as_ref().and_then(|record| record.seen(side));
-        Ok(seen.is_some_and(|seen| seen.seq == change.seq))
+        Ok(seen.is_some_and(|seen| seen.seq == Seq::Known(change.seq)))
     }
 
     /// A place that changed while a list was read was reported more than once: of new messages only the last counts.
@@ -103,7 +103,7 @@ impl WorkSet {
         let is_last = |seen: &Seen| {
             let went = gone
                 .get(&seen.place)
-                .is_some_and(|gone| gone.seq > seen.seq);
+                .is_some_and(|gone| seen.seq.is_before(gone.seq));
             !went && later.insert(seen.place.clone())
         };
         let mut kept: Vec<bool> = unmatched.iter().rev().map(is_last).collect();
@@ -114,7 +114,8 @@ impl WorkSet {
     /// record's number is unknown.
     fn is_reborn(&self, index: usize, side: Side, change: &Change) -> bool {
         let seen = self.all[index].record.seen(side);
-        change.born > seen.map_or(0, |seen| seen.seq)
+        let seq = seen.map_or(Seq::Known(0), |seen| seen.seq);
+        seq.is_before(change.born)
     }
 
     /// Takes in that a side's list of a folder was complete: what it did not name is gone.

@@ -6,7 +6,7 @@ use protocol::{Entry, Info, Op, Outcome};
 use super::Executor;
 use crate::archive::Asking;
 use crate::merge::plan::{Kind, Step};
-use crate::merge::record::{Seen, Side, State, Taken};
+use crate::merge::record::{Seen, Seq, Side, State, Taken};
 use crate::report::Tally;
 use crate::report::waiting::Why;
 use crate::run::failure::Failure;
@@ -115,7 +115,7 @@ impl Executor<'_, '_> {
                 .map(|seen| seen.entry.clone());
             let owed = before.as_ref().map(|seen| seen.owed);
             let entry = entry_after(&step.op, before.map(|seen| seen.entry), source, state);
-            let seen = Seen::new(state.place.clone(), entry, seq);
+            let seen = Seen::new(state.place.clone(), entry, Seq::Known(seq));
             let seen = Seen {
                 flags: state.flags,
                 owed: owed.filter(|_| step.is_detour).unwrap_or(seen.owed),

@@ -11,8 +11,8 @@ use super::Session;
 use crate::config::Account;
 use crate::config::filter::Scope;
 use crate::endpoint::unexpected;
-use crate::merge::agreed::{Agreed, SEQ_UNKNOWN, Stored};
-use crate::merge::record::{Fid, Place, Record, Seen, Side};
+use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
 use crate::report::Skipped;
 use crate::run::failure::Failure;
 
@@ -260,7 +260,7 @@ impl Session<'_> {
         self.folders.unlink(side);
         for work in &mut self.set.all {
             if let Some(seen) = work.record.seen_mut(side) {
-                seen.seq = SEQ_UNKNOWN;
+                seen.seq = Seq::Unknown;
             }
         }
         Ok(())
@@ -331,7 +331,9 @@ impl Session<'_> {
         let Some(ours) = self.local.lock().same_at(number, change)? else {
             return Ok(false);
         };
-        let seen = |change: &Change| Seen::new(place.clone(), change.entry.clone(), change.seq);
+        let seen = |change: &Change| {
+            Seen::new(place.clone(), change.entry.clone(), Seq::Known(change.seq))
+        };
         let mut record = Record {
             local: Some(seen(&ours)),
             remote: Some(seen(change)),

@@ -7,7 +7,7 @@ use super::{BATCHES_AHEAD, Brought, LAST_AGE, Progressed, Stream};
 use crate::archive::Asking;
 use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::agreed::{Agreed, Stored};
-use crate::merge::record::{Record, Seen, Side};
+use crate::merge::record::{Record, Seen, Seq, Side};
 use crate::run::failure::Failure;
 
 impl Stream<'_, '_> {
@@ -184,7 +184,7 @@ impl Stream<'_, '_> {
             info,
             ..theirs.entry.clone()
         };
-        let mut ours = Seen::new(theirs.place.clone(), entry, seq);
+        let mut ours = Seen::new(theirs.place.clone(), entry, Seq::Known(seq));
         ours.flags = theirs.flags;
         tracing::info!("here: New {:?}", ours.place.unique);
         record.local = Some(ours);
