@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use harness::faults::{End, Kill};
-use harness::world::{agent_command, copy_dir};
+use harness::world::{agent_command, copy_dir, remove_dir};
 use harness::{Client, Snapshot, World, bulky};
 
-use crate::first_sync::{count, fill, name};
+use crate::first_sync::{MARKER, count, fill, name};
 
 const COUNT: usize = 300;
 
@@ -38,7 +38,22 @@ fn read_bytes(trace: &str) -> u64 {
 
 #[test]
 fn a_tree_that_was_never_read_is_read_once() {
-    assert_read_once(&World::new(), |_, _| {});
+    let world = World::new();
+    assert_read_once(&world, world.client(), |_, _| {});
+}
+
+/// What was emptied here comes back as it came first.
+#[test]
+fn a_tree_that_is_adopted_by_an_empty_one_is_read_once() {
+    let world = World::new();
+    world
+        .server()
+        .store("INBOX", "1.M.mx", "S", b"Subject: one\n\n");
+    let _ = world.client().sync().run().ok();
+    world.local().delete("INBOX", "1.M.mx");
+    fs::remove_file(world.local().root().join(MARKER)).expect("it is removed");
+    remove_dir(&world.server_state());
+    assert_read_once(&world, &world.client().with(&["--adopt"]), |_, _| {});
 }
 
 /// A clock that was wrong, or a copy that keeps times.
@@ -50,13 +65,13 @@ fn a_tree_with_times_in_the_future_is_read_once() {
         file.set_modified(future).expect("its time is set");
     };
     let world = World::new();
-    assert_read_once(&world, |folder, name| {
+    assert_read_once(&world, world.client(), |folder, name| {
         set(&world.server().path(folder, name))
     });
 }
 
 /// Fills the server, lets somebody touch each message, and pulls.
-fn assert_read_once(world: &World, touch: impl Fn(&str, &str)) {
+fn assert_read_once(world: &World, client: &Client, touch: impl Fn(&str, &str)) {
     let mut total = 0;
     for number in 0..COUNT {
         let bytes = bulky(&format!("message {number}"), 500 + 40 * number);
@@ -68,7 +83,7 @@ fn assert_read_once(world: &World, touch: impl Fn(&str, &str)) {
     // Files that are as old as the clock's grain are proven by one look.
     world.server().let_the_clock_tick("INBOX", &name(0));
     world.server().let_the_clock_tick("Lists", &name(1));
-    let trace = traced(world, world.client(), "read,pread64");
+    let trace = traced(world, client, "read,pread64");
     let read = read_bytes(&trace);
     assert!(
         read >= total,

@@ -100,8 +100,7 @@ impl<'a> Expected<'a> {
     /// Whether messages are to come with their bodies: nothing is here yet, but for what such a stream has brought.
     fn streams(&self) -> Result<bool, Failure> {
         let account = self.account;
-        let is_whole =
-            !account.dry_run && !account.adopt && !account.checksum && !account.filter.selects();
+        let is_whole = !account.dry_run && !account.checksum && !account.filter.selects();
         if !self.changes_here || !is_whole {
             return Ok(false);
         }
