@@ -15,8 +15,8 @@ use clap::{
 };
 use clap_complete::Shell;
 
-use crate::config::MaxDelete;
-use crate::config::filter::Verdict;
+use crate::merge::filter::Verdict;
+use crate::merge::guard::MaxDelete;
 
 pub use man::man;
 

@@ -5,22 +5,19 @@
 
 pub mod address;
 pub mod file;
-pub mod filter;
 mod resolve;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
-use serde::Deserialize;
 
 use crate::config::address::{Address, AddressError};
-use crate::config::filter::{Filter, FilterError};
-use crate::merge::mapping::Setting;
+use crate::merge::filter::{Filter, FilterError};
+use crate::merge::guard::MaxDelete;
+use crate::merge::mapping::{FolderNames, Layout, Setting};
 
-pub use resolve::{Resolved, resolve};
+pub use resolve::{Resolved, TypedPair, resolve};
 
 /// How long deleted and replaced messages are kept, in days, where nothing else is said.
 pub const TRASH_DAYS: u32 = 30;
@@ -79,18 +76,6 @@ pub struct Account {
     pub state_dir: PathBuf,
 }
 
-/// How much may be deleted before the guard stops it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum MaxDelete {
-    /// The guard's own numbers.
-    #[default]
-    Default,
-    /// So many messages.
-    Count(u64),
-    /// Such a share of the messages, 0 to 100; 100 is no guard at all.
-    Percent(u8),
-}
-
 impl Account {
     /// What is set of how the tree here is laid out.
     #[must_use]
@@ -100,28 +85,6 @@ impl Account {
             folder_names: self.folder_names,
         }
     }
-}
-
-/// How folders lie in a root.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-pub enum Layout {
-    /// `.Lists.debian`
-    #[serde(rename = "maildir++")]
-    MaildirPlusPlus,
-    /// `Lists/debian`
-    #[serde(rename = "nested")]
-    Nested,
-}
-
-/// How folder names are written on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-pub enum FolderNames {
-    /// UTF-8.
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// IMAP's modified UTF-7.
-    #[serde(rename = "utf-7")]
-    Utf7,
 }
 
 /// Why there is nothing that could be run; every one is a matter of usage (exit 2).
@@ -236,37 +199,6 @@ impl Dirs {
             home,
             current,
         })
-    }
-}
-
-impl FromStr for MaxDelete {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<MaxDelete, String> {
-        let wrong =
-            || format!("\"{text}\" is neither a number of messages nor a share from 0% to 100%");
-        let digits =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        match text.strip_suffix('%').map(str::trim_end) {
-            Some(share) if digits(share) => share
-                .parse()
-                .ok()
-                .filter(|&share: &u8| share <= 100)
-                .map(MaxDelete::Percent)
-                .ok_or_else(wrong),
-            None if digits(text) => text.parse().map(MaxDelete::Count).map_err(|_| wrong()),
-            Some(_) | None => Err(wrong()),
-        }
-    }
-}
-
-impl fmt::Display for MaxDelete {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            MaxDelete::Default => f.write_str("default"),
-            MaxDelete::Count(count) => write!(f, "{count}"),
-            MaxDelete::Percent(share) => write!(f, "{share}%"),
-        }
     }
 }
 

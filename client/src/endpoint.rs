@@ -20,6 +20,7 @@ pub mod link;
 pub mod local;
 pub(crate) mod program;
 pub mod ssh;
+pub mod stop;
 pub mod transport;
 
 pub use bell::Bell;

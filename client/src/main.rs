@@ -27,13 +27,14 @@ use std::io;
 
 use crate::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
 use crate::config::{Dirs, Resolved, resolve};
+use crate::endpoint::stop::Stop;
 use crate::merge::plan::Direction;
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::Progress;
-use crate::report::status::Status;
 use crate::report::{Reporter, Summary};
-use crate::run::exit_code::ExitCode;
+use crate::run::attempt::last_synced;
 use crate::run::run;
-use crate::run::stop::Stop;
+use crate::run::status::Status;
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -90,7 +91,7 @@ fn trace(verbose: u8) {
 
 /// The accounts to deal with, each with what is wrong with it; none where they cannot be known.
 fn accounts(args: &SyncArgs, command: &str, reporter: &Reporter) -> Option<Vec<Resolved>> {
-    let resolved = Dirs::from_env().and_then(|dirs| resolve(args, command, &dirs));
+    let resolved = Dirs::from_env().and_then(|dirs| resolve(args, command, &dirs, last_synced));
     let said = resolved.inspect_err(|error| reporter.error(None, &error.to_string()));
     said.ok()
 }

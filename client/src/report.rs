@@ -5,10 +5,12 @@
 //! file name or from the other side is escaped before it reaches a terminal. It must never decide anything: what it shows is handed
 //! to it.
 
+pub mod exit_code;
+pub mod figures;
 pub mod heading;
 pub mod progress;
 pub mod refusal;
-pub mod status;
+pub mod skipped;
 mod text;
 pub mod waiting;
 
@@ -16,18 +18,15 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use protocol::bytes::escape;
-use protocol::message::Problem;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cli::{OutputArgs, When};
-use crate::merge::record::Side;
-use crate::report::heading::{Heading, named};
+use crate::report::exit_code::ExitCode;
+use crate::report::heading::Heading;
 use crate::report::progress::Progress;
 use crate::report::refusal::Refusal;
+use crate::report::skipped::Skipped;
 use crate::report::waiting::Waiting;
-use crate::run::exit_code::ExitCode;
-
-pub use text::{bytes_text, duration_text};
 
 /// Up to so many lines of one kind are printed; of more, counts by folder, and all with `-v`. `--json` has them all.
 pub const LINES_MAX: usize = 20;
@@ -118,63 +117,6 @@ pub struct Told {
     pub folder: String,
     /// The sentence.
     pub text: String,
-}
-
-/// A message or folder that was left alone, and why.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Skipped {
-    /// On which side.
-    pub side: Side,
-    /// The file or folder, escaped.
-    pub path: String,
-    /// What is the matter with it.
-    pub why: String,
-    /// What the message says of itself, where its file is here.
-    pub heading: Option<Heading>,
-    /// Whether deletions on the other side wait for it.
-    pub holds: bool,
-}
-
-impl Skipped {
-    /// What a side told of itself.
-    pub fn on(side: Side, problems: Vec<Problem>) -> Vec<Skipped> {
-        let skipped = |Problem { path, why, holds }| Skipped {
-            side,
-            path,
-            why,
-            holds,
-            heading: None,
-        };
-        problems.into_iter().map(skipped).collect()
-    }
-
-    /// For people: the message, the side, and what is the matter.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
-        let named = match &self.heading {
-            Some(heading) => named(folder, name, Some(heading)),
-            None => format!("\"{}\"", self.path),
-        };
-        format!("{named} {}: {}", self.side.word(), self.why)
-    }
-
-    fn folder(&self) -> String {
-        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("\"{folder}\" {}", self.side.word())
-    }
-
-    /// What people are told of it: once, as long as it stays the same.
-    #[must_use]
-    pub fn told(&self) -> (Side, &str, &str) {
-        (self.side, &self.path, &self.why)
-    }
-
-    /// For scripts.
-    #[must_use]
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::json!({ "side": self.side.word(), "path": self.path, "why": self.why, "holds": self.holds })
-    }
 }
 
 /// What became of one account.

@@ -1,6 +1,6 @@
 //! The story of one account's pull, push or sync: open, stream, merge, ask the guard, carry out, say what happened.
 //!
-//! [`session`] opens both sides and takes in what they tell, [`stream`] is a first pull, [`execute`] carries a plan out. What a
+//! [`session`] opens both sides and takes in what they tell, [`stream`] is a first pull, [`mod@execute`] carries a plan out. What a
 //! message shall be is for [`crate::merge`] to say, and how the other end is reached for [`crate::endpoint`]; it must never know
 //! ssh, SQL or a message's bytes.
 
@@ -11,34 +11,36 @@ use protocol::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::{Account, MaxDelete};
+use crate::config::Account;
 use crate::endpoint::Endpoint;
+use crate::endpoint::stop::Stop;
 use crate::endpoint::transport::ConnectOptions;
+use crate::merge::guard::MaxDelete;
+use crate::merge::plan::Why;
 use crate::merge::plan::{Direction, Limits, Plan};
 use crate::merge::record::Side;
 use crate::merge::{self, Joined};
+use crate::report::exit_code::ExitCode;
 use crate::report::progress::{Phase, Progress};
-use crate::report::waiting::{Waiting, Why};
-use crate::report::{Detail, Skipped, Summary};
+use crate::report::skipped::Skipped;
+use crate::report::waiting::Waiting;
+use crate::report::{Detail, Summary};
 use crate::run::consent::{Asking, ask_guard};
 use crate::run::execute::{Done, Executor};
-use crate::run::exit_code::ExitCode;
 use crate::run::failure::Failure;
 use crate::run::hooks::Hook;
 use crate::run::session::{Session, keeps_state_inside};
-use crate::run::stop::Stop;
 
 pub mod attempt;
 pub mod consent;
 pub mod execute;
-pub mod exit_code;
 pub mod failure;
 pub mod hooks;
 pub mod known;
 mod left;
 mod people;
 pub mod session;
-pub mod stop;
+pub mod status;
 pub mod stream;
 
 use left::Left;

@@ -14,8 +14,8 @@ use crate::merge::folder::{FolderBase, Held};
 use crate::merge::letters::Letters;
 use crate::merge::mapping::FolderName;
 use crate::merge::record::{Base, CopyOf, Place, Seen, Seq, Taken};
-use crate::report::Skipped;
 use crate::report::heading::Heading;
+use crate::report::skipped::Skipped;
 use crate::run::stream::Progressed;
 
 #[path = "../../../maildir/src/index/dump.rs"]

@@ -284,5 +284,22 @@ impl fmt::Display for Address {
     }
 }
 
+/// A word as a shell reads it back; bytes that are no text as bash and zsh have them.
+#[must_use]
+pub fn quote(word: &OsStr) -> String {
+    let bytes = word.as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(byte);
+    if !bytes.is_empty() && bytes.iter().all(is_plain) {
+        return bytes.iter().map(|&byte| char::from(byte)).collect();
+    }
+    let shown = escape(bytes);
+    if shown.as_bytes() == bytes {
+        format!("'{}'", shown.replace('\'', r"'\''"))
+    } else {
+        let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("$'{escaped}'")
+    }
+}
+
 #[cfg(test)]
 mod tests;

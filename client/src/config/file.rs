@@ -11,8 +11,9 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use protocol::bytes::escape;
 
-use super::resolve::nearest;
-use super::{ConfigError, FolderNames, Layout, MaxDelete};
+use super::ConfigError;
+use crate::merge::guard::MaxDelete;
+use crate::merge::mapping::{FolderNames, Layout};
 
 /// The keys of one account.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
@@ -277,6 +278,16 @@ fn parse_span(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(Duration::from_secs(seconds))
+}
+
+/// The one of some words that is probably meant.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.chars().count() / 3).max(1);
+    let distances = known.map(|known| (strsim::osa_distance(word, known), known));
+    distances
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -7,22 +7,38 @@ use std::path::{Path, PathBuf};
 use protocol::bytes::{escape, is_variable};
 use toml::Spanned;
 
-use super::file::{Accounts, Keys, Text};
+use super::file::{Accounts, Keys, Text, nearest};
 use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
 use crate::cli::SyncArgs;
-use crate::config::address::Address;
-use crate::config::filter::{Filter, Verdict};
-use crate::run::attempt::{last_synced, quote};
+use crate::config::address::{Address, quote};
+use crate::merge::filter::{Filter, Verdict};
 
 /// An account's name, and what it comes to.
 pub type Resolved = (String, Result<Account, ConfigError>);
+
+/// The pair that was synced last, as it could be typed again.
+#[derive(Debug)]
+pub struct TypedPair {
+    /// Both places.
+    pub pair: String,
+    /// The options that belong to them, each with a space behind it.
+    pub options: String,
+}
+
+/// Finds the pair that was synced last below a state directory.
+pub type LastPair = fn(&Path) -> Option<TypedPair>;
 
 /// Puts together the accounts that a command deals with, in the order of the file. One that is wrong does not keep the
 /// others from being dealt with.
 ///
 /// # Errors
 /// When the file or the command line is wrong as a whole, or names nothing to do.
-pub fn resolve(args: &SyncArgs, command: &str, dirs: &Dirs) -> Result<Vec<Resolved>, ConfigError> {
+pub fn resolve(
+    args: &SyncArgs,
+    command: &str,
+    dirs: &Dirs,
+    last_pair: LastPair,
+) -> Result<Vec<Resolved>, ConfigError> {
     match (&args.target.account_or_remote, &args.target.local) {
         (Some(remote), Some(local)) => {
             let account = typed(args, dirs, remote, local)?;
@@ -34,7 +50,7 @@ pub fn resolve(args: &SyncArgs, command: &str, dirs: &Dirs) -> Result<Vec<Resolv
                 "Name the Maildir on this machine too, as in: {remote} ~/Maildir"
             )))
         }
-        (name, None) => configured(args, command, dirs, name.as_deref()),
+        (name, None) => configured(args, command, dirs, name.as_deref(), last_pair),
         (None, Some(_)) => Err(ConfigError::Target(
             "Name the remote before the local Maildir".to_owned(),
         )),
@@ -83,13 +99,14 @@ fn configured(
     command: &str,
     dirs: &Dirs,
     name: Option<&OsStr>,
+    last_pair: LastPair,
 ) -> Result<Vec<Resolved>, ConfigError> {
     let path = match &args.places.config {
         Some(path) => absolute(path, &dirs.current, dirs)?,
         None => dirs.config.join("config.toml"),
     };
     let last = match name {
-        None => last_command(args, command, dirs)?,
+        None => last_command(args, command, dirs, last_pair)?,
         Some(_) => None,
     };
     let none = |path| {
@@ -145,9 +162,10 @@ fn last_command(
     args: &SyncArgs,
     command: &str,
     dirs: &Dirs,
+    last_pair: LastPair,
 ) -> Result<Option<String>, ConfigError> {
     let state_dir = state_dir(args, dirs)?;
-    let Some(last) = last_synced(&state_dir) else {
+    let Some(last) = last_pair(&state_dir) else {
         return Ok(None);
     };
     let place = match &args.places.state_dir {
@@ -371,14 +389,4 @@ fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> Result<PathBuf, ConfigErro
 fn unusable(path: &Path, why: &str) -> ConfigError {
     let path = escape(path.as_os_str().as_bytes());
     ConfigError::Target(format!("Cannot use the path \"{path}\": {why}"))
-}
-
-/// The one of some words that is probably meant.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    let distances = known.map(|known| (strsim::osa_distance(word, known), known));
-    distances
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, known)| known)
 }

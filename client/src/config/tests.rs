@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::cli::{Cli, Command, SyncArgs};
-use crate::config::filter::Scope;
+use crate::merge::filter::Scope;
 
 /// A home with a configuration file, where one is given.
 struct Home {
@@ -41,7 +41,7 @@ fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
         Command::Status(args) => args.to_sync(),
         Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
     };
-    let resolved = resolve(&args, "sync", &home.dirs)?;
+    let resolved = resolve(&args, "sync", &home.dirs, |_| None)?;
     resolved.into_iter().map(|(_, account)| account).collect()
 }
 
@@ -307,7 +307,7 @@ fn one_wrong_account_does_not_keep_the_others_from_running() {
         let text = format!("[account.bad]\nremote = 'a:'\n{wrong}\n{TWO}");
         let home = home(Some(&text));
         let args = SyncArgs::default();
-        let accounts = resolve(&args, "sync", &home.dirs).expect("the file is one");
+        let accounts = resolve(&args, "sync", &home.dirs, |_| None).expect("the file is one");
         let fine = accounts
             .iter()
             .map(|(name, account)| (name.as_str(), account.is_ok()));

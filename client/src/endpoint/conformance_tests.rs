@@ -15,7 +15,7 @@ use super::local::Local;
 use super::transport::ConnectOptions;
 use super::{Answer, Bell, Endpoint};
 use crate::config::address::Address;
-use crate::run::stop::Stop;
+use crate::endpoint::stop::Stop;
 
 const HERE: &[u8] = b"Subject: it is here\n\nbody\n";
 const LARGE: usize = 3 << 20;

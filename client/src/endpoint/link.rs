@@ -18,12 +18,12 @@ use protocol::{Request, Response};
 
 use crate::config::address::Address;
 use crate::endpoint::inflow::{Feed, Intake, Next, inflow};
+use crate::endpoint::stop::Stop;
 use crate::endpoint::transport::{
     ConnectError, ConnectOptions, Connection, Patience, Peer, connect, wait_readable,
 };
 use crate::endpoint::{Answer, Bell, Endpoint, EndpointError, unexpected};
-use crate::run::exit_code::ExitCode;
-use crate::run::stop::Stop;
+use crate::report::exit_code::ExitCode;
 
 mod outflow;
 mod silence;

@@ -19,7 +19,7 @@ use crate::config::Account;
 use crate::config::address::Address;
 use crate::endpoint::program::Program;
 use crate::endpoint::ssh;
-use crate::run::stop::Stop;
+use crate::endpoint::stop::Stop;
 
 pub use error::ConnectError;
 pub(crate) use tail::{Relay, Tail, last_line, one_line};

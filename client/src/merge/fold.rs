@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use protocol::Digest;
 
-use crate::config::filter::{Filter, Scope};
 use crate::merge::agreed::{Agreed, Asked, Stored};
+use crate::merge::filter::{Filter, Scope};
 use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;
 use crate::merge::record::{Fid, Place, Record, Seen, Side, Taken};

@@ -10,7 +10,7 @@ use protocol::FolderDir;
 use protocol::entry::FolderChange;
 use protocol::message::At;
 
-use crate::config::filter::{Filter, Scope};
+use crate::merge::filter::{Filter, Scope};
 use crate::merge::folder::{Folder, FolderBase, Held};
 use crate::merge::mapping::{FolderName, Mapping, Setting};
 use crate::merge::record::{Fid, Place, Side};

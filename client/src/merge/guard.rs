@@ -1,11 +1,12 @@
 //! What is too much to delete without asking (I7), and which trees are not joined without asking.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use protocol::Digest;
 use protocol::bytes::hex;
 
-use crate::config::MaxDelete;
 use crate::merge::record::{Fid, Place, Side};
 
 /// Up to so many messages nobody is asked.
@@ -16,6 +17,49 @@ const PERCENT_MAX: u64 = 5;
 const COUNT_MAX: u64 = 2000;
 /// Up to so many messages on a side nobody is asked whether two trees belong together.
 const SINGLES_FREE: usize = 50;
+
+/// How much may be deleted before the guard stops it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MaxDelete {
+    /// The guard's own numbers.
+    #[default]
+    Default,
+    /// So many messages.
+    Count(u64),
+    /// Such a share of the messages, 0 to 100; 100 is no guard at all.
+    Percent(u8),
+}
+
+impl FromStr for MaxDelete {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MaxDelete, String> {
+        let wrong =
+            || format!("\"{text}\" is neither a number of messages nor a share from 0% to 100%");
+        let digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.strip_suffix('%').map(str::trim_end) {
+            Some(share) if digits(share) => share
+                .parse()
+                .ok()
+                .filter(|&share: &u8| share <= 100)
+                .map(MaxDelete::Percent)
+                .ok_or_else(wrong),
+            None if digits(text) => text.parse().map(MaxDelete::Count).map_err(|_| wrong()),
+            Some(_) | None => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for MaxDelete {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            MaxDelete::Default => f.write_str("default"),
+            MaxDelete::Count(count) => write!(f, "{count}"),
+            MaxDelete::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
 
 /// One deletion or replacement that is planned.
 #[derive(Clone, PartialEq, Eq, Debug)]

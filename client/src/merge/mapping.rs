@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use protocol::FolderDir;
 use protocol::bytes::escape;
+use serde::Deserialize;
 
-use crate::config::{FolderNames, Layout};
 use crate::merge::record::Side;
 use crate::merge::utf7;
 
@@ -22,6 +22,28 @@ mod looks;
 use looks::Looks;
 
 const INBOX: &[u8] = b"INBOX";
+
+/// How folders lie in a root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub enum Layout {
+    /// `.Lists.debian`
+    #[serde(rename = "maildir++")]
+    MaildirPlusPlus,
+    /// `Lists/debian`
+    #[serde(rename = "nested")]
+    Nested,
+}
+
+/// How folder names are written on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub enum FolderNames {
+    /// UTF-8.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// IMAP's modified UTF-7.
+    #[serde(rename = "utf-7")]
+    Utf7,
+}
 
 /// What the configuration says of the tree here: it counts where that has no folder yet, and where both sides differ.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]

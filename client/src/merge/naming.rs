@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use protocol::Op;
 
-use crate::config::filter::{Filter, Scope};
+use crate::merge::filter::{Filter, Scope};
 use crate::merge::folder::{Folder, FolderBase, Held};
 use crate::merge::folders::Folders;
 use crate::merge::mapping::FolderName;

@@ -1,7 +1,7 @@
 //! Tables: a folder is written `base/local/remote`, `-` where a side has none.
 
 use super::*;
-use crate::config::filter::Verdict;
+use crate::merge::filter::Verdict;
 use crate::merge::folder::FolderBase;
 use protocol::FolderDir;
 use protocol::entry::FolderChange;

@@ -7,21 +7,22 @@ use std::collections::{HashMap, HashSet};
 
 use protocol::Op;
 
-use crate::config::filter::{Filter, Scope};
 use crate::merge::agreed::Agreed;
+use crate::merge::filter::{Filter, Scope};
 use crate::merge::fold::{Work, WorkSet};
 use crate::merge::folders::Folders;
 use crate::merge::reconcile::{Conflict, Merged, reconcile};
 use crate::merge::record::{Fid, Place, Side, State};
-use crate::report::waiting::Why;
 
 mod limits;
 mod names;
 mod order;
 mod steps;
+mod why;
 pub use limits::{Direction, Limits};
 pub use order::held_up;
 use order::order;
+pub use why::Why;
 
 /// What a step counts as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 
-use crate::config::filter::Filter;
 use crate::merge::agreed::{Agreed, Asked, Stored};
+use crate::merge::filter::Filter;
 use crate::merge::fold::{Work, WorkSet};
 use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::When;
-use crate::report::{bytes_text, duration_text};
+use crate::report::figures::{bytes_text, duration_text};
 
 /// How often the line is drawn anew.
 const INTERVAL: Duration = Duration::from_millis(100);

@@ -4,67 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::merge::plan::Why;
 use crate::merge::record::Side;
-use crate::report::Skipped;
-
-/// Why a difference was not brought over.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Why {
-    /// Too many deletions at once, or others than those that were confirmed.
-    Guard,
-    /// Deletions are switched off here.
-    NoDelete,
-    /// The key may not delete.
-    RightNoDelete,
-    /// The key may only add.
-    RightAppend,
-    /// The key may change nothing.
-    RightRead,
-    /// The command does not change that side.
-    Unchanged(Side),
-    /// The folder is not among those that were chosen.
-    NotChosen,
-    /// Another folder has its name on that side, or a folder cannot have it.
-    NoPlace(Side),
-    /// The side that should give the bytes has damaged ones.
-    NoGoodCopy,
-    /// The disk of that side takes no more.
-    Full(Side),
-    /// It could not be done, and is reported by itself.
-    Failed,
-    /// A folder that is to go holds what waits.
-    Filled,
-    /// It changed while the run was under way.
-    Changed,
-    /// The run ended before.
-    Unreached,
-}
-
-impl Why {
-    /// In words, behind "3 wait: ".
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Why::Guard => "the guard asks first",
-            Why::NoDelete => "nothing is to be deleted (--no-delete)",
-            Why::RightNoDelete => "the key may not delete",
-            Why::RightAppend => "the key is append-only",
-            Why::RightRead => "the key is read-only",
-            Why::Unchanged(Side::Local) => "push changes nothing here",
-            Why::Unchanged(Side::Remote) => "pull changes nothing there",
-            Why::NotChosen => "their folder is excluded or not chosen",
-            Why::NoPlace(Side::Local) => "their folder has no place here",
-            Why::NoPlace(Side::Remote) => "their folder has no place there",
-            Why::NoGoodCopy => "no good copy is left to send",
-            Why::Full(Side::Local) => "the disk here takes no more",
-            Why::Full(Side::Remote) => "the disk there takes no more",
-            Why::Failed => "they could not be brought over, see what was skipped",
-            Why::Filled => "what is in the folder waits, too",
-            Why::Changed => "they changed meanwhile; the next run takes them",
-            Why::Unreached => "the run did not get to them; the next one goes on",
-        }
-    }
-}
+use crate::report::skipped::Skipped;
 
 /// Differences that wait for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -90,7 +32,7 @@ impl Waiting {
         let counted = counts.into_iter().map(|((why, deletions), count)| Waiting {
             count,
             deletions,
-            why: why.text().to_owned(),
+            why: words(why).to_owned(),
             unseen: false,
         });
         counted.collect()
@@ -152,6 +94,29 @@ impl Waiting {
             (false, _) => "wait",
         };
         format!("{count} {what}: {why}")
+    }
+}
+
+/// In words, behind "3 wait: ".
+fn words(why: Why) -> &'static str {
+    match why {
+        Why::Guard => "the guard asks first",
+        Why::NoDelete => "nothing is to be deleted (--no-delete)",
+        Why::RightNoDelete => "the key may not delete",
+        Why::RightAppend => "the key is append-only",
+        Why::RightRead => "the key is read-only",
+        Why::Unchanged(Side::Local) => "push changes nothing here",
+        Why::Unchanged(Side::Remote) => "pull changes nothing there",
+        Why::NotChosen => "their folder is excluded or not chosen",
+        Why::NoPlace(Side::Local) => "their folder has no place here",
+        Why::NoPlace(Side::Remote) => "their folder has no place there",
+        Why::NoGoodCopy => "no good copy is left to send",
+        Why::Full(Side::Local) => "the disk here takes no more",
+        Why::Full(Side::Remote) => "the disk there takes no more",
+        Why::Failed => "they could not be brought over, see what was skipped",
+        Why::Filled => "what is in the folder waits, too",
+        Why::Changed => "they changed meanwhile; the next run takes them",
+        Why::Unreached => "the run did not get to them; the next one goes on",
     }
 }
 

@@ -13,11 +13,11 @@ use maildir::{Lock, private};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::now_secs;
-use crate::config::Account;
-use crate::config::address::Address;
+use crate::config::address::{Address, quote};
+use crate::config::{Account, TypedPair};
 use crate::report::Summary;
+use crate::report::exit_code::ExitCode;
 use crate::report::waiting::Waiting;
-use crate::run::exit_code::ExitCode;
 use crate::run::known;
 
 /// What the file's name has behind that of the address.
@@ -134,12 +134,16 @@ fn lock(path: &Path) -> maildir::Result<Lock> {
 
 /// What was synced last below a state directory. A pair that never synced may have been mistyped.
 #[must_use]
-pub fn last_synced(state_dir: &Path) -> Option<Attempt> {
+pub fn last_synced(state_dir: &Path) -> Option<TypedPair> {
     let entries = std::fs::read_dir(state_dir.join("addresses")).ok()?;
     let paths = entries.flatten().map(|entry| entry.path());
     let lasts = paths.filter(|path| path.as_os_str().as_bytes().ends_with(SUFFIX.as_bytes()));
     let synced = lasts.filter_map(|path| read(&path).filter(|attempt| attempt.last_sync.is_some()));
-    synced.max_by_key(|attempt| attempt.last_sync)
+    let last = synced.max_by_key(|attempt| attempt.last_sync)?;
+    Some(TypedPair {
+        pair: last.pair,
+        options: last.options,
+    })
 }
 
 fn pair(account: &Account) -> String {
@@ -160,23 +164,6 @@ fn options(account: &Account) -> String {
         .into_iter()
         .filter_map(|(option, value)| Some(format!("{option} {} ", quote(value?))));
     said.collect()
-}
-
-/// A word as a shell reads it back; bytes that are no text as bash and zsh have them.
-#[must_use]
-pub fn quote(word: &OsStr) -> String {
-    let bytes = word.as_bytes();
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(byte);
-    if !bytes.is_empty() && bytes.iter().all(is_plain) {
-        return bytes.iter().map(|&byte| char::from(byte)).collect();
-    }
-    let shown = protocol::bytes::escape(bytes);
-    if shown.as_bytes() == bytes {
-        format!("'{}'", shown.replace('\'', r"'\''"))
-    } else {
-        let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-        format!("$'{escaped}'")
-    }
 }
 
 #[cfg(test)]
@@ -206,24 +193,5 @@ mod tests {
         assert_eq!(read(&path).as_ref(), Some(&attempt));
         let text = serde_json::to_vec(&attempt).expect("it becomes JSON");
         assert_eq!(text, std::fs::read(&path).expect("it is there"));
-    }
-
-    #[test]
-    fn a_shell_reads_back_what_was_quoted() {
-        let words: [&[u8]; 6] = [
-            b"",
-            b"me@host:Mail",
-            b"it's $HOME",
-            b"a\nb",
-            b"\xff'",
-            "é~".as_bytes(),
-        ];
-        for word in words {
-            let script = format!("printf %s {}", quote(OsStr::from_bytes(word)));
-            let bash = std::process::Command::new("bash")
-                .args(["-c", &script])
-                .output();
-            assert_eq!(bash.expect("bash runs").stdout, word, "{script}");
-        }
     }
 }

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use protocol::Digest;
 
 use crate::archive::{Archive, now_secs};
-use crate::config::{Account, MaxDelete};
+use crate::config::Account;
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::folders::Folders;
+use crate::merge::guard::MaxDelete;
 use crate::merge::guard::{Deletion, Holdings, limit_over, line, plan_name};
 use crate::merge::plan::{Kind, Plan, Planner};
 use crate::merge::record::{Fid, Side};

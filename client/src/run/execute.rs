@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use protocol::{Op, Outcome, Request, Response};
 
+use crate::endpoint::stop::Stop;
 use crate::endpoint::{Answer, unexpected};
+use crate::merge::plan::Why;
 use crate::merge::plan::{Kind, Plan, Step};
 use crate::merge::record::{Fid, Side, Taken};
+use crate::report::Tally;
 use crate::report::progress::{Phase, Progress};
-use crate::report::waiting::Why;
-use crate::report::{Skipped, Tally};
+use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
 use crate::run::session::Session;
-use crate::run::stop::Stop;
 
 mod batches;
 mod bodies;

@@ -3,7 +3,7 @@
 use crate::archive::ArchiveError;
 use crate::endpoint::EndpointError;
 use crate::endpoint::link::LinkError;
-use crate::run::exit_code::ExitCode;
+use crate::report::exit_code::ExitCode;
 
 /// Why a run of one account stopped.
 #[derive(Debug, thiserror::Error)]

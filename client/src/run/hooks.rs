@@ -16,8 +16,8 @@ use protocol::Tag;
 
 use crate::config::Account;
 use crate::endpoint::program::Program;
+use crate::endpoint::stop::Stop;
 use crate::report::{Summary, Tally};
-use crate::run::stop::Stop;
 
 mod kept;
 pub use kept::waiting;

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::config::filter::Scope;
+use crate::merge::filter::Scope;
 use crate::merge::folder::Folder;
 use crate::merge::plan::Limits;
+use crate::merge::plan::Why;
 use crate::merge::record::{Fid, Side};
-use crate::report::waiting::{Waiting, Why};
+use crate::report::waiting::Waiting;
 use crate::run::session::Session;
 
 /// What is known of a run's end.

@@ -9,12 +9,13 @@ use rustix::io::Errno;
 
 use super::left::Left;
 use crate::merge::mapping::FolderName;
+use crate::merge::plan::Why;
 use crate::merge::plan::{Kind, Limits, Plan};
 use crate::merge::reconcile::Conflict;
 use crate::merge::record::Side;
 use crate::report::heading::named;
 use crate::report::refusal::Refusal;
-use crate::report::waiting::{Waiting, Why};
+use crate::report::waiting::Waiting;
 use crate::report::{Detail, LINES_MAX, PlannedAction, Summary, Tally, Told};
 use crate::run::failure::Failure;
 use crate::run::session::Session;

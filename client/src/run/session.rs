@@ -20,9 +20,9 @@ use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;
 use crate::merge::plan::Direction;
 use crate::merge::record::{Place, Side, Taken};
-use crate::report::Skipped;
 use crate::report::heading::Heading;
 use crate::report::progress::Progress;
+use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
 use crate::run::known::{self, Pair};
 

@@ -19,14 +19,14 @@ use protocol::{Cursor, Info, Request, Response, Unique};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::link::LinkError;
+use crate::endpoint::stop::Stop;
 use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
-use crate::report::Skipped;
 use crate::report::progress::{Phase, Progress};
+use crate::report::skipped::Skipped;
 use crate::run::execute::Done;
 use crate::run::failure::Failure;
 use crate::run::session::Session;
-use crate::run::stop::Stop;
 
 mod begin;
 mod deliver;

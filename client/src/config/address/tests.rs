@@ -208,3 +208,22 @@ fn names_of_accounts_do_not_look_like_addresses() {
         assert_eq!(Address::looks_like_one(OsStr::new(text)), address, "{text}");
     }
 }
+
+#[test]
+fn a_shell_reads_back_what_was_quoted() {
+    let words: [&[u8]; 6] = [
+        b"",
+        b"me@host:Mail",
+        b"it's $HOME",
+        b"a\nb",
+        b"\xff'",
+        "é~".as_bytes(),
+    ];
+    for word in words {
+        let script = format!("printf %s {}", quote(OsStr::from_bytes(word)));
+        let bash = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output();
+        assert_eq!(bash.expect("bash runs").stdout, word, "{script}");
+    }
+}

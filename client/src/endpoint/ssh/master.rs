@@ -334,7 +334,7 @@ fn check(login: &Login) -> String {
 mod tests {
     use super::*;
     use crate::endpoint::transport::ConnectOptions;
-    use crate::run::exit_code::ExitCode;
+    use crate::report::exit_code::ExitCode;
 
     #[test]
     fn the_users_own_socket_is_found() {

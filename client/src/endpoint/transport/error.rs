@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 
 use protocol::bytes::escape;
 
-use crate::run::attempt::quote;
-use crate::run::exit_code::ExitCode;
+use crate::config::address::quote;
+use crate::report::exit_code::ExitCode;
 
 /// How much of what came instead of an agent is quoted.
 const QUOTE_BYTES_MAX: usize = 200;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use super::*;
-use crate::run::exit_code::ExitCode;
+use crate::report::exit_code::ExitCode;
 
 /// C75: one that stops before it has begun is ended, in the time that connecting may take.
 #[test]

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use protocol::folder::find_inbox;
 
-use crate::config::{FolderNames, Layout};
+use crate::merge::mapping::{FolderNames, Layout};
 use crate::merge::utf7;
 
 /// What a tree looks like; none where nothing in it says so.

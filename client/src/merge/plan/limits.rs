@@ -3,8 +3,8 @@
 use protocol::Op;
 use protocol::message::Rights;
 
+use crate::merge::plan::Why;
 use crate::merge::record::Side;
-use crate::report::waiting::Why;
 
 /// Which sides a run may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,10 +7,10 @@ use protocol::message::{At, Consent, Expect, NewBody, Reason, Source};
 use protocol::{Digest, Flags, Op};
 
 use super::{Kind, Planner, Step, Want};
-use crate::config::filter::Scope;
 use crate::merge::agreed::Agreed;
+use crate::merge::filter::Scope;
+use crate::merge::plan::Why;
 use crate::merge::record::{Place, Seen, Side, State};
-use crate::report::waiting::Why;
 
 /// Where a side has which bytes: among the messages of this run, once those are where they shall be, and among the agreed.
 pub(super) struct Sources {

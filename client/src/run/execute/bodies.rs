@@ -8,8 +8,8 @@ use protocol::message::Fetch;
 use super::Executor;
 use super::lane::size;
 use crate::endpoint::link::LinkError;
+use crate::merge::plan::Why;
 use crate::merge::record::Side;
-use crate::report::waiting::Why;
 use crate::run::failure::Failure;
 
 /// How many bodies are asked for ahead of what has come.

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::Executor;
+use crate::merge::plan::Why;
 use crate::merge::plan::{Step, held_up};
 use crate::merge::record::Side;
-use crate::report::waiting::Why;
 
 impl Executor<'_, '_> {
     /// A side's disk takes no more: what needs room there is not asked for any more, nor what would come to the place of a message

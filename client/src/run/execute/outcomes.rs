@@ -5,10 +5,10 @@ use protocol::{Entry, Info, Op, Outcome};
 
 use super::Executor;
 use crate::archive::Asking;
+use crate::merge::plan::Why;
 use crate::merge::plan::{Kind, Step};
 use crate::merge::record::{Seen, Seq, Side, State, Taken};
 use crate::report::Tally;
-use crate::report::waiting::Why;
 use crate::run::failure::Failure;
 
 impl Executor<'_, '_> {

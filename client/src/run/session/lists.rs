@@ -9,11 +9,11 @@ use protocol::{Cursor, Digest, FolderChange, Request, Response};
 
 use super::Session;
 use crate::config::Account;
-use crate::config::filter::Scope;
 use crate::endpoint::unexpected;
 use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::filter::Scope;
 use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
-use crate::report::Skipped;
+use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
 
 /// Where the archive has how far each side's journal is known.

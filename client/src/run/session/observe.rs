@@ -4,13 +4,13 @@ use protocol::Cursor;
 
 use super::Session;
 use crate::archive::Archive;
-use crate::config::filter::Scope;
+use crate::merge::filter::Scope;
 use crate::merge::fold::WorkSet;
 use crate::merge::folder::Folder;
 use crate::merge::guard::are_strangers;
 use crate::merge::record::Side;
 use crate::merge::{self, Joined, Merge};
-use crate::report::Skipped;
+use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
 
 /// How many lines tell how folders were mapped where two trees have little in common.

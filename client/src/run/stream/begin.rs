@@ -4,8 +4,8 @@ use protocol::message::{Course, Listing};
 use protocol::{Cursor, FolderChange, Op, Outcome, Request, Response};
 
 use super::Progressed;
-use crate::config::filter::Scope;
 use crate::endpoint::{Endpoint, unexpected};
+use crate::merge::filter::Scope;
 use crate::merge::record::{Fid, Side};
 use crate::run::failure::Failure;
 use crate::run::session::Session;

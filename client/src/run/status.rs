@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::archive::{Archive, now_secs};
 use crate::config::Account;
-use crate::config::filter::Scope;
+use crate::merge::filter::Scope;
 use crate::merge::folders::Folders;
+use crate::report::figures::duration_text;
+use crate::report::skipped::Skipped;
 use crate::report::waiting::Waiting;
-use crate::report::{Skipped, duration_text};
 use crate::run::attempt::{self, Attempt};
 use crate::run::failure::Failure;
 use crate::run::hooks;
