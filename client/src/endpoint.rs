@@ -1,7 +1,7 @@
 //! How the two replicas are reached: one [`Endpoint`], two homes.
 //!
 //! [`local`] is the replica here, on threads of its own. [`link`] is a conversation with an agent, over a pair of streams that
-//! [`transport`] opens: through [`ssh`], or to a child process. Both are asked the same and answer the same, in the words of
+//! `connect` opens: through [`ssh`], or to a child process; [`transport`] has what both need. Both are asked the same and answer the same, in the words of
 //! `docs/protocol.md`. `program` waits for other programs, and no longer than it should.
 //!
 //! It must never know what is merged, nor why something is asked.
@@ -15,6 +15,7 @@ use link::LinkError;
 mod bell;
 #[cfg(test)]
 mod conformance_tests;
+mod connect;
 mod inflow;
 pub mod link;
 pub mod local;

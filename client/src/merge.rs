@@ -35,6 +35,7 @@ use crate::merge::plan::{Limits, Planner};
 use crate::merge::record::{Fid, Side};
 
 pub mod agreed;
+mod agreement;
 pub mod copies;
 pub mod damage;
 pub mod filter;

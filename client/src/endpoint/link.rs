@@ -17,10 +17,11 @@ use protocol::message::{Hello, Refusal, Welcome};
 use protocol::{Request, Response};
 
 use crate::config::address::Address;
+use crate::endpoint::connect::connect;
 use crate::endpoint::inflow::{Feed, Intake, Next, inflow};
 use crate::endpoint::stop::Stop;
 use crate::endpoint::transport::{
-    ConnectError, ConnectOptions, Connection, Patience, Peer, connect, wait_readable,
+    ConnectError, ConnectOptions, Connection, Patience, Peer, wait_readable,
 };
 use crate::endpoint::{Answer, Bell, Endpoint, EndpointError, unexpected};
 use crate::report::exit_code::ExitCode;

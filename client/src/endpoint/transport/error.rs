@@ -170,7 +170,7 @@ impl ConnectError {
         }
     }
 
-    pub(super) fn not_installed(
+    pub(crate) fn not_installed(
         machine: &str,
         command: &str,
         local: bool,

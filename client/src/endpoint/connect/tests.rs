@@ -1,6 +1,7 @@
 //! The agent as a child process, played by the programs that every machine has.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use super::*;
 use crate::report::exit_code::ExitCode;
