@@ -74,8 +74,8 @@ type Result<T> = std::result::Result<T, ArchiveError>;
 
 /// The same while it is asked; the order of the fields is the stored format of [`Asked`].
 #[derive(Clone, Copy, Serialize)]
-pub struct Asking<'a> {
-    /// Of whom.
+pub struct AskedRef<'a> {
+    /// Of which side.
     pub side: Side,
     /// Where the record is stored.
     pub stored: &'a Stored,
@@ -367,7 +367,7 @@ impl Archive {
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn ask(&self, lines: &[Asking]) -> Result<i64> {
+    pub fn ask(&self, lines: &[AskedRef]) -> Result<i64> {
         self.execute(
             "INSERT INTO asked (lines) VALUES (?1)",
             [encode_state(lines)],

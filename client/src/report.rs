@@ -112,7 +112,7 @@ impl Actions {
 
 /// A sentence about a message of a folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Told {
+pub struct ConflictText {
     /// The folder, escaped.
     pub folder: String,
     /// The sentence.
@@ -131,7 +131,7 @@ pub struct Summary {
     /// What was done there.
     pub there: Tally,
     /// Where both sides had changed the same thing, one sentence each.
-    pub conflicts: Vec<Told>,
+    pub conflicts: Vec<ConflictText>,
     /// What waits for a later run, and why; none where the sides were not compared.
     pub waiting: Option<Vec<Waiting>>,
     /// What was left alone.
@@ -163,7 +163,7 @@ impl Summary {
         self.waiting.as_deref().unwrap_or_default()
     }
 
-    /// Whether there is anything that people should hear of who did not ask.
+    /// Whether there is anything to report to a user who did not ask.
     fn is_news(&self) -> bool {
         let is_blind = self.waiting().iter().any(|waiting| waiting.unseen);
         text::has_figures(self) || self.dry_run || is_blind || !self.conflicts.is_empty()
@@ -175,7 +175,7 @@ pub struct Reporter {
     json: bool,
     quiet: bool,
     verbose: bool,
-    /// Somebody is looking on: stdout or stderr is a terminal.
+    /// A user is looking on: stdout or stderr is a terminal.
     watched: bool,
     colored: (bool, bool),
     progress: Progress,
@@ -220,7 +220,7 @@ impl Reporter {
         self.listed(account, Weight::Warning, "skipped", skipped.collect());
         if !self.quiet {
             let conflicts = summary.conflicts.iter().cloned();
-            let conflicts = conflicts.map(|Told { folder, text }| (folder, text));
+            let conflicts = conflicts.map(|ConflictText { folder, text }| (folder, text));
             self.listed(account, Weight::Note, "conflicts", conflicts.collect());
             for note in &summary.notes {
                 self.print_err(account, Weight::Note, note);

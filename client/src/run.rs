@@ -1,6 +1,6 @@
 //! The story of one account's pull, push or sync: open, stream, merge, ask the guard, carry out, say what happened.
 //!
-//! [`session`] opens both sides and takes in what they tell, [`stream`] is a first pull, [`mod@execute`] carries a plan out. What a
+//! [`session`] opens both sides and takes in what they report, [`stream`] is a first pull, [`mod@execute`] carries a plan out. What a
 //! message shall be is for [`crate::merge`] to say, and how the other end is reached for [`crate::endpoint`]; it must never know
 //! ssh, SQL or a message's bytes.
 
@@ -25,8 +25,8 @@ use crate::report::progress::{Phase, Progress};
 use crate::report::skipped::Skipped;
 use crate::report::waiting::Waiting;
 use crate::report::{Detail, Summary};
-use crate::run::consent::{Asking, ask_guard};
-use crate::run::execute::{Done, Executor};
+use crate::run::consent::{GuardInput, ask_guard};
+use crate::run::execute::{Executed, Executor};
 use crate::run::failure::Failure;
 use crate::run::hooks::Hook;
 use crate::run::session::{Session, keeps_state_inside};
@@ -84,7 +84,7 @@ pub fn run(
         let note = format!("What became of this run is not remembered for `status`: {error}");
         summary.notes.push(note);
     }
-    // Nobody else waits for a hook: every lock is released by now.
+    // No other run waits for a hook: every lock is released by now.
     if let Err(why) = hook.run(&summary, stop) {
         summary.notes.push(why);
     }
@@ -159,10 +159,10 @@ fn carry_out(
     mut plan: Plan,
     limits: Limits,
     given: &Given,
-    mut done: Done,
+    mut done: Executed,
     summary: &mut Summary,
     hook: &mut Hook,
-) -> Result<Done, Failure> {
+) -> Result<Executed, Failure> {
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
     let conflicts = std::mem::take(&mut plan.conflicts);
@@ -191,7 +191,7 @@ fn carry_out(
 /// Takes in what was done. Also after a run that broke off: the next one does not name these files again.
 fn account_for(
     session: &Session,
-    done: &Done,
+    done: &Executed,
     summary: &mut Summary,
     hook: &mut Hook,
 ) -> Result<(), Failure> {
@@ -199,19 +199,19 @@ fn account_for(
     [summary.here, summary.there] = done.tallies;
     let run = session.local.lock().cursor()?.tag;
     let tally = &done.tallies[Side::Local as usize];
-    hook.tell(done.changed.clone(), tally, run);
+    hook.add(done.changed.clone(), tally, run);
     Ok(())
 }
 
 /// Says on which side a disk took no more.
-fn say_full(done: &Done, summary: &mut Summary) {
+fn say_full(done: &Executed, summary: &mut Summary) {
     if let Some(said) = people::say_full(&done.full) {
         summary.exit = summary.exit.worst(ExitCode::Error);
         summary.error = Some(said);
     }
 }
 
-/// Adds the deletions that a side could not tell of, since it cannot look everywhere.
+/// Adds the deletions that a side could not report, since it cannot look everywhere.
 fn add_unseen(session: &Session, skipped: &[Skipped], summary: &mut Summary) {
     let sides = Side::BOTH.into_iter();
     let unseen =
@@ -222,7 +222,7 @@ fn add_unseen(session: &Session, skipped: &[Skipped], summary: &mut Summary) {
 /// Says which patterns match no folder of either side: those that were typed, and what is new among the configured ones.
 fn unmatched(session: &Session) -> Result<Option<String>, Failure> {
     let [configured, typed] = session.folders.unmatched(&session.account.filter);
-    let known = told_before(session, "unmatched", &configured.iter().cloned().collect())?;
+    let known = reported_before(session, "unmatched", &configured.iter().cloned().collect())?;
     let news = configured
         .iter()
         .filter(|pattern| !known.contains(*pattern));
@@ -236,8 +236,12 @@ fn unmatched(session: &Session) -> Result<Option<String>, Failure> {
     }))
 }
 
-/// Remembers a list that is told only while it changes, and says what it was before.
-fn told_before<T>(session: &Session, key: &str, now: &BTreeSet<T>) -> Result<BTreeSet<T>, Failure>
+/// Remembers a list that is reported only while it changes, and says what it was before.
+fn reported_before<T>(
+    session: &Session,
+    key: &str,
+    now: &BTreeSet<T>,
+) -> Result<BTreeSet<T>, Failure>
 where
     T: Ord + Serialize + DeserializeOwned,
 {
@@ -269,7 +273,7 @@ fn make_plan(
     archive.begin()?;
     let guarded = ask_guard(
         &mut planner,
-        &Asking {
+        &GuardInput {
             account,
             archive,
             folders,
@@ -295,8 +299,8 @@ fn execute(
     plan: Plan,
     progress: &Progress,
     stop: &Stop,
-    done: Done,
-) -> (Done, Result<(), Failure>) {
+    done: Executed,
+) -> (Executed, Result<(), Failure>) {
     let Plan {
         steps,
         before,
@@ -318,12 +322,12 @@ fn execute(
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.
 fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Result<(), Failure> {
     let skipped: BTreeSet<Skipped> = skipped.into_iter().collect();
-    let known = told_before(&session, "skipped", &skipped)?;
+    let known = reported_before(&session, "skipped", &skipped)?;
     // Whether deletions wait for it changes from run to run, and is no news of the thing itself.
     let is_news = !skipped
         .iter()
-        .map(Skipped::told)
-        .eq(known.iter().map(Skipped::told));
+        .map(Skipped::reported)
+        .eq(known.iter().map(Skipped::reported));
     if !skipped.is_empty() && is_news {
         summary.exit = summary.exit.worst(ExitCode::Skipped);
         summary.skipped = skipped.into_iter().collect();

@@ -12,7 +12,7 @@ use crate::granularity::settled;
 use crate::hash::{Hashed, hash_file, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
-use crate::listing::{Dirs, Listing, Stamps};
+use crate::listing::{Dirs, FolderListing, Stamps};
 use crate::pairing::{Paired, Pairs};
 use crate::path::{folder_text, join, subdir};
 use crate::scanner::Scanner;
@@ -43,7 +43,7 @@ pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) 
 pub(crate) fn compare(
     scanner: &mut Scanner,
     row: &mut FolderRow,
-    mut listing: Listing,
+    mut listing: FolderListing,
 ) -> Result<()> {
     let (is_settled, stamps) = (listing.is_settled, listing.stamps);
     let is_named = read_keywords(scanner, row, &mut listing.problems)?;
@@ -66,7 +66,7 @@ pub(crate) fn compare(
     scanner
         .unhashed
         .extend(std::mem::take(&mut listing.unknown));
-    let Listing {
+    let FolderListing {
         files,
         dirs,
         problems,

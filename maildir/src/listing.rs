@@ -40,7 +40,7 @@ pub(crate) struct Stamps {
 }
 
 /// The files of a folder.
-pub(crate) struct Listing {
+pub(crate) struct FolderListing {
     pub(crate) files: Sorted,
     pub(crate) problems: Vec<Problem>,
     /// Whether files were left out that an editor left beside messages.
@@ -102,7 +102,7 @@ impl Stamps {
 pub(crate) fn read_folders<E>(
     root: &Root,
     wanted: &[ToList],
-    mut take: impl FnMut(&ToList, io::Result<Listing>) -> Result<(), E>,
+    mut take: impl FnMut(&ToList, io::Result<FolderListing>) -> Result<(), E>,
 ) -> Result<(), E> {
     if let [wanted] = wanted {
         return take(wanted, read(root, wanted));
@@ -131,7 +131,7 @@ pub(crate) fn read_folders<E>(
 ///
 /// # Errors
 /// The system's, and when `cur` or `new` went away meanwhile.
-pub(crate) fn read(root: &Root, wanted: &ToList) -> io::Result<Listing> {
+pub(crate) fn read(root: &Root, wanted: &ToList) -> io::Result<FolderListing> {
     let listing = read_settled(root, wanted)?;
     let (before, after) = (wanted.stamps, listing.stamps);
     for (sub, before, after) in [
@@ -148,7 +148,7 @@ pub(crate) fn read(root: &Root, wanted: &ToList) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn read_settled(root: &Root, wanted: &ToList) -> io::Result<Listing> {
+fn read_settled(root: &Root, wanted: &ToList) -> io::Result<FolderListing> {
     let mut before = wanted.stamps;
     for _ in 1..LISTINGS_MAX {
         let listing = list(root, &wanted.dir, before)?;
@@ -161,7 +161,7 @@ fn read_settled(root: &Root, wanted: &ToList) -> io::Result<Listing> {
 }
 
 /// Lists a folder once; `before` is what its directories looked like before.
-fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
+fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<FolderListing> {
     let begun_ns = now_ns();
     let mut part = Part::default();
     let mut dirs = Dirs::default();
@@ -182,7 +182,7 @@ fn list(root: &Root, dir: &[u8], before: Stamps) -> io::Result<Listing> {
     part.files.sort();
     part.look_at_doubles(&dirs);
     let stamps = stamps(root, dir)?;
-    Ok(Listing {
+    Ok(FolderListing {
         files: part.files,
         problems: part.problems,
         leaves_out,

@@ -34,7 +34,7 @@ use crate::folder_scan;
 use crate::granularity::{PATIENCE_NS, changed_ns};
 use crate::held::Held;
 use crate::index::{FileRow, FolderRow, path_of};
-use crate::listing::{self, Listing, ToList};
+use crate::listing::{self, FolderListing, ToList};
 use crate::marker::check_nothing_below;
 use crate::path::{folder_text, join, split_path, subdir};
 use crate::scanner::Scanner;
@@ -235,7 +235,7 @@ impl Scanner<'_> {
         Ok(None)
     }
 
-    fn take_listing(&mut self, at: usize, listing: io::Result<Listing>) -> Result<()> {
+    fn take_listing(&mut self, at: usize, listing: io::Result<FolderListing>) -> Result<()> {
         let mut row = self.folders[at].clone();
         match listing {
             Ok(listing) => folder_scan::compare(self, &mut row, listing)?,

@@ -197,8 +197,8 @@ impl Touched {
     }
 
     /// The names of all events so far, by their watches; nothing if there were too many to report.
-    fn names(&self) -> Option<Names> {
-        let mut names = Names::new();
+    fn names(&self) -> Option<TouchedNames> {
+        let mut names = TouchedNames::new();
         let Some(events) = &self.events else {
             return Some(names);
         };
@@ -220,7 +220,7 @@ impl Touched {
 }
 
 /// Names of files that were touched, by the watches that reported them.
-type Names = BTreeMap<i32, BTreeSet<Vec<u8>>>;
+type TouchedNames = BTreeMap<i32, BTreeSet<Vec<u8>>>;
 
 /// A folder with what it looked like at the end.
 struct Stamped {
@@ -258,7 +258,7 @@ impl Stamped {
         Some(stamped)
     }
 
-    fn is_as_rows_say(&self, index: &Index, names: &Names) -> Result<bool> {
+    fn is_as_rows_say(&self, index: &Index, names: &TouchedNames) -> Result<bool> {
         for in_new in [false, true] {
             let at = usize::from(in_new);
             let (Some(dir), Some(watch)) = (&self.dirs[at], self.watched.watches[at]) else {

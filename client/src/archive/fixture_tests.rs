@@ -1,5 +1,5 @@
 //! The archive as disks hold it: `fixtures/archive-N.sql` for each format N. The newest is what the code of today writes;
-//! whoever changes the format gives it another number, and keeps what the failing test prints as one more file.
+//! another format gets another number, and the change keeps what the failing test prints as one more file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Debug;
@@ -10,7 +10,7 @@ use protocol::{Cursor, Entry, Flags, FolderDir, IndexId, Info, Keyword, Keywords
 
 use super::*;
 use crate::merge::agreed::Agreed;
-use crate::merge::folder::{FolderBase, Held};
+use crate::merge::folder::{FolderBase, SideFolder};
 use crate::merge::letters::Letters;
 use crate::merge::mapping::FolderName;
 use crate::merge::record::{Base, CopyOf, Place, Seen, Seq, Taken};
@@ -133,7 +133,7 @@ fn pending() -> [Record; 2] {
 fn folders() -> [(Fid, Folder); 2] {
     let dir = |text: &str| FolderDir::new(text.as_bytes()).expect("a directory");
     let held = |number, text| {
-        Some(Held {
+        Some(SideFolder {
             number,
             dir: dir(text),
             name: FolderName::default(),
@@ -247,9 +247,9 @@ fn fill(archive: &Archive) -> Result<()> {
         archive.put(&Stored::Nowhere, record)?;
     }
     let lines = asked();
-    let lines: Vec<Asking> = lines
+    let lines: Vec<AskedRef> = lines
         .iter()
-        .map(|asked| Asking {
+        .map(|asked| AskedRef {
             side: asked.side,
             stored: &asked.stored,
             record: &asked.record,

@@ -10,14 +10,14 @@ pub struct Bell(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    heard: Condvar,
+    woken: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     /// How often it was rung.
     count: u64,
-    /// Nobody is woken who does not wait: that costs as much as taking in a small body.
+    /// A thread that does not wait is not woken: that costs as much as taking in a small body.
     is_waited_for: bool,
 }
 
@@ -31,7 +31,7 @@ impl Bell {
         let mut state = self.lock();
         state.count += 1;
         if state.is_waited_for {
-            self.0.heard.notify_all();
+            self.0.woken.notify_all();
         }
     }
 
@@ -50,8 +50,8 @@ impl Bell {
                 break;
             }
             state.is_waited_for = true;
-            let heard = self.0.heard.wait_timeout(state, left);
-            (state, _) = heard.unwrap_or_else(PoisonError::into_inner);
+            let woken = self.0.woken.wait_timeout(state, left);
+            (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
         state.is_waited_for = false;
     }

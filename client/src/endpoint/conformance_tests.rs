@@ -22,7 +22,7 @@ const LARGE: usize = 3 << 20;
 /// The number that a new index gives to the only folder there is.
 const INBOX: u32 = 1;
 
-/// An endpoint whose INBOX holds one message, and whose list was heard.
+/// An endpoint whose INBOX holds one message, and whose list was taken in.
 struct Home {
     name: &'static str,
     mail: PathBuf,
@@ -62,12 +62,12 @@ pub(super) fn open(dir: &Path) -> (Replica, Scan) {
 
 fn local(dir: &Path, bell: &Bell) -> Local {
     let (mut replica, scan) = open(dir);
-    let told = replica.promise().expect("it tells");
+    let promised = replica.promise().expect("it promises");
     let mut local = Local::new(replica, bell);
     local.report(Report {
         from: Listing::Everything,
         since: 0,
-        told,
+        told: promised,
         scan,
         part: None,
     });

@@ -1,6 +1,6 @@
 //! What came and was not looked at yet: between the threads that bring it and the driver, limited by bytes.
 //!
-//! The driver has other things to do now and then. Meanwhile nobody must wait for it, so some bytes are read ahead. Most
+//! The driver has other things to do now and then. Meanwhile nothing must wait for it, so some bytes are read ahead. Most
 //! bodies are small, and waking a thread costs as much as taking in some of them: so what came together is handed over
 //! together. The standard library's bounded channel counts items, and these are anything from a flag to 128 KiB.
 

@@ -126,7 +126,7 @@ impl Read for Greeting {
     }
 }
 
-/// Hears the agent's greeting, which names a version that we speak, too.
+/// Reads the agent's greeting, which names a version that we speak, too.
 fn hear_greeting(reader: &mut impl io::BufRead) -> Result<(), HandshakeError> {
     let greeting = read_greeting(reader)?;
     if choose_version(VERSIONS, greeting.versions).is_none() {
@@ -143,7 +143,7 @@ fn hear_greeting(reader: &mut impl io::BufRead) -> Result<(), HandshakeError> {
 }
 
 impl Link {
-    /// Reaches the agent and lets it introduce itself; `reached` is called once it has begun to speak, when nobody is asked
+    /// Reaches the agent and lets it introduce itself; `reached` is called once it has begun to speak, when no question is asked
     /// for a password any more.
     ///
     /// # Errors
@@ -212,7 +212,7 @@ impl Link {
             stop: options.stop.clone(),
         };
         let waker = bell.clone();
-        link.stop.tell(move || waker.ring());
+        link.stop.on_request(move || waker.ring());
         match link.answer()? {
             Answer::Response(Response::Welcome(welcome)) => Ok((link, welcome)),
             Answer::Response(other) => Err(unexpected(&other)),
@@ -234,7 +234,7 @@ impl Link {
         }
     }
 
-    /// Whatever comes next, waited for until somebody wants us to end.
+    /// Whatever comes next, waited for until we are asked to end.
     fn answer(&mut self) -> Result<Answer, LinkError> {
         loop {
             let (begun, slice) = (Instant::now(), self.silence.slice());

@@ -16,22 +16,22 @@ use super::{Answer, Bell, Endpoint, EndpointError};
 /// For how long an answer is waited for at a time.
 const SLICE: Duration = Duration::from_secs(60);
 
-type Done = maildir::Result<Answer>;
+type Reply = maildir::Result<Answer>;
 
 /// The replica here.
 pub struct Local {
     replica: Shared,
     bell: Bell,
-    feed: Feed<Done>,
-    answers: Intake<Done>,
+    feed: Feed<Reply>,
+    answers: Intake<Reply>,
     /// Carries batches out, from the first one on.
     receiver: Option<Receiver>,
     /// Reads what is asked for, from the first time on.
-    reader: Option<Sender<Asked>>,
+    reader: Option<Sender<ReadTask>>,
 }
 
 /// What the reading thread is asked.
-enum Asked {
+enum ReadTask {
     Report(Report),
     Request(Request),
 }
@@ -70,7 +70,7 @@ impl Local {
 
     /// Asks for what the replica has to report, which the agent's does without being asked.
     pub fn report(&mut self, report: Report) {
-        let _ = self.reader().send(Asked::Report(report)); // It lives as long as this does.
+        let _ = self.reader().send(ReadTask::Report(report)); // It lives as long as this does.
     }
 
     /// Begins operations whose batches end when [`Local::carry_out`] says so, with the bodies that have come by then.
@@ -102,7 +102,7 @@ impl Local {
         })
     }
 
-    fn reader(&mut self) -> &Sender<Asked> {
+    fn reader(&mut self) -> &Sender<ReadTask> {
         let (replica, feed) = (&self.replica, &self.feed);
         self.reader.get_or_insert_with(|| {
             let (sender, requests) = channel();
@@ -121,7 +121,7 @@ impl Endpoint for Local {
         match request {
             Request::Apply(ops) => self.receiver().begin(ops),
             Request::Finish => self.receiver().finish(),
-            other => drop(self.reader().send(Asked::Request(other))), // It lives as long as this does.
+            other => drop(self.reader().send(ReadTask::Request(other))), // It lives as long as this does.
         }
     }
 
@@ -178,10 +178,10 @@ impl Endpoint for Local {
 /// Answers what is asked of the replica here, in order.
 struct Reading {
     replica: Shared,
-    feed: Feed<Done>,
+    feed: Feed<Reply>,
 }
 
-/// The driver is gone, or heard of an error.
+/// The driver is gone, or was given an error.
 enum Ended {
     Gone,
     Failed(maildir::Error),
@@ -194,12 +194,12 @@ impl From<maildir::Error> for Ended {
 }
 
 impl Reading {
-    fn answer_all(&mut self, asked: &Queue<Asked>) {
+    fn answer_all(&mut self, asked: &Queue<ReadTask>) {
         let replica = self.replica.clone();
         for asked in asked {
             let answered = match asked {
-                Asked::Report(report) => maildir::report(self, &replica, report),
-                Asked::Request(request) => self.answer(request),
+                ReadTask::Report(report) => maildir::report(self, &replica, report),
+                ReadTask::Request(request) => self.answer(request),
             };
             match answered {
                 Ok(()) => {}

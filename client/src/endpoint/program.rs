@@ -20,7 +20,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Takes a child over; a thread waits for its end and tells of it.
+    /// Takes a child over; a thread waits for its end and reports it.
     pub(crate) fn watch(
         child: Child,
         ended: impl FnOnce(io::Result<ExitStatus>) + Send + 'static,

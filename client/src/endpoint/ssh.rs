@@ -25,7 +25,7 @@ use crate::endpoint::transport::{
 /// Which part of the time a connection of an earlier run may take to its first byte. It looks alive even when its network
 /// is gone (suspend, another Wi-Fi), and ssh itself notices only after 45 s; a new one wants time, too.
 const REUSED_PART: u32 = 3;
-/// How long a new connection that nobody asked to keep stays if we are killed before our session is open.
+/// How long a new connection that is not to be kept stays if we are killed before our session is open.
 const ORPHAN_SECS: u64 = 10;
 /// How much room the pipe from ssh gets.
 #[cfg(target_os = "linux")]
@@ -95,7 +95,7 @@ pub(crate) fn open(
         master::start(login, &settings, &sockets.private, ORPHAN_SECS, patience)?;
         return fresh(&sockets.private, command, login, Afterwards::Ends, patience);
     };
-    // Two runs that start one connection each would leave one that nobody can reach.
+    // Two runs that start one connection each would leave one that cannot be reached.
     let lock = sockets.lock(login, patience)?;
     if UnixStream::connect(&sockets.kept).is_err() {
         master::start(login, &settings, &sockets.kept, persist.as_secs(), patience)?;
@@ -165,7 +165,7 @@ fn execute(
             .build()
         {
             Ok(runtime) => {
-                // Nobody listens any more once the streams are all that is wanted.
+                // There is no reader any more once the streams are all that is wanted.
                 let _ = ended.send(runtime.block_on(begin));
             }
             Err(error) => drop(opened.send(Err(error.into()))),
@@ -200,7 +200,7 @@ fn widen(pipe: &PipeReader) {
     let _ = pipe;
 }
 
-/// The life of a session: opened, told of, and waited for.
+/// The life of a session: opened, reported, and waited for.
 async fn run(
     socket: &Path,
     command: &str,
@@ -218,12 +218,12 @@ async fn run(
             .stderr(Stdio::from(stderr));
         tokio::time::timeout(timeout, starter.spawn()).await
     };
-    let told = match &child {
+    let reported = match &child {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(NoSession::Said(chain(error))),
         Err(_) => Err(NoSession::Late),
     };
-    let _ = opened.send(told);
+    let _ = opened.send(reported);
     if afterwards == Afterwards::Ends {
         // Fails only where the connection is gone already.
         let _ = Session::resume_mux(socket.into(), None).close().await;

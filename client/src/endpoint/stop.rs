@@ -1,4 +1,4 @@
-//! A request to end: Ctrl-C, SIGTERM and SIGHUP. The first one is heard by every thread that waits, and what is under way is ended
+//! A request to end: Ctrl-C, SIGTERM and SIGHUP. The first one reaches every thread that waits, and what is under way is ended
 //! in order; a second one ends the process at once, as signals do.
 
 use std::io;
@@ -9,16 +9,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-type Hearer = Box<dyn Fn() + Send>;
+type Callback = Box<dyn Fn() + Send>;
 
-/// Whether the process shall end; clones tell the same.
+/// Whether the process shall end; clones say the same.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     is_requested: AtomicBool,
-    hearers: Mutex<Vec<Hearer>>,
+    callbacks: Mutex<Vec<Callback>>,
 }
 
 impl std::fmt::Debug for Stop {
@@ -36,10 +36,10 @@ impl Stop {
         let stop = Stop::default();
         let listener = stop.clone();
         let ignored = ignored_signals();
-        let heard = [SIGHUP, SIGINT, SIGTERM]
+        let awaited = [SIGHUP, SIGINT, SIGTERM]
             .into_iter()
             .filter(|signal| ignored >> (signal - 1) & 1 == 0);
-        let mut signals = Signals::new(heard)?;
+        let mut signals = Signals::new(awaited)?;
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if listener.is_requested() {
@@ -60,29 +60,29 @@ impl Stop {
     /// Requests it.
     pub fn request(&self) {
         self.0.is_requested.store(true, Ordering::SeqCst);
-        for hearer in &*self.hearers() {
-            hearer();
+        for callback in &*self.callbacks() {
+            callback();
         }
     }
 
-    /// Has somebody told, at once where it was requested already.
-    pub fn tell(&self, hearer: impl Fn() + Send + 'static) {
-        let mut hearers = self.hearers();
+    /// Calls a function when it is requested, at once where it was requested already.
+    pub fn on_request(&self, callback: impl Fn() + Send + 'static) {
+        let mut callbacks = self.callbacks();
         if self.is_requested() {
-            hearer();
+            callback();
         }
-        hearers.push(Box::new(hearer));
+        callbacks.push(Box::new(callback));
     }
 
-    fn hearers(&self) -> std::sync::MutexGuard<'_, Vec<Hearer>> {
+    fn callbacks(&self) -> std::sync::MutexGuard<'_, Vec<Callback>> {
         self.0
-            .hearers
+            .callbacks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The signals that are ignored, as bits; none where the system does not tell.
+/// The signals that are ignored, as bits; none where the system does not say.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -97,16 +97,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_hears_of_it_also_when_he_comes_late() {
+    fn a_callback_is_called_also_when_it_comes_late() {
         let stop = Stop::default();
         let (sender, heard) = channel();
         let early = sender.clone();
-        stop.tell(move || early.send("early").expect("it is heard"));
+        stop.on_request(move || early.send("early").expect("it is heard"));
         assert!(heard.try_recv().is_err() && !stop.is_requested());
         stop.clone().request();
         assert_eq!(heard.try_recv(), Ok("early"));
         assert!(stop.is_requested());
-        stop.tell(move || sender.send("late").expect("it is heard"));
+        stop.on_request(move || sender.send("late").expect("it is heard"));
         assert_eq!(heard.try_recv(), Ok("late"));
     }
 }

@@ -44,7 +44,7 @@ pub struct ConnectOptions {
     pub verbose: bool,
     /// How long a silent agent is waited for.
     pub timeout: Duration,
-    /// Whether somebody wants us to end.
+    /// Whether we are asked to end.
     pub stop: Stop,
 }
 
@@ -104,7 +104,7 @@ impl Patience {
 pub struct Connection {
     /// What the agent says.
     pub reader: PipeReader,
-    /// What the agent hears; dropping it is how the agent is told to end.
+    /// What the agent reads; dropping it ends the agent.
     pub writer: Box<dyn Write + Send>,
     /// The process behind both.
     pub peer: Peer,
@@ -127,7 +127,7 @@ pub struct Peer {
 pub(crate) enum Ending {
     /// With this status.
     Code(i32),
-    /// By a signal, or by the end of the connection: ssh does not tell which.
+    /// By a signal, or by the end of the connection: ssh does not say which.
     Cut,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn wait_readable(stream: &impl AsFd, timeout: Duration) -> bool {
         match poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&timeout)) {
             Ok(ready) => return ready > 0,
             Err(rustix::io::Errno::INTR) => {}
-            // A stream that cannot be polled is left to the reader, who will hear why.
+            // A stream that cannot be polled is left to the reader, who will get the error.
             Err(_) => return true,
         }
     }

@@ -49,10 +49,10 @@ pub enum Stored {
     Pending(i64),
 }
 
-/// What was asked of a side for one message, before anybody knows whether it happened.
+/// What was asked of a side for one message, before it is known whether it happened.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Asked {
-    /// Of whom.
+    /// Of which side.
     pub side: Side,
     /// Where the record was stored then.
     pub stored: Stored,

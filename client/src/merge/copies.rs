@@ -13,7 +13,7 @@ use crate::merge::record::{Base, CopyOf, Fid, Seen, Side};
 /// The messages of each side.
 pub type Sides<T> = [Vec<T>; 2];
 
-/// A message that has nobody to pair off with, and what it has in common with its copies.
+/// A message that has no other one to pair off with, and what it has in common with its copies.
 struct Printed {
     index: usize,
     fingerprint: Fingerprint,
@@ -32,7 +32,7 @@ fn sure(key: protocol::fingerprint::Key) -> Named {
     Named { key, has_id: true }
 }
 
-/// The new messages that stand on one side, in folders where both sides have some. Unless everything is told anew, as
+/// The new messages that stand on one side, in folders where both sides have some. Unless everything is reported anew, as
 /// where nothing was agreed before, only folders with names that such a tool gave.
 #[must_use]
 pub fn unpaired(set: &WorkSet, is_everything: bool) -> BTreeMap<Fid, Sides<usize>> {
@@ -67,7 +67,7 @@ fn is_named_by_a_tool(work: &Work) -> bool {
     seen.any(|seen| seen.place.unique.is_of_a_copy())
 }
 
-/// Pairs off what [`unpaired`] found, by what each side told of these messages, in their order. Returns how many.
+/// Pairs off what [`unpaired`] found, by what each side reported of these messages, in their order. Returns how many.
 pub fn pair_copies(
     set: &mut WorkSet,
     folders: BTreeMap<Fid, Sides<usize>>,
@@ -77,11 +77,12 @@ pub fn pair_copies(
     let mut count = 0;
     for sides in folders.into_values() {
         let mut printed: Sides<Printed> = Default::default();
-        for ((indexes, told), printed) in sides.into_iter().zip(&mut fingerprints).zip(&mut printed)
+        for ((indexes, reported), printed) in
+            sides.into_iter().zip(&mut fingerprints).zip(&mut printed)
         {
             // One that cannot be read has none.
-            let told = indexes.into_iter().zip(told);
-            let read = told.filter_map(|(index, print)| Some((index, print?)));
+            let reported = indexes.into_iter().zip(reported);
+            let read = reported.filter_map(|(index, print)| Some((index, print?)));
             printed.extend(read.map(|(index, fingerprint)| Printed { index, fingerprint }));
         }
         count += pair_folder(set, printed);

@@ -1,7 +1,7 @@
 //! Damaged messages: what moved although it was damaged, and what was cut short.
 //!
 //! Bytes that are empty or all NUL bear a mark. What was cut short is a proper prefix of what it was, which only the side that
-//! has the whole of it can tell: its digest is asked for.
+//! has the whole of it can say: its digest is asked for.
 
 use std::collections::HashMap;
 

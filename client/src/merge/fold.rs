@@ -26,7 +26,7 @@ pub struct Work {
     pub stored: Stored,
     /// What each side held when it lost the message in this run.
     pub lost: [Option<Box<Seen>>; 2],
-    /// Whether each side lost it without anybody having deleted it.
+    /// Whether each side lost it though it was not deleted.
     pub is_undeleted: [bool; 2],
     /// Whether something was changed that is not stored yet.
     pub is_dirty: bool,
@@ -37,7 +37,7 @@ struct Gone {
     digest: Digest,
     /// The number at which it went.
     seq: u64,
-    /// Nobody is known to have deleted it.
+    /// It is not known to have been deleted.
     lost: bool,
 }
 
@@ -132,7 +132,7 @@ impl WorkSet {
     }
 
     /// Puts a message into a record, on one side. The record that was at its place is there no more. It is returned, because that side
-    /// has yet to tell where it went.
+    /// has yet to report where it went.
     pub fn link(&mut self, index: usize, side: Side, seen: Seen) -> Option<usize> {
         self.unlink(index, side);
         let displaced = self.at[side as usize].get(&seen.place).copied();

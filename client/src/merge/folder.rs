@@ -12,9 +12,9 @@ pub struct Folder {
     /// What both sides agreed on.
     pub base: Option<FolderBase>,
     /// The folder as the local replica has it.
-    pub local: Option<Held>,
+    pub local: Option<SideFolder>,
     /// As the remote one has it.
-    pub remote: Option<Held>,
+    pub remote: Option<SideFolder>,
     /// It is excluded, and nothing that was agreed on it counts any more.
     pub forgotten: bool,
 }
@@ -31,7 +31,7 @@ pub struct FolderBase {
 
 /// A folder as one side has it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Held {
+pub struct SideFolder {
     /// The replica's own number of it.
     pub number: u32,
     /// Its directory there.
@@ -44,14 +44,14 @@ pub struct Held {
 impl Folder {
     /// The folder as a side has it.
     #[must_use]
-    pub fn on(&self, side: Side) -> Option<&Held> {
+    pub fn on(&self, side: Side) -> Option<&SideFolder> {
         match side {
             Side::Local => self.local.as_ref(),
             Side::Remote => self.remote.as_ref(),
         }
     }
 
-    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<Held> {
+    pub(crate) fn on_mut(&mut self, side: Side) -> &mut Option<SideFolder> {
         match side {
             Side::Local => &mut self.local,
             Side::Remote => &mut self.remote,

@@ -11,7 +11,7 @@ use protocol::entry::FolderChange;
 use protocol::message::At;
 
 use crate::merge::filter::{Filter, Scope};
-use crate::merge::folder::{Folder, FolderBase, Held};
+use crate::merge::folder::{Folder, FolderBase, SideFolder};
 use crate::merge::mapping::{FolderName, Mapping, Setting};
 use crate::merge::record::{Fid, Place, Side};
 
@@ -325,8 +325,8 @@ pub struct Recalled {
     pub included: Vec<Fid>,
 }
 
-fn held(change: &FolderChange) -> Held {
-    Held {
+fn held(change: &FolderChange) -> SideFolder {
+    SideFolder {
         number: change.id,
         dir: change.dir.clone(),
         name: FolderName::default(),

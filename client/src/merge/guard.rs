@@ -9,13 +9,13 @@ use protocol::bytes::hex;
 
 use crate::merge::record::{Fid, Place, Side};
 
-/// Up to so many messages nobody is asked.
+/// Up to so many messages the user is not asked.
 const COUNT_FREE: u64 = 50;
-/// The share of a replica from which on somebody is asked, in percent.
+/// The share of a replica from which on the user is asked, in percent.
 const PERCENT_MAX: u64 = 5;
-/// From so many messages on somebody is asked, whatever the share.
+/// From so many messages on the user is asked, whatever the share.
 const COUNT_MAX: u64 = 2000;
-/// Up to so many messages on a side nobody is asked whether two trees belong together.
+/// Up to so many messages on a side the user is not asked whether two trees belong together.
 const SINGLES_FREE: usize = 50;
 
 /// How much may be deleted before the guard stops it.
@@ -81,7 +81,7 @@ pub struct Holdings {
     pub messages: u64,
     /// How many it holds in each folder that loses any.
     pub folders: BTreeMap<Fid, u64>,
-    /// How many were deleted or replaced in the last 24 hours, by whomever, that count.
+    /// How many were deleted or replaced in the last 24 hours, by any client, that count.
     pub deleted_lately: u64,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Records compare flags in *common letters*: the server's, for the folder in which the message is. The letters of the
 //! files here are other ones only where both sides name them ([`Letters::common`], [`Letters::own`]); a keyword that
-//! only one side has in a folder is that side's alone. `docs/state.md` tells why.
+//! only one side has in a folder is that side's alone. `docs/state.md` says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,7 +97,7 @@ impl Letters {
             .collect()
     }
 
-    /// Whether nobody names letters: then they travel as they are.
+    /// Whether neither side names letters: then they travel as they are.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         !Side::BOTH.into_iter().any(|side| self.names(side))
@@ -200,7 +200,7 @@ impl Letters {
         let (from, to) = (old.place.folder, seen.place.folder);
         let changed = old.entry.flags().difference(bears);
         if from != to && self.names(side) && !changed.keywords().is_empty() {
-            // Moved by somebody who knows that letters differ: they are written for this folder already.
+            // Moved by a program that knows that letters differ: they are written for this folder already.
             let foreign = old.flags.intersection(self.foreign(side, from)).keywords();
             let kept = self.carry(Side::Remote, foreign, from, to);
             let kept = kept.intersection(self.foreign(side, to));
@@ -223,7 +223,7 @@ impl Letters {
         }
     }
 
-    /// A message that was copied from `source` on its side by somebody who does not know that letters differ.
+    /// A message that was copied from `source` on its side by a program that does not know that letters differ.
     #[must_use]
     pub fn copied(&self, side: Side, source: &Seen, seen: &Seen) -> Seen {
         let (from, to) = (source.place.folder, seen.place.folder);
@@ -239,7 +239,7 @@ impl Letters {
     }
 
     /// A message here that turns out to be one of the server's in another folder: with the very letters that it bears
-    /// there, somebody moved it here who does not know that letters differ.
+    /// there, it was moved here by a program that does not know that letters differ.
     #[must_use]
     pub fn parted(&self, here: &Seen, there: &Seen) -> Seen {
         let is_same = here.entry.flags().keywords() == there.entry.flags().keywords();

@@ -2,7 +2,7 @@
 //!
 //! Pure. Where both trees are laid out alike, a folder's directory has the same bytes on both sides, whatever they are.
 //! Where they are not, directories are mapped through their text, one-to-one: a directory without a text, or a text
-//! without a directory, has no place on the other side. Only here are Maildir++ and nested trees told apart, and UTF-8
+//! without a directory, has no place on the other side. Only here are Maildir++ and nested trees distinguished, and UTF-8
 //! and modified UTF-7; both replicas know directories and nothing else. `crate::merge::folders` gives out the names.
 
 use std::borrow::Cow;
@@ -69,21 +69,21 @@ pub struct FolderName {
 pub struct Mapping {
     /// Both are alike: a folder has one directory.
     is_same: bool,
-    sides: [Plan; 2],
+    sides: [SideLayout; 2],
 }
 
 /// How folders are laid out on a side.
 #[derive(Debug)]
-struct Plan {
+struct SideLayout {
     layout: Layout,
     names: FolderNames,
     /// Where INBOX is, or would be.
     inbox: Vec<u8>,
 }
 
-impl Default for Plan {
-    fn default() -> Plan {
-        Plan {
+impl Default for SideLayout {
+    fn default() -> SideLayout {
+        SideLayout {
             layout: Layout::MaildirPlusPlus,
             names: FolderNames::Utf7,
             inbox: Vec::new(),
@@ -106,7 +106,7 @@ impl FolderName {
         self.key.is_empty() && self.only.is_none()
     }
 
-    /// The bytes that tell it from all others.
+    /// The bytes that distinguish it from all others.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.key
@@ -180,7 +180,7 @@ impl Mapping {
         let names = [choose(0, &here), choose(1, &there)];
         let looks_same = layouts[0] == layouts[1] && names[0] == names[1];
         let inboxes = [here.inbox, there.inbox];
-        let plan = |at: usize, inbox| Plan {
+        let side = |at: usize, inbox| SideLayout {
             layout: layouts[at],
             names: names[at],
             inbox,
@@ -193,7 +193,7 @@ impl Mapping {
         };
         let mut mapping = Mapping {
             is_same: looks_same,
-            sides: [plan(0, place(0)), plan(1, place(1))],
+            sides: [side(0, place(0)), side(1, place(1))],
         };
         if !looks_same {
             mapping.is_same = mapping.has_common(&dirs);
@@ -323,7 +323,7 @@ impl Mapping {
     }
 }
 
-impl Plan {
+impl SideLayout {
     /// What a directory is called: its parts with `/` between them; none for what has an empty part.
     fn text(&self, dir: &[u8]) -> Option<Vec<u8>> {
         if let Some(rest) = below(&self.inbox, dir) {

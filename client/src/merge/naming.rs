@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use protocol::Op;
 
 use crate::merge::filter::{Filter, Scope};
-use crate::merge::folder::{Folder, FolderBase, Held};
+use crate::merge::folder::{Folder, FolderBase, SideFolder};
 use crate::merge::folders::Folders;
 use crate::merge::mapping::FolderName;
 use crate::merge::record::{Fid, Side};
@@ -21,8 +21,8 @@ use crate::merge::record::{Fid, Side};
 /// Which folder the messages that a side has under one belong to from now on, for each side.
 pub type Reassigned = [BTreeMap<Fid, Fid>; 2];
 
-/// What becomes of a folder whose names differ; of any other, [`Course::Part`] changes nothing but who has its name.
-enum Course {
+/// What becomes of a folder whose names differ; of any other, [`Action::Part`] changes nothing but who has its name.
+enum Action {
     /// A rename on each side that has another name brings it together, if that name is free there.
     Follow,
     /// It is known by its names from now on.
@@ -45,7 +45,7 @@ struct Named {
     /// The folder of each name: the one that had it when both sides agreed, else one that has it now.
     homes: HashMap<FolderName, Fid>,
     /// Each folder that a side has, and under which one it was known.
-    entries: [Vec<(Fid, Held)>; 2],
+    entries: [Vec<(Fid, SideFolder)>; 2],
 }
 
 impl Folders {
@@ -55,7 +55,7 @@ impl Folders {
         let mut ops = Vec::new();
         for id in self.followed(filter).renames[side as usize].drain(..) {
             if let Some(folder) = self.get(id)
-                && let Some(Held { number, dir, .. }) = folder.on(side).cloned()
+                && let Some(SideFolder { number, dir, .. }) = folder.on(side).cloned()
                 && let Ok(to) = self.place(side, folder)
             {
                 let from = dir;
@@ -88,7 +88,7 @@ impl Folders {
         self.twice = self.renamed_twice(filter);
         let followed = self.followed(filter).all;
         let is_parting =
-            |id: &Fid| !followed.contains(id) && !matches!(self.course(*id, filter), Course::Wait);
+            |id: &Fid| !followed.contains(id) && !matches!(self.action(*id, filter), Action::Wait);
         let parting: Vec<Fid> = self.iter().map(|(id, _)| id).filter(is_parting).collect();
         let named = self.find_homes(&parting);
         let reassigned = self.put_entries(named);
@@ -102,9 +102,9 @@ impl Folders {
         self.get(id).is_some_and(is_so)
     }
 
-    fn course(&self, id: Fid, filter: &Filter) -> Course {
+    fn action(&self, id: Fid, filter: &Filter) -> Action {
         let Some(folder) = self.get(id).filter(|_| self.is_apart(id)) else {
-            return Course::Part;
+            return Action::Part;
         };
         let is_excluded = |name: &FolderName| self.scope_of(filter, name) == Scope::Excluded;
         if folder
@@ -112,12 +112,12 @@ impl Folders {
             .any(|name| is_excluded(name) || name.is_inbox())
             || !self.has_places(folder)
         {
-            return Course::Part;
+            return Action::Part;
         }
         match self.scope_of(filter, folder.name()) {
-            Scope::Included => Course::Follow,
-            Scope::NotSelected => Course::Wait,
-            Scope::Excluded | Scope::Placeless => Course::Part,
+            Scope::Included => Action::Follow,
+            Scope::NotSelected => Action::Wait,
+            Scope::Excluded | Scope::Placeless => Action::Part,
         }
     }
 
@@ -138,7 +138,7 @@ impl Folders {
                 folder.differs()
                     && Side::BOTH.iter().all(|side| folder.on(*side).is_some())
                     && wanted[folder.name()] == 1
-                    && matches!(self.course(*id, filter), Course::Follow)
+                    && matches!(self.action(*id, filter), Action::Follow)
             })
             .collect();
         waiting.sort_by_key(|(_, folder)| folder.name().depth());
@@ -247,7 +247,7 @@ impl Folders {
     /// A folder that only we have, as if both had agreed on it.
     fn alone(&self, id: Fid) -> Option<FolderBase> {
         let folder = self.get(id)?;
-        let Held { dir, name, .. } = folder.local.clone()?;
+        let SideFolder { dir, name, .. } = folder.local.clone()?;
         let there = self.place(Side::Remote, folder).unwrap_or(dir.clone());
         let dirs = [dir, there];
         Some(FolderBase { dirs, name })

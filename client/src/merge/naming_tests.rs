@@ -17,8 +17,8 @@ fn base(text: &str) -> FolderBase {
     }
 }
 
-fn held(number: u32, text: &str) -> Held {
-    Held {
+fn held(number: u32, text: &str) -> SideFolder {
+    SideFolder {
         number,
         dir: dir(text),
         name: FolderName::default(),
@@ -213,7 +213,7 @@ fn a_folder_that_was_excluded_is_listed_anew_under_its_new_name() {
 #[test]
 fn a_name_that_was_told_of_another_number_is_not_the_old_ones_any_more() {
     let mut folders = folders(&["A/A/A", "B/B/B"]);
-    // A was removed, and B got its name; the journal tells of B alone.
+    // A was removed, and B got its name; the journal reports B alone.
     let change = FolderChange {
         seq: 9,
         id: 2,

@@ -144,7 +144,7 @@ fn part_reused_names(set: &mut WorkSet, side: Side) {
     }
 }
 
-/// Joins what somebody else, with an archive of the same pair, has brought about on both sides (C81).
+/// Joins what another client, with an archive of the same pair, has brought about on both sides (C81).
 pub fn pair_survivors(set: &mut WorkSet) {
     uncross(set);
     join_alike(set);
@@ -152,7 +152,7 @@ pub fn pair_survivors(set: &mut WorkSet) {
     uncross(set);
 }
 
-/// Where both sides have the same bytes at all places of some messages, each place is one message, whoever was taken for whom.
+/// Where both sides have the same bytes at all places of some messages, each place is one message, whichever was taken for which.
 fn join_alike(set: &mut WorkSet) {
     let mut is_known = vec![false; set.all.len()];
     for index in 0..set.all.len() {
@@ -212,7 +212,7 @@ fn alike(set: &WorkSet, index: usize, is_known: &mut [bool]) -> Option<Vec<usize
     (is_alike && group.len() > 1).then_some(group)
 }
 
-/// Exchanges what lies crosswise: what one message is on this side, another one is on the other side. Somebody else carried over
+/// Exchanges what lies crosswise: what one message is on this side, another one is on the other side. Another client carried over
 /// what users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
 /// beside the old one, which then is the one that stands alone. Afterwards each has one place.
 fn uncross(set: &mut WorkSet) {
@@ -227,7 +227,7 @@ fn uncross(set: &mut WorkSet) {
         let [Some(here), Some(there)] = Side::BOTH.map(|side| set.at(side, &place)) else {
             continue;
         };
-        // What nobody reports anything of is as an earlier run left it.
+        // What neither side reports is as an earlier run left it.
         let is_news = set.all[here].is_dirty || set.all[there].is_dirty;
         if !is_news {
             continue;

@@ -26,7 +26,7 @@ const FOLDER_NUMBERS: [u32; 2] = [0, 10];
 
 type Checked = Result<(), TestCaseError>;
 type Tree = BTreeMap<Place, Mail>;
-type Told = Vec<(Side, Change)>;
+type Reports = Vec<(Side, Change)>;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Mail {
@@ -168,19 +168,19 @@ impl Replica {
         Some(row)
     }
 
-    /// What the journal tells an archive that has heard of all up to a number.
-    fn since(&self, side: Side, number: u64) -> Told {
+    /// What the journal reports to an archive that knows all up to a number.
+    fn since(&self, side: Side, number: u64) -> Reports {
         let both = [(&self.rows, false), (&self.gone, true)];
         let all = both.map(|(rows, gone)| rows.iter().map(move |(place, row)| (place, row, gone)));
         let news = all
             .into_iter()
             .flatten()
             .filter(|(_, row, _)| row.seq > number);
-        let mut told: Told = news
+        let mut reported: Reports = news
             .map(|(place, row, gone)| (side, change(side, place, row, gone)))
             .collect();
-        told.sort_by_key(|(_, change)| change.seq);
-        told
+        reported.sort_by_key(|(_, change)| change.seq);
+        reported
     }
 
     fn tree(&self) -> Tree {
@@ -190,8 +190,8 @@ impl Replica {
             .collect()
     }
 
-    /// Plays the users; returns what the journal tells of it.
-    fn edit(&mut self, side: Side, edits: &Edits) -> Told {
+    /// Plays the users; returns what the journal reports of it.
+    fn edit(&mut self, side: Side, edits: &Edits) -> Reports {
         let mut now = self
             .rows
             .iter()
@@ -217,18 +217,18 @@ impl Replica {
             .into_iter()
             .map(|(place, (_, mail))| (place, mail))
             .collect();
-        self.tell(side, &now, &reborn)
+        self.report(side, &now, &reborn)
     }
 
-    /// Makes the tree what it is now, and tells every place that changed.
-    fn tell(&mut self, side: Side, now: &Tree, reborn: &BTreeSet<Place>) -> Told {
-        let mut told = Vec::new();
+    /// Makes the tree what it is now, and reports every place that changed.
+    fn report(&mut self, side: Side, now: &Tree, reborn: &BTreeSet<Place>) -> Reports {
+        let mut reported = Vec::new();
         let places: BTreeSet<Place> = self.rows.keys().chain(now.keys()).cloned().collect();
         for place in places {
             let old = self.rows.get(&place).map(|row| (row.mail, row.born));
             let Some(mail) = now.get(&place) else {
                 self.take(&place);
-                told.push((side, change(side, &place, &self.gone[&place], true)));
+                reported.push((side, change(side, &place, &self.gone[&place], true)));
                 continue;
             };
             if old.is_some_and(|(old, _)| old == *mail) && !reborn.contains(&place) {
@@ -238,9 +238,9 @@ impl Replica {
                 .map(|(_, born)| born)
                 .filter(|_| !reborn.contains(&place));
             self.put(place.clone(), *mail, born);
-            told.push((side, change(side, &place, &self.rows[&place], false)));
+            reported.push((side, change(side, &place, &self.rows[&place], false)));
         }
-        told
+        reported
     }
 }
 
@@ -320,8 +320,8 @@ struct Memory {
     last: i64,
     /// What a run that was killed had asked.
     asked: Vec<Asked>,
-    /// Of what of each side it has heard.
-    heard: [u64; 2],
+    /// Up to which number of each side it knows all.
+    known_to: [u64; 2],
 }
 
 impl Agreed for Memory {
@@ -422,7 +422,7 @@ impl World {
         for side in Side::BOTH {
             let dir = |dir: &str| FolderDir::new(dir.as_bytes()).expect("a directory");
             let dirs = (1..).zip(["", ".A", ".B"]);
-            let told: Vec<_> = dirs
+            let reported: Vec<_> = dirs
                 .map(|(id, text)| (id + FOLDER_NUMBERS[side as usize], dir(text)))
                 .map(|(id, dir)| FolderChange {
                     seq: 1,
@@ -432,7 +432,7 @@ impl World {
                     keywords: None,
                 })
                 .collect();
-            folders.fold(side, &told);
+            folders.fold(side, &reported);
         }
         folders.agree();
         let order = [Side::BOTH, [Side::Remote, Side::Local]][usize::from(seed % 2 == 1)];
@@ -465,10 +465,10 @@ impl World {
         self.memory.put(record, None);
     }
 
-    fn edit(&mut self, edits: &[Edits; 2]) -> Told {
-        let told =
+    fn edit(&mut self, edits: &[Edits; 2]) -> Reports {
+        let reported =
             Side::BOTH.map(|side| self.sides[side as usize].edit(side, &edits[side as usize]));
-        told.concat()
+        reported.concat()
     }
 
     fn trees(&self) -> [Tree; 2] {
@@ -476,7 +476,7 @@ impl World {
     }
 
     /// One run, as the session and the executor do it; returns how many steps it took.
-    fn run(&mut self, direction: Direction, told: &Told) -> Result<usize, TestCaseError> {
+    fn run(&mut self, direction: Direction, reported: &Reports) -> Result<usize, TestCaseError> {
         self.run_within(
             Limits {
                 direction,
@@ -484,22 +484,24 @@ impl World {
                 no_delete: false,
                 is_unguarded: false,
             },
-            told,
+            reported,
         )
     }
 
-    fn run_within(&mut self, limits: Limits, told: &Told) -> Result<usize, TestCaseError> {
-        self.run_until(limits, told, WHOLE)
+    fn run_within(&mut self, limits: Limits, reported: &Reports) -> Result<usize, TestCaseError> {
+        self.run_until(limits, reported, WHOLE)
     }
 
     fn run_until(
         &mut self,
         limits: Limits,
-        told: &Told,
+        reported: &Reports,
         cuts: [Cut; 2],
     ) -> Result<usize, TestCaseError> {
         let mut set = self.memory.load();
-        let plan = self.merge(&mut set, told, limits).expect("it is in memory");
+        let plan = self
+            .merge(&mut set, reported, limits)
+            .expect("it is in memory");
         let folder_ops = plan.before.iter().chain(&plan.after).flatten().count();
         prop_assert_eq!(folder_ops, 0);
         for side in self.order {
@@ -534,15 +536,15 @@ impl World {
         Ok(plan.steps.iter().flatten().count())
     }
 
-    /// A run of the archive at hand, with what it has not heard of; returns how many steps it took.
-    fn hear(&mut self, cuts: [Cut; 2]) -> Result<usize, TestCaseError> {
-        let told = Side::BOTH
-            .map(|side| self.sides[side as usize].since(side, self.memory.heard[side as usize]));
+    /// A run of the archive at hand, with what it does not know yet; returns how many steps it took.
+    fn catch_up(&mut self, cuts: [Cut; 2]) -> Result<usize, TestCaseError> {
+        let reported = Side::BOTH
+            .map(|side| self.sides[side as usize].since(side, self.memory.known_to[side as usize]));
         let is_first = self.memory.is_none() == Ok(true) && self.memory.pending.is_empty();
         if is_first && cuts != WHOLE {
-            return Ok(0); // It hears all of it once more.
+            return Ok(0); // It is reported all of it once more.
         }
-        self.memory.heard = [0, 1].map(|side: usize| self.sides[side].number);
+        self.memory.known_to = [0, 1].map(|side: usize| self.sides[side].number);
         let steps = self.run_until(
             Limits {
                 direction: Direction::Sync,
@@ -550,11 +552,11 @@ impl World {
                 no_delete: false,
                 is_unguarded: false,
             },
-            &told.concat(),
+            &reported.concat(),
             cuts,
         )?;
         if cuts == WHOLE {
-            self.memory.heard = [0, 1].map(|side: usize| self.sides[side].number);
+            self.memory.known_to = [0, 1].map(|side: usize| self.sides[side].number);
         }
         Ok(steps)
     }
@@ -564,12 +566,12 @@ impl World {
     fn merge(
         &mut self,
         set: &mut WorkSet,
-        told: &Told,
+        reported: &Reports,
         limits: Limits,
     ) -> Result<Plan, Infallible> {
         let (memory, folders) = (&mut self.memory, &mut self.folders);
         let is_first = memory.agreed.is_empty() && memory.pending.is_empty();
-        for (side, change) in told {
+        for (side, change) in reported {
             let folder = folders.find(*side, change.folder);
             let folder = folder.expect("all folders are known");
             set.fold(memory, *side, folder, change)?;
@@ -889,13 +891,13 @@ fn digests(tree: &Tree) -> BTreeMap<Digest, usize> {
 fn outcome(
     case: &Case,
     directions: &[Direction],
-    arrange: impl Fn(&mut Told),
+    arrange: impl Fn(&mut Reports),
 ) -> Result<Tree, TestCaseError> {
     let mut world = World::new(&case.base, case.seed);
-    let mut told = world.edit(&case.edits);
-    arrange(&mut told);
+    let mut reported = world.edit(&case.edits);
+    arrange(&mut reported);
     for direction in directions {
-        world.run(*direction, &std::mem::take(&mut told))?;
+        world.run(*direction, &std::mem::take(&mut reported))?;
     }
     check_settled(&mut world)
 }
@@ -907,11 +909,11 @@ fn check_settled(world: &mut World) -> Result<Tree, TestCaseError> {
     prop_assert_eq!(&world.memory.pending, &BTreeMap::new());
     let agreed = world.memory.agreed.len();
     prop_assert_eq!(agreed, here.len(), "a message is not remembered");
-    prop_assert_eq!(world.run(Direction::Sync, &Told::new())?, 0);
+    prop_assert_eq!(world.run(Direction::Sync, &Reports::new())?, 0);
     let mut stranger = World::new(&[], 0);
-    let told =
-        Side::BOTH.map(|side| stranger.sides[side as usize].tell(side, &here, &BTreeSet::new()));
-    prop_assert_eq!(stranger.run(Direction::Sync, &told.concat())?, 0);
+    let reported =
+        Side::BOTH.map(|side| stranger.sides[side as usize].report(side, &here, &BTreeSet::new()));
+    prop_assert_eq!(stranger.run(Direction::Sync, &reported.concat())?, 0);
     Ok(here)
 }
 
@@ -920,12 +922,12 @@ fn sync(case: &Case) -> Result<Tree, TestCaseError> {
 }
 
 /// Fisher and Yates with a small generator: the seed is in the case, so that it shrinks and prints.
-fn shuffle(told: &mut Told, mut seed: u64) {
-    for at in (1..told.len()).rev() {
+fn shuffle(reported: &mut Reports, mut seed: u64) {
+    for at in (1..reported.len()).rev() {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        told.swap(at, (seed >> 33) as usize % (at + 1));
+        reported.swap(at, (seed >> 33) as usize % (at + 1));
     }
 }
 
@@ -966,9 +968,9 @@ proptest! {
     fn one_run_converges_and_loses_no_bytes(case in wild()) {
         let mut world = World::new(&case.base, case.seed);
         let base = world.sides[0].tree();
-        let told = world.edit(&case.edits);
+        let reported = world.edit(&case.edits);
         let sides = world.trees();
-        world.run(Direction::Sync, &told)?;
+        world.run(Direction::Sync, &reported)?;
         check_kept(&base, &sides, &check_settled(&mut world)?)?;
     }
 
@@ -993,7 +995,7 @@ proptest! {
 
     #[test]
     fn the_order_in_which_changes_are_told_does_not_matter(case in wild()) {
-        let shuffled = outcome(&case, &[Direction::Sync], |told| shuffle(told, case.seed))?;
+        let shuffled = outcome(&case, &[Direction::Sync], |reported| shuffle(reported, case.seed))?;
         prop_assert_eq!(sync(&case)?, shuffled);
     }
 
@@ -1008,10 +1010,10 @@ proptest! {
     #[test]
     fn users_who_go_on_after_half_a_run_are_merged(case in wild(), later in [edits(), edits()], pulls in any::<bool>()) {
         let mut world = World::new(&case.base, case.seed);
-        let told = world.edit(&case.edits);
-        world.run(if pulls { Direction::Pull } else { Direction::Push }, &told)?;
-        let told = world.edit(&later);
-        world.run(Direction::Sync, &told)?;
+        let reported = world.edit(&case.edits);
+        world.run(if pulls { Direction::Pull } else { Direction::Push }, &reported)?;
+        let reported = world.edit(&later);
+        world.run(Direction::Sync, &reported)?;
         check_settled(&mut world)?;
     }
 
@@ -1019,10 +1021,10 @@ proptest! {
     fn what_was_not_allowed_is_made_up_for(case in wild(), rights in rights(), no_delete in any::<bool>()) {
         let mut world = World::new(&case.base, case.seed);
         let base = world.sides[0].tree();
-        let told = world.edit(&case.edits);
+        let reported = world.edit(&case.edits);
         let sides = world.trees();
-        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false }, &told)?;
-        world.run(Direction::Sync, &Told::new())?;
+        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false }, &reported)?;
+        world.run(Direction::Sync, &Reports::new())?;
         check_kept(&base, &sides, &check_settled(&mut world)?)?;
     }
 
@@ -1043,20 +1045,20 @@ proptest! {
     #[test]
     fn a_second_archive_finds_done_what_the_first_one_did(base in vec(letter(3, 2), 0..5), acts in acts(), seed in any::<u64>()) {
         let mut world = World::new(&base, seed);
-        world.memory.heard = [0, 1].map(|side: usize| world.sides[side].number);
+        world.memory.known_to = [0, 1].map(|side: usize| world.sides[side].number);
         let mut memories = [world.memory.clone(), world.memory.clone()];
         for (edits, archive, cuts) in acts {
             world.edit(&edits);
             std::mem::swap(&mut world.memory, &mut memories[archive]);
-            world.hear(cuts)?;
+            world.catch_up(cuts)?;
             std::mem::swap(&mut world.memory, &mut memories[archive]);
         }
         let [first, second] = memories;
         world.memory = first;
-        world.hear(WHOLE)?;
+        world.catch_up(WHOLE)?;
         check_settled(&mut world)?;
         world.memory = second;
-        prop_assert_eq!(world.hear(WHOLE)?, 0);
+        prop_assert_eq!(world.catch_up(WHOLE)?, 0);
         check_settled(&mut world)?;
     }
 }
@@ -1078,9 +1080,9 @@ fn no_two_messages_get_one_fresh_name() -> Checked {
         taken.iter().cloned().zip(mails).collect()
     };
     let mut world = World::new(&[], 0);
-    let mut told = world.sides[0].tell(Side::Local, &tree([4, 4]), &BTreeSet::new());
-    told.extend(world.sides[1].tell(Side::Remote, &tree([0, 1]), &BTreeSet::new()));
-    world.run(Direction::Sync, &told)?;
+    let mut reported = world.sides[0].report(Side::Local, &tree([4, 4]), &BTreeSet::new());
+    reported.extend(world.sides[1].report(Side::Remote, &tree([0, 1]), &BTreeSet::new()));
+    world.run(Direction::Sync, &reported)?;
     prop_assert_eq!(check_settled(&mut world)?.len(), 4);
     Ok(())
 }

@@ -37,7 +37,7 @@ pub enum Conflict {
     Moved,
     /// Deleted on one side, moved or edited on the other; it survived.
     Survived,
-    /// The same, and it became shorter: nobody has the bytes any more that would tell an edit from damage.
+    /// The same, and it became shorter: the bytes that would distinguish an edit from damage are gone.
     Shortened,
     /// Edited on both sides; both versions are kept.
     Edited,
@@ -97,7 +97,7 @@ fn both(base: &Base, local: &Seen, remote: &Seen, letters: &Letters) -> Merged {
         *merge(&base, &new_here, &new_there).unwrap_or(&false)
     });
     let place = place.unwrap_or(&remote.place).clone();
-    // All in the letters of the folder where it shall be. What had no letter where a side has it nobody cleared there.
+    // All in the letters of the folder where it shall be. What had no letter where a side has it was not cleared there.
     let was_in = base.folder(remote);
     let carry = |seen: &Seen| {
         let (from, to) = (seen.place.folder, place.folder);

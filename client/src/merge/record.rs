@@ -125,7 +125,7 @@ pub struct Seen {
     pub entry: Entry,
     /// Its flags in common letters, see [`crate::merge::letters`].
     pub flags: Flags,
-    /// What the file shall bear for them; another thing than it bears where somebody moved it who did not translate.
+    /// What the file shall bear for them; another thing than it bears where a program moved it that did not translate.
     pub owed: Flags,
     /// The number under which the side's journal reported it.
     pub seq: Seq,

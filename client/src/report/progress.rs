@@ -25,7 +25,7 @@ const RATE_AFTER: Duration = Duration::from_secs(1);
 pub enum Phase {
     /// Looking at what changed in the local replica.
     Scanning,
-    /// Hearing what changed at the other side, and deciding.
+    /// Receiving what changed at the other side, and deciding.
     Comparing,
     /// Moving bodies and carrying out the plan.
     Transferring,
@@ -92,7 +92,7 @@ impl Progress {
         })))
     }
 
-    /// Draws nothing until it is released: somebody else needs the terminal.
+    /// Draws nothing until it is released: another program needs the terminal.
     pub fn hold(&self) {
         let Some(line) = &self.0 else { return };
         line.is_held.store(true, Ordering::SeqCst);

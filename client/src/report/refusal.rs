@@ -20,7 +20,7 @@ pub struct Refusal {
     /// Which sides are over a limit.
     pub over: Vec<Over>,
     /// What waits, on both sides.
-    pub holds: Vec<Held>,
+    pub holds: Vec<HeldMessage>,
 }
 
 /// One side that would lose too much.
@@ -36,7 +36,7 @@ pub struct Over {
 
 /// One message that would go or get other bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Held {
+pub struct HeldMessage {
     /// Its index in the working set.
     pub index: usize,
     /// On which side.
@@ -170,8 +170,8 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    fn held(side: Side, folder: &str, index: usize) -> Held {
-        Held {
+    fn held(side: Side, folder: &str, index: usize) -> HeldMessage {
+        HeldMessage {
             index,
             side,
             folder: folder.to_owned(),
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_few_lines_and_the_same_one_takes_one() {
-        let mut holds: Vec<Held> = (0..60)
+        let mut holds: Vec<HeldMessage> = (0..60)
             .map(|number| held(Side::Remote, "INBOX", number))
             .collect();
         holds.extend((0..9).map(|number| held(Side::Remote, &format!("Lists/{number}"), number)));

@@ -22,7 +22,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// What a side told of itself.
+    /// What a side reported of itself.
     pub fn on(side: Side, problems: Vec<Problem>) -> Vec<Skipped> {
         let skipped = |Problem { path, why, holds }| Skipped {
             side,
@@ -52,9 +52,9 @@ impl Skipped {
         format!("\"{folder}\" {}", self.side.word())
     }
 
-    /// What people are told of it: once, as long as it stays the same.
+    /// What of it is reported to people: once, as long as it stays the same.
     #[must_use]
-    pub fn told(&self) -> (Side, &str, &str) {
+    pub fn reported(&self) -> (Side, &str, &str) {
         (self.side, &self.path, &self.why)
     }
 

@@ -110,7 +110,11 @@ pub(super) fn has_figures(summary: &Summary) -> bool {
 /// The same for scripts, with the keys of the contract.
 pub(super) fn summary_json(summary: &Summary) -> serde_json::Value {
     let skipped: Vec<_> = summary.skipped.iter().map(Skipped::json).collect();
-    let conflicts: Vec<_> = summary.conflicts.iter().map(|told| &told.text).collect();
+    let conflicts: Vec<_> = summary
+        .conflicts
+        .iter()
+        .map(|conflict| &conflict.text)
+        .collect();
     let mut object = serde_json::json!({
         "account": summary.account,
         "direction": summary.direction,
@@ -230,8 +234,8 @@ fn paint(text: &str, style: &str, colored: bool) -> String {
 mod tests {
     use super::*;
     use crate::merge::record::Side;
+    use crate::report::ConflictText;
     use crate::report::Detail;
-    use crate::report::Told;
     use crate::report::exit_code::ExitCode;
     use crate::report::heading::Heading;
     use crate::report::refusal::Refusal;
@@ -252,7 +256,7 @@ mod tests {
                 replaced: 1,
                 ..Tally::default()
             },
-            conflicts: vec![Told {
+            conflicts: vec![ConflictText {
                 folder: "INBOX".to_owned(),
                 text: "Both sides edited it".to_owned(),
             }],

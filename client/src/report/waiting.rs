@@ -17,7 +17,7 @@ pub struct Waiting {
     pub deletions: bool,
     /// Why, in words.
     pub why: String,
-    /// Whether it is for what a side cannot look at: nobody may have noticed yet.
+    /// Whether it is for what a side cannot look at: it may not have been noticed yet.
     pub unseen: bool,
 }
 

@@ -112,7 +112,7 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
         waiting: summary.waiting.clone().unwrap_or(waiting),
         plan: match &summary.refusal {
             Some(refusal) => Some(refusal.plan.clone()),
-            // Nobody asked the guard, so its last word stands.
+            // The guard was not asked, so its last word stands.
             None => planned.filter(|_| summary.waiting.is_none()),
         },
         pair: pair(account),

@@ -14,11 +14,11 @@ use crate::merge::guard::MaxDelete;
 use crate::merge::guard::{Deletion, Holdings, limit_over, line, plan_name};
 use crate::merge::plan::{Kind, Plan, Planner};
 use crate::merge::record::{Fid, Side};
-use crate::report::refusal::{Held, Over, Refusal};
+use crate::report::refusal::{HeldMessage, Over, Refusal};
 use crate::run::failure::Failure;
 
 /// What is known when the guard is asked.
-pub struct Asking<'a> {
+pub struct GuardInput<'a> {
     /// What is synced, and under which guard.
     pub account: &'a Account,
     /// Where refused plans are kept.
@@ -44,23 +44,23 @@ type Deletions = [Vec<(usize, Deletion)>; 2];
 ///
 /// # Errors
 /// When the archive fails, or there is no plan of the name that is confirmed.
-pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Failure> {
-    let plan = planner.lay_out(asking.archive, &HashSet::new())?;
+pub fn ask_guard(planner: &mut Planner, input: &GuardInput) -> Result<Guarded, Failure> {
+    let plan = planner.lay_out(input.archive, &HashSet::new())?;
     let deletions = deletions(planner, &plan);
-    if let Some(name) = &asking.account.confirm {
-        let Some(lines) = asking.archive.plan(name)? else {
+    if let Some(name) = &input.account.confirm {
+        let Some(lines) = input.archive.plan(name)? else {
             return Err(Failure::Usage(format!(
                 "There is no plan {name:?} to confirm; run without --confirm to see what is held back"
             )));
         };
-        return confirm(planner, asking, &deletions, &lines.into_iter().collect());
+        return confirm(planner, input, &deletions, &lines.into_iter().collect());
     }
     let mut over = Vec::new();
     for side in Side::BOTH {
         let deletions = deletions[side as usize].iter();
         let all: Vec<&Deletion> = deletions.map(|(_, deletion)| deletion).collect();
-        let holdings = holdings(planner, asking, side, &all)?;
-        let limit = limit_over(&all, &holdings, asking.account.guard);
+        let holdings = holdings(planner, input, side, &all)?;
+        let limit = limit_over(&all, &holdings, input.account.guard);
         over.extend(limit.map(|limit| Over {
             side,
             lately: holdings.deleted_lately,
@@ -68,7 +68,7 @@ pub fn ask_guard(planner: &mut Planner, asking: &Asking) -> Result<Guarded, Fail
         }));
     }
     if !over.is_empty() {
-        return refuse(planner, asking, &deletions, over);
+        return refuse(planner, input, &deletions, over);
     }
     Ok(Guarded {
         plan,
@@ -99,35 +99,35 @@ fn deletions(planner: &Planner, plan: &Plan) -> Deletions {
     })
 }
 
-fn line_of(asking: &Asking, deletion: &Deletion) -> Digest {
-    let folder = asking.folders.name(deletion.place.folder);
+fn line_of(input: &GuardInput, deletion: &Deletion) -> Digest {
+    let folder = input.folders.name(deletion.place.folder);
     line(deletion, folder.as_bytes())
 }
 
 /// Refused is refused: then nothing is deleted on either side, and a plan is named that can be confirmed.
 fn refuse(
     planner: &mut Planner,
-    asking: &Asking,
+    input: &GuardInput,
     deletions: &Deletions,
     over: Vec<Over>,
 ) -> Result<Guarded, Failure> {
     let (mut held, mut lines, mut holds) = (HashSet::new(), BTreeSet::new(), Vec::new());
     for (index, deletion) in deletions.iter().flatten() {
         held.insert((deletion.side, *index));
-        lines.insert(line_of(asking, deletion));
-        holds.push(Held {
+        lines.insert(line_of(input, deletion));
+        holds.push(HeldMessage {
             index: *index,
             side: deletion.side,
-            folder: asking.folders.name(deletion.place.folder).to_string(),
+            folder: input.folders.name(deletion.place.folder).to_string(),
             name: deletion.place.unique.to_string(),
             replaces: deletion.becomes.is_some(),
             heading: None,
         });
     }
     let plan = plan_name(&lines);
-    let is_known = asking.archive.plan(&plan)?.is_some();
+    let is_known = input.archive.plan(&plan)?.is_some();
     let lines: Vec<Digest> = lines.into_iter().collect();
-    asking.archive.put_plan(&plan, &lines, now_secs())?;
+    input.archive.put_plan(&plan, &lines, now_secs())?;
     let refusal = Refusal {
         plan,
         is_known,
@@ -135,7 +135,7 @@ fn refuse(
         holds,
     };
     Ok(Guarded {
-        plan: planner.lay_out(asking.archive, &held)?,
+        plan: planner.lay_out(input.archive, &held)?,
         refusal: Some(refusal),
     })
 }
@@ -143,20 +143,20 @@ fn refuse(
 /// Does exactly the deletions that the confirmed plan names and that are still planned; others wait.
 fn confirm(
     planner: &mut Planner,
-    asking: &Asking,
+    input: &GuardInput,
     deletions: &Deletions,
     lines: &HashSet<Digest>,
 ) -> Result<Guarded, Failure> {
     let mut held = HashSet::new();
     for (index, deletion) in deletions.iter().flatten() {
-        if lines.contains(&line_of(asking, deletion)) {
+        if lines.contains(&line_of(input, deletion)) {
             planner.confirm(deletion.side, *index);
         } else {
             held.insert((deletion.side, *index));
         }
     }
     Ok(Guarded {
-        plan: planner.lay_out(asking.archive, &held)?,
+        plan: planner.lay_out(input.archive, &held)?,
         refusal: None,
     })
 }
@@ -164,16 +164,16 @@ fn confirm(
 /// What the guard compares with; counted only where there is something to compare.
 fn holdings(
     planner: &Planner,
-    asking: &Asking,
+    input: &GuardInput,
     side: Side,
     deletions: &[&Deletion],
 ) -> Result<Holdings, Failure> {
-    if deletions.is_empty() || asking.account.guard == MaxDelete::Percent(100) {
+    if deletions.is_empty() || input.account.guard == MaxDelete::Percent(100) {
         return Ok(Holdings::default());
     }
-    let deleted_lately = asking.deleted_lately[side as usize];
+    let deleted_lately = input.deleted_lately[side as usize];
     let is_few = (deletions.len() as u64).saturating_add(deleted_lately) <= 50;
-    if is_few && asking.account.guard == MaxDelete::Default {
+    if is_few && input.account.guard == MaxDelete::Default {
         return Ok(Holdings {
             messages: u64::MAX / 200,
             folders: BTreeMap::new(),
@@ -191,12 +191,12 @@ fn holdings(
     for deletion in deletions {
         let folder = deletion.place.folder;
         if let Entry::Vacant(entry) = folders.entry(folder) {
-            let agreed = asking.archive.in_folder(folder)?.len() as u64;
+            let agreed = input.archive.in_folder(folder)?.len() as u64;
             entry.insert(agreed + unstored(Some(folder)));
         }
     }
     Ok(Holdings {
-        messages: asking.archive.agreed_count()? + unstored(None),
+        messages: input.archive.agreed_count()? + unstored(None),
         folders,
         deleted_lately,
     })

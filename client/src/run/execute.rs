@@ -29,14 +29,14 @@ mod outcomes;
 
 use lane::{InFlight, Lane, Of};
 
-/// How long the other end may go on with what it was asked once somebody wants us to end.
+/// How long the other end may go on with what it was asked once we are asked to end.
 const WINDING_UP: Duration = Duration::from_secs(5);
 /// How long the endpoints are waited for at a time.
 const SLICE: Duration = Duration::from_secs(1);
 
 /// What was done.
 #[derive(Default)]
-pub struct Done {
+pub struct Executed {
     /// On each side.
     pub tallies: [Tally; 2],
     /// Messages that could not be dealt with.
@@ -59,7 +59,7 @@ pub struct Executor<'s, 'a> {
     lanes: [Lane; 2],
     /// The folders of each side that are renamed before the steps.
     renaming: [HashSet<Fid>; 2],
-    done: Done,
+    done: Executed,
     /// How many messages of each side were dealt with before.
     before: [u64; 2],
     /// Places at which another message was found.
@@ -77,7 +77,7 @@ impl<'s, 'a> Executor<'s, 'a> {
         plan: Plan,
         progress: &'s Progress,
         stop: Stop,
-        done: Done,
+        done: Executed,
     ) -> Executor<'s, 'a> {
         let [here, there] = plan.steps;
         let [first_here, first_there] = plan.before;
@@ -98,9 +98,9 @@ impl<'s, 'a> Executor<'s, 'a> {
         }
     }
 
-    /// Carries everything out, and ends the conversation. What was done is stored, and told, even if the connection is lost or
+    /// Carries everything out, and ends the conversation. What was done is stored, and reported, even if the connection is lost or
     /// a side's disk or index fails.
-    pub fn run(mut self) -> (Done, Result<(), Failure>) {
+    pub fn run(mut self) -> (Executed, Result<(), Failure>) {
         let result = self.carry_out();
         (self.done, result)
     }
@@ -324,7 +324,7 @@ impl<'s, 'a> Executor<'s, 'a> {
         Ok(self.session.archive.end(saved)?)
     }
 
-    // What is left, and what people are told.
+    // What is left, and what is reported to people.
 
     /// Remembers why a step was not made.
     fn wait(&mut self, side: Side, at: usize, why: Why) {
@@ -376,7 +376,7 @@ impl<'s, 'a> Executor<'s, 'a> {
     }
 }
 
-/// The steps that people hear of.
+/// The steps that are reported to people.
 fn counted(steps: &[Step]) -> impl Iterator<Item = &Step> {
     steps.iter().filter(|step| !step.is_detour)
 }

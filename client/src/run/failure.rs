@@ -43,13 +43,13 @@ impl From<EndpointError> for Failure {
 }
 
 impl Failure {
-    /// Somebody wants us to end.
+    /// We are asked to end.
     #[must_use]
     pub fn interrupted() -> Failure {
         Failure::Link(LinkError::Interrupted)
     }
 
-    /// Whether somebody wants us to end.
+    /// Whether we are asked to end.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Failure::Link(LinkError::Interrupted))

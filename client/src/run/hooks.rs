@@ -1,8 +1,8 @@
 //! Runs the user's own command after a run that changed something here, once no lock is held any more.
 //!
 //! The command is the user's text and goes to `sh -c`; the paths are other people's and go to its stdin, never onto
-//! a command line (a folder called `$(reboot)` is just a folder). What a hook is to be told is stored before it begins, and
-//! forgotten when it has succeeded: one that fails, or is cut off, is told the same after the next run, and more.
+//! a command line (a folder called `$(reboot)` is just a folder). What a hook is to get is stored before it begins, and
+//! forgotten when it has succeeded: one that fails, or is cut off, gets the same after the next run, and more.
 
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -23,7 +23,7 @@ mod kept;
 pub use kept::waiting;
 use kept::{Kept, News};
 
-/// The variable that tells a hook which run it is for.
+/// The variable that names the run a hook is for.
 const RUN: &str = "MAILDIR_SYNC_RUN";
 
 /// A run's `hooks.post`.
@@ -36,7 +36,7 @@ pub struct Hook<'a> {
 /// What a hook finds in its environment.
 type Environment = Vec<(&'static str, String)>;
 
-/// The names of that, in the order of what a hook is told.
+/// The names of that, in the order of their values.
 pub const VARIABLES: [&str; 6] = [
     "MAILDIR_SYNC_ACCOUNT",
     RUN,
@@ -47,7 +47,7 @@ pub const VARIABLES: [&str; 6] = [
 ];
 
 impl<'a> Hook<'a> {
-    /// Has nothing to tell yet.
+    /// Has nothing to report yet.
     #[must_use]
     pub fn new(account: &'a Account) -> Hook<'a> {
         Hook {
@@ -57,14 +57,14 @@ impl<'a> Hook<'a> {
         }
     }
 
-    /// What a run changed here.
-    pub fn tell(&mut self, changed: Vec<PathBuf>, tally: &Tally, run: Tag) {
+    /// Adds what a run changed here.
+    pub fn add(&mut self, changed: Vec<PathBuf>, tally: &Tally, run: Tag) {
         let others = tally.flags + tally.moved + tally.copied + tally.replaced;
         self.news = News::new(changed, [tally.new, others, tally.deleted]);
         self.run = run;
     }
 
-    /// Runs the hook, if the account has one and there is something to tell; one at a time.
+    /// Runs the hook, if the account has one and there is something to report; one at a time.
     ///
     /// # Errors
     /// When it fails, one sentence for a warning, no reason for the run to fail; it is run again after the next one.
@@ -86,7 +86,7 @@ impl<'a> Hook<'a> {
             return Err("hooks.post is run after the next run".to_owned());
         }
         if std::env::var_os(RUN).is_some() {
-            return Ok(()); // A hook runs us, and hooks run one at a time: the next run that is not a hook's tells.
+            return Ok(()); // A hook runs us, and hooks run one at a time: the next run that is not a hook's runs it.
         }
         let busy = "another hook is still running";
         let lock = account.state_dir.join("hooks.lock");
@@ -103,7 +103,7 @@ impl<'a> Hook<'a> {
             .read()
             .map_err(|error| failed("read what changed", &error))?;
         if news.is_empty() {
-            return Ok(()); // Another run's hook was told.
+            return Ok(()); // Another run's hook got it.
         }
         let environment = environment(account, self.run, &news, summary);
         let result = run_post(
@@ -159,11 +159,11 @@ fn run_post(
     let mut child = shell
         .spawn()
         .map_err(|error| format!("Cannot start sh for hooks.post: {error}"))?;
-    tell(child.stdin.take(), changed);
+    write_paths(child.stdin.take(), changed);
     let (sender, event) = channel();
     let stopped = sender.clone();
     let hook = Program::watch(child, move |status| drop(sender.send(Event::Ended(status))));
-    stop.tell(move || drop(stopped.send(Event::Stopped)));
+    stop.on_request(move || drop(stopped.send(Event::Stopped)));
     let why = match event.recv_timeout(limit) {
         Ok(Event::Ended(Ok(status))) if status.success() => return Ok(()),
         Ok(Event::Ended(Ok(status))) => return Err(ended(status)),
@@ -182,7 +182,7 @@ fn run_post(
 
 /// Writes the paths on a thread of its own: a command that does not want to know them closes its stdin, ends, or just leaves
 /// them there.
-fn tell(stdin: Option<ChildStdin>, changed: &[PathBuf]) {
+fn write_paths(stdin: Option<ChildStdin>, changed: &[PathBuf]) {
     let bytes = kept::joined(changed);
     std::thread::spawn(move || {
         if let Some(Err(error)) = stdin.map(|mut stdin| stdin.write_all(&bytes)) {

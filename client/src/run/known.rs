@@ -37,7 +37,7 @@ pub fn path(account: &Account) -> PathBuf {
         .join(hex(&digest.as_bytes()[..16]))
 }
 
-/// Where what an account's hook has not been told lies, under the same name.
+/// Where what an account's hook has not got lies, under the same name.
 #[must_use]
 pub fn beside(account: &Account, what: &str) -> PathBuf {
     let mut path = path(account).into_os_string();

@@ -1,4 +1,4 @@
-//! What people are told of the messages that a run deals with.
+//! What is reported to people of the messages that a run deals with.
 
 use std::collections::BTreeSet;
 
@@ -16,33 +16,34 @@ use crate::merge::record::Side;
 use crate::report::heading::named;
 use crate::report::refusal::Refusal;
 use crate::report::waiting::Waiting;
-use crate::report::{Detail, LINES_MAX, PlannedAction, Summary, Tally, Told};
+use crate::report::{ConflictText, Detail, LINES_MAX, PlannedAction, Summary, Tally};
 use crate::run::failure::Failure;
 use crate::run::session::Session;
 
-/// What of the archive holds the conflicts that stand and were told.
-const TOLD: &str = "told";
+/// What of the archive holds the conflicts that stand and were reported.
+const REPORTED: &str = "told";
 
-/// Says where both sides had changed the same thing, one sentence each. What stands since an earlier run is told again by a
+/// Says where both sides had changed the same thing, one sentence each. What stands since an earlier run is reported again by a
 /// dry run only.
 pub(super) fn describe(
     session: &Session,
     conflicts: &[(usize, Conflict)],
     verbose: bool,
-) -> Result<Vec<Told>, Failure> {
-    let mut known: BTreeSet<String> = session.archive.get(TOLD)?.unwrap_or_default();
+) -> Result<Vec<ConflictText>, Failure> {
+    let mut known: BTreeSet<String> = session.archive.get(REPORTED)?.unwrap_or_default();
     if session.account.dry_run {
         known.clear();
     }
     let shown = if verbose { usize::MAX } else { LINES_MAX };
     let folders = renamed(&session.folders.twice);
     let is_new = |(index, conflict): &&(usize, Conflict)| {
-        known.is_empty() || !known.contains(&told(session, *index, *conflict, false).text)
+        known.is_empty() || !known.contains(&conflict_text(session, *index, *conflict, false).text)
     };
     let messages = conflicts.iter().filter(is_new).enumerate();
-    let messages = messages
-        .map(|(number, (index, conflict))| told(session, *index, *conflict, number < shown));
-    let folders = folders.filter(|told| !known.contains(&told.text));
+    let messages = messages.map(|(number, (index, conflict))| {
+        conflict_text(session, *index, *conflict, number < shown)
+    });
+    let folders = folders.filter(|folder| !known.contains(&folder.text));
     Ok(folders.chain(messages).collect())
 }
 
@@ -63,25 +64,26 @@ pub(super) fn say_full(full: &[Option<String>; 2]) -> Option<String> {
     (!said.is_empty()).then(|| said.join(". "))
 }
 
-/// Remembers the conflicts that stand after a run, so that they are told once.
+/// Remembers the conflicts that stand after a run, so that they are reported once.
 pub(super) fn remember(session: &Session, conflicts: &[(usize, Conflict)]) -> Result<(), Failure> {
     let standing = conflicts.iter().filter(|(index, _)| {
         let record = &session.set.all[*index].record;
         !record.is_empty() && !record.is_agreed()
     });
     let twice = session.folders.renamed_twice(&session.account.filter);
-    let standing = standing.map(|(index, conflict)| told(session, *index, *conflict, false));
+    let standing =
+        standing.map(|(index, conflict)| conflict_text(session, *index, *conflict, false));
     let standing = standing.chain(renamed(&twice));
-    let standing: BTreeSet<String> = standing.map(|told| told.text).collect();
-    let known: Option<BTreeSet<String>> = session.archive.get(TOLD)?;
+    let standing: BTreeSet<String> = standing.map(|conflict| conflict.text).collect();
+    let known: Option<BTreeSet<String>> = session.archive.get(REPORTED)?;
     if known.unwrap_or_default() != standing {
-        session.archive.set(TOLD, &standing)?;
+        session.archive.set(REPORTED, &standing)?;
     }
     Ok(())
 }
 
-fn renamed(twice: &[[FolderName; 3]]) -> impl Iterator<Item = Told> {
-    twice.iter().map(|[base, here, there]| Told {
+fn renamed(twice: &[[FolderName; 3]]) -> impl Iterator<Item = ConflictText> {
+    twice.iter().map(|[base, here, there]| ConflictText {
         folder: there.to_string(),
         text: format!(
             "{there}: the folder {base} was renamed on both sides, to {here} here; the server's name was kept"
@@ -89,7 +91,12 @@ fn renamed(twice: &[[FolderName; 3]]) -> impl Iterator<Item = Told> {
     })
 }
 
-fn told(session: &Session, index: usize, conflict: Conflict, is_shown: bool) -> Told {
+fn conflict_text(
+    session: &Session,
+    index: usize,
+    conflict: Conflict,
+    is_shown: bool,
+) -> ConflictText {
     let record = &session.set.all[index].record;
     let seen = record.remote.as_ref().or(record.local.as_ref());
     let (folder, name) = seen.map_or_else(Default::default, |seen| {
@@ -99,7 +106,7 @@ fn told(session: &Session, index: usize, conflict: Conflict, is_shown: bool) -> 
     let heading = is_shown.then(|| session.heading(index)).flatten();
     let named = named(&folder, &name, heading.as_ref());
     let text = format!("{named} {}", what(conflict));
-    Told { folder, text }
+    ConflictText { folder, text }
 }
 
 fn what(conflict: Conflict) -> &'static str {

@@ -56,7 +56,7 @@ pub struct Session<'a> {
     pub skipped: Vec<Skipped>,
     /// Bodies that each side has part of, and how many bytes.
     pub partials: [HashMap<Digest, u64>; 2],
-    /// What was deleted or replaced on each side in the last 24 hours, by whomever, that counts for the guard.
+    /// What was deleted or replaced on each side in the last 24 hours, by any client, that counts for the guard.
     pub deleted_lately: [u64; 2],
     /// How many messages are missing on each side and may not be called gone: a place that cannot be read, among the
     /// skipped with `holds`, or a busy tree.
@@ -65,7 +65,7 @@ pub struct Session<'a> {
     pub is_first: bool,
     /// What people should know.
     pub notes: Vec<String>,
-    /// How many messages were agreed on as they were told.
+    /// How many messages were agreed on as they were reported.
     paired_at_once: usize,
     direction: Direction,
     scan: Scan,
@@ -78,13 +78,14 @@ pub struct Session<'a> {
     unlisted: u64,
     /// The list that is not taken in to its end.
     rest: Option<List>,
-    pub(crate) told: Cursor,
+    /// What the local replica promised: the cursor of all that its journal held then.
+    pub(crate) promised: Cursor,
     _stand: Option<Stand>,
     _lock: Option<Lock>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens both sides; what they tell is taken in by [`Session::stream`] and [`Session::observe`].
+    /// Opens both sides; what they report is taken in by [`Session::stream`] and [`Session::observe`].
     ///
     /// # Errors
     /// When a side cannot be reached or used, or going on could delete mail.
@@ -111,7 +112,7 @@ impl<'a> Session<'a> {
         let Expected {
             local, stand, lock, ..
         } = expected;
-        let told = local.lock().promise()?;
+        let promised = local.lock().promise()?;
         let session = Session {
             account,
             deleted_lately: [0; 2],
@@ -134,7 +135,7 @@ impl<'a> Session<'a> {
             parts_until: 0,
             unlisted: 0,
             rest: None,
-            told,
+            promised,
             _stand: stand,
             _lock: lock,
         };
@@ -155,7 +156,7 @@ impl<'a> Session<'a> {
     pub fn listed(&self) -> Cursor {
         Cursor {
             number: self.listed_to,
-            ..self.told
+            ..self.promised
         }
     }
 
@@ -209,7 +210,7 @@ impl<'a> Session<'a> {
     /// Stores what was observed, with the cursors that cover it, in one transaction.
     ///
     /// A first sync stores its messages as they are transferred, and keeps cursors where they were until then: interrupted, the
-    /// next run hears everything after them again and pairs what has arrived.
+    /// next run takes in everything after them again and pairs what has arrived.
     fn store(&mut self, remote: Option<Cursor>) -> Result<(), Failure> {
         let is_resumable = self.is_first;
         for index in 0..self.set.all.len() {
@@ -234,7 +235,7 @@ impl<'a> Session<'a> {
         }
         self.archive.set("local_cursor", &local)?;
         if is_resumable && !self.is_through() && self.merged_to == 0 {
-            self.archive.set(PARTS_UNTIL, &self.told)?;
+            self.archive.set(PARTS_UNTIL, &self.promised)?;
         }
         if let Some(mut remote) = remote {
             if is_resumable {

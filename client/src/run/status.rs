@@ -40,7 +40,7 @@ pub struct Status {
     pub error: Option<String>,
     /// Whether what is remembered of it could be read.
     pub is_known: bool,
-    /// What a hook still has to be told, and why, one sentence.
+    /// What a hook still has to get, and why, one sentence.
     pub hook: Option<String>,
 }
 

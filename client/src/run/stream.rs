@@ -6,7 +6,7 @@
 //! # What holds
 //! - How far the stream has come is stored together with what is asked of this side (I4). So a message is streamed once,
 //!   however the run ends: after a kill it is looked for here, and fetched if it is not.
-//! - Until the stream has ended the cursors stay where it began, so that the next run hears of all that changed since.
+//! - Until the stream has ended the cursors stay where it began, so that the next run takes in all that changed since.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
 use crate::report::progress::{Phase, Progress};
 use crate::report::skipped::Skipped;
-use crate::run::execute::Done;
+use crate::run::execute::Executed;
 use crate::run::failure::Failure;
 use crate::run::session::Session;
 
@@ -37,12 +37,12 @@ const BATCH_BYTES: u64 = 16 << 20;
 /// How long the first one gathers at most, so that a first message is there at once; each one after it twice as long.
 const FIRST_AGE: Duration = Duration::from_millis(250);
 const LAST_AGE: Duration = Duration::from_secs(64);
-/// How long what has come is taken in once somebody wants us to end.
+/// How long what has come is taken in once we are asked to end.
 const WINDING_UP: Duration = Duration::from_secs(1);
 /// For how long nothing must come until all that had is taken in.
 const QUIET: Duration = Duration::from_millis(100);
-/// How many messages may be told ahead of their bodies.
-const TOLD_MAX: usize = 10_000;
+/// How many messages may be announced ahead of their bodies.
+const ANNOUNCED_MAX: usize = 10_000;
 /// How long the endpoints are waited for at a time.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -86,8 +86,8 @@ struct Stream<'s, 'a> {
     stop: &'s Stop,
     numbers: HashMap<u32, Fid>,
     progressed: Progressed,
-    /// Messages whose bodies are to come, in this order; nothing for those that nobody asked for.
-    told: VecDeque<(Unique, Option<Brought>)>,
+    /// Messages whose bodies are to come, in this order; nothing for those that were not asked for.
+    announced: VecDeque<(Unique, Option<Brought>)>,
     batch: Vec<Brought>,
     batch_bytes: u64,
     batch_due: Option<Instant>,
@@ -95,20 +95,20 @@ struct Stream<'s, 'a> {
     in_flight: VecDeque<(i64, Vec<Brought>)>,
     /// How many messages there are, as far as that is known.
     expected: u64,
-    /// Until when it may go on once somebody wants us to end.
+    /// Until when it may go on once we are asked to end.
     until: Option<Instant>,
     /// What could not be delivered, to be stored with the next batch.
     left: Vec<Seen>,
     /// The places of what is stored as that.
     pending: HashSet<Place>,
-    done: Done,
+    done: Executed,
 }
 
 impl Session<'_> {
-    /// Takes in what the agent streams, if it does. What was delivered is told even if it breaks off.
-    pub fn stream(&mut self, progress: &Progress, stop: &Stop) -> (Done, Result<(), Failure>) {
+    /// Takes in what the agent streams, if it does. What was delivered is reported even if it breaks off.
+    pub fn stream(&mut self, progress: &Progress, stop: &Stop) -> (Executed, Result<(), Failure>) {
         if self.welcome.features & STREAM == 0 {
-            return (Done::default(), Ok(()));
+            return (Executed::default(), Ok(()));
         }
         let begun = self.begin_stream();
         let begun = begun.and_then(|known| {
@@ -120,11 +120,11 @@ impl Session<'_> {
             Ok(begun) => begun,
             Err(failure) => {
                 let failure = failure.after(|| "nothing had come".to_owned());
-                return (Done::default(), Err(failure));
+                return (Executed::default(), Err(failure));
             }
         };
         progress.begin(Phase::Transferring, 0, 0);
-        // What nobody asked for is passed over.
+        // What was not asked for is passed over.
         let mut numbers = self.folders.numbers(Side::Remote);
         numbers.retain(|number, _| courses.iter().any(|course| course.folder == *number));
         let mut stream = Stream {
@@ -133,7 +133,7 @@ impl Session<'_> {
             stop,
             numbers,
             progressed,
-            told: VecDeque::new(),
+            announced: VecDeque::new(),
             batch: Vec::new(),
             batch_bytes: 0,
             batch_due: None,
@@ -143,7 +143,7 @@ impl Session<'_> {
             until: None,
             left: Vec::new(),
             pending,
-            done: Done::default(),
+            done: Executed::default(),
         };
         let result = stream.run(courses);
         (stream.done, result)
@@ -232,7 +232,7 @@ impl Stream<'_, '_> {
         self.expected += more;
     }
 
-    /// Somebody wants us to end: what has come already is taken in, for so long.
+    /// We are asked to end: what has come already is taken in, for so long.
     fn may_go_on(&mut self) -> bool {
         let until = *self
             .until
@@ -241,10 +241,10 @@ impl Stream<'_, '_> {
     }
 
     /// The server's tree vouches for what comes from here on by another tag.
-    fn remember_tag(&self, told: Cursor) -> Result<(), Failure> {
+    fn remember_tag(&self, reported: Cursor) -> Result<(), Failure> {
         let known = self.session.archive.get::<Cursor>("remote_cursor")?;
-        if let Some(known) = known.filter(|known| known.tag != told.tag) {
-            let tag = told.tag;
+        if let Some(known) = known.filter(|known| known.tag != reported.tag) {
+            let tag = reported.tag;
             let cursor = Cursor { tag, ..known };
             self.session.archive.set("remote_cursor", &cursor)?;
         }
@@ -252,8 +252,8 @@ impl Stream<'_, '_> {
     }
 
     fn take_changes(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
-        if self.told.len() + changes.len() > TOLD_MAX {
-            return Err(wrong("More messages were told than bodies came"));
+        if self.announced.len() + changes.len() > ANNOUNCED_MAX {
+            return Err(wrong("More messages were announced than bodies came"));
         }
         let brought: Vec<_> = changes
             .into_iter()
@@ -265,7 +265,7 @@ impl Stream<'_, '_> {
         let wanted = brought.iter().filter_map(|(_, brought)| brought.as_ref());
         let ops = wanted.map(|brought| self.op(brought)).collect();
         self.session.local.gather(ops);
-        self.told.extend(brought);
+        self.announced.extend(brought);
         Ok(())
     }
 
@@ -281,8 +281,8 @@ impl Stream<'_, '_> {
     }
 
     fn take_no_body(&mut self, why: &str) -> Result<(), Failure> {
-        let told = self.told.front();
-        let (unique, _) = told.ok_or_else(|| wrong("A body was refused that nobody asked for"))?;
+        let first = self.announced.front();
+        let (unique, _) = first.ok_or_else(|| wrong("A body was refused that nobody asked for"))?;
         if !why.is_empty() {
             self.done.skipped.push(Skipped {
                 side: Side::Remote,
@@ -296,8 +296,8 @@ impl Stream<'_, '_> {
     }
 
     fn take_body(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<(), Failure> {
-        let told = self.told.front();
-        let (_, brought) = told.ok_or_else(|| wrong("A body came that nobody asked for"))?;
+        let first = self.announced.front();
+        let (_, brought) = first.ok_or_else(|| wrong("A body came that nobody asked for"))?;
         self.progress.advance(0, bytes.len() as u64);
         if brought.is_some() {
             self.session.local.body(bytes, is_last)?;
@@ -305,7 +305,7 @@ impl Stream<'_, '_> {
         if !is_last {
             return Ok(());
         }
-        if let Some((_, Some(brought))) = self.told.pop_front() {
+        if let Some((_, Some(brought))) = self.announced.pop_front() {
             self.batch_bytes = self.batch_bytes.saturating_add(brought.body.size);
             self.batch_due
                 .get_or_insert_with(|| Instant::now() + self.batch_age);

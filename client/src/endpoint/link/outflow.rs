@@ -36,7 +36,7 @@ pub(super) struct Outflow {
     waited: Duration,
     /// How bodies are compressed, from the first one on.
     pace: Option<Pace>,
-    /// How many bodies of a batch are still to come. Nothing may come between them, and nobody waits for what is not flushed.
+    /// How many bodies of a batch are still to come. Nothing may come between them, and nothing is waited for that is not flushed.
     due: usize,
     /// What was asked for meanwhile.
     held: VecDeque<Request>,
@@ -141,11 +141,11 @@ impl Outflow {
         self.due = self.due.saturating_sub(1);
         self.count();
         let (length, now) = (std::mem::take(&mut self.length), self.read());
-        let told = self
+        let effort = self
             .pace
             .as_mut()
             .and_then(|pace| pace.sent(length, || now));
-        if let Some(effort) = told {
+        if let Some(effort) = effort {
             self.writer.set_effort(effort);
         }
         Ok(())

@@ -16,8 +16,8 @@ use crate::endpoint::transport::{ConnectError, Patience, Relay, Tail};
 
 /// How often is looked whether a person is being asked, or wants us to end.
 const TICK: Duration = Duration::from_millis(50);
-/// A Ctrl-C on the terminal is ours to hear: whatever ssh itself has started (a jump host's connection) would die of it, and
-/// with it the connection. ssh's prompts, which need the terminal, hear it all the same.
+/// A Ctrl-C on the terminal is for us alone: whatever ssh itself has started (a jump host's connection) would die of it, and
+/// with it the connection. ssh's prompts, which need the terminal, get it all the same.
 const WITHOUT_INTERRUPT: &str = "trap '' INT; exec \"$0\" \"$@\"";
 
 /// What we need to know of the user's ssh config.
@@ -109,7 +109,7 @@ pub(super) fn start(
         return Ok(());
     }
     if interactive {
-        std::thread::sleep(TICK); // A Ctrl-C at a question ends ssh, which may be quicker than we are to hear of it.
+        std::thread::sleep(TICK); // A Ctrl-C at a question ends ssh, which may be quicker than we are to learn of it.
     }
     if login.options.stop.is_requested() {
         Err(ConnectError::Interrupted)
@@ -169,7 +169,7 @@ fn background(
 ) -> Command {
     let mut command = base(login);
     // -f: it returns once the login has succeeded. -a, -x: neither the user's ssh agent nor his display is the
-    // server's business. LogLevel: without its words there is no telling why it failed.
+    // server's business. LogLevel: without its words nothing says why it failed.
     command
         .args(["-f", "-N", "-a", "-x", "-S"])
         .arg(escape_percent(socket));

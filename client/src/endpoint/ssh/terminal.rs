@@ -6,7 +6,7 @@ use std::path::Path;
 /// Whether a process, or one that it started, has a terminal open. ssh has none as its stdin, stdout or stderr here. A jump
 /// host's password is asked for by an ssh that ours has started.
 ///
-/// Where the system does not tell, nobody knows, and people shall have their time.
+/// Where the system does not say, it is not known, and people shall have their time.
 pub(super) fn is_open_in(pid: i32) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return !Path::new("/proc/self/fd").exists();

@@ -134,7 +134,7 @@ pub enum ConnectError {
         /// For how long.
         seconds: u64,
     },
-    /// Somebody wants us to end.
+    /// We are asked to end.
     #[error("Interrupted")]
     Interrupted,
     /// The connection broke, or the agent was killed.

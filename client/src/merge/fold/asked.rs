@@ -151,7 +151,7 @@ impl WorkSet {
         }
     }
 
-    /// Lets what a side lost without anybody having deleted it come back from the other: base ends, as if that side had never
+    /// Lets what a side lost though it was not deleted come back from the other: base ends, as if that side had never
     /// had it. Returns how many messages that are. Comes after it is known what moved.
     pub fn bring_back(&mut self) -> usize {
         for (index, side) in std::mem::take(&mut self.unsure) {

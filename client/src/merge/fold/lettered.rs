@@ -1,4 +1,4 @@
-//! Messages whose letters are not what their files bear: moved or copied by somebody who did not translate them, or in a
+//! Messages whose letters are not what their files bear: moved or copied by a program that did not translate them, or in a
 //! folder whose letters have come to be called otherwise.
 
 use std::collections::HashSet;
@@ -39,14 +39,14 @@ impl WorkSet {
         }
     }
 
-    /// What is new here was told before the server said what it calls its letters.
+    /// What is new here was reported before the server said what it calls its letters.
     pub fn letter_unmatched(&mut self) {
         for seen in &mut self.unmatched[Side::Local as usize] {
             *seen = self.letters.first(Side::Local, seen.clone());
         }
     }
 
-    /// Gives letters their meaning where it is another one than their files say: in copies that nobody translated, and in
+    /// Gives letters their meaning where it is another one than their files say: in copies that were not translated, and in
     /// folders whose letters came to be called otherwise.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl WorkSet {
         self.letter_again(agreed, &self.letters.changed(folders))
     }
 
-    /// Finds copies that somebody made who did not translate their letters: they bear the very letters of a known message
+    /// Finds copies made by a program that did not translate their letters: they bear the very letters of a known message
     /// with the same bytes, in another folder.
     fn letter_copies<A: Agreed>(&mut self, agreed: &A) -> Result<(), A::Error> {
         if self.letters.is_plain() {

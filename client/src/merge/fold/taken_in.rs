@@ -77,7 +77,7 @@ impl WorkSet {
         Ok(())
     }
 
-    /// Whether a change is one that is agreed already: then nobody needs to think of the message.
+    /// Whether a change is one that is agreed already: then there is nothing to do for the message.
     fn is_no_news<A: Agreed>(
         &self,
         agreed: &A,
@@ -110,7 +110,7 @@ impl WorkSet {
         unmatched.retain(|_| kept.pop().unwrap_or(true));
     }
 
-    /// Whether the place was emptied and filled again since the record was last seen there. Nobody knows that where the
+    /// Whether the place was emptied and filled again since the record was last seen there. That is not known where the
     /// record's number is unknown.
     fn is_reborn(&self, index: usize, side: Side, change: &Change) -> bool {
         let seen = self.all[index].record.seen(side);

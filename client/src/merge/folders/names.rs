@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use protocol::FolderDir;
 
 use super::Folders;
-use crate::merge::folder::{Folder, Held};
+use crate::merge::folder::{Folder, SideFolder};
 use crate::merge::mapping::{FolderName, Mapping};
 use crate::merge::record::{Fid, Side};
 
@@ -88,7 +88,7 @@ impl Folders {
     /// Whether every side that does not have the folder under its name can have it.
     pub(crate) fn has_places(&self, folder: &Folder) -> bool {
         Side::BOTH.into_iter().all(|side| {
-            let is_there = |held: &Held| held.name == *folder.name();
+            let is_there = |held: &SideFolder| held.name == *folder.name();
             folder.on(side).is_some_and(is_there) || self.place(side, folder).is_ok()
         })
     }

@@ -3,7 +3,7 @@
 use protocol::{Op, Outcome};
 
 use super::Folders;
-use crate::merge::folder::Held;
+use crate::merge::folder::SideFolder;
 use crate::merge::record::{Fid, Side};
 
 impl Folders {
@@ -32,7 +32,7 @@ impl Folders {
                 is_gone && !folder.forgotten && !needed(*id)
             })
             .filter_map(|(id, folder)| {
-                let Held { number, dir, name } = folder.on(side)?.clone();
+                let SideFolder { number, dir, name } = folder.on(side)?.clone();
                 (!name.is_inbox()).then_some((id, Op::RemoveFolder { number, dir }))
             })
             .collect();
@@ -57,7 +57,7 @@ impl Folders {
             Op::MakeFolder { dir } => {
                 if let Outcome::Made { folder: number } = outcome {
                     let (number, dir) = (*number, dir.clone());
-                    *folder.on_mut(side) = Some(Held { number, dir, name });
+                    *folder.on_mut(side) = Some(SideFolder { number, dir, name });
                 }
             }
             Op::RenameFolder { to, .. } => {

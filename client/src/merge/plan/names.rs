@@ -56,7 +56,7 @@ impl Planner<'_> {
                 self.conflicts.push((index, Conflict::Named));
             }
         }
-        // That both versions of an edited message want its name is one conflict, and told already.
+        // That both versions of an edited message want its name is one conflict, and reported already.
         let edited = self.conflicts.iter();
         let edited = edited.filter(|(_, conflict)| *conflict == Conflict::Edited);
         let edited: HashSet<usize> = edited.map(|(index, _)| *index).collect();
@@ -79,7 +79,7 @@ impl Planner<'_> {
     }
 }
 
-/// Gives a message a fresh name that nobody else wants.
+/// Gives a message a fresh name that no other message wants.
 fn rename(want: &mut Want, taken: &mut HashSet<Place>) {
     let Want::Keep(state) = want else { return };
     let info_bytes = 3 + state.flags.letters().len();

@@ -1,4 +1,4 @@
-//! An order in which every place is free when somebody comes to it.
+//! An order in which every place is free when a message comes to it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -90,7 +90,7 @@ impl Planner<'_> {
     }
 }
 
-/// Puts steps in an order in which every place is free when somebody comes to it; steps whose place will not become
+/// Puts steps in an order in which every place is free when a message comes to it; steps whose place will not become
 /// free in this run are left out.
 ///
 /// # Errors

@@ -182,7 +182,7 @@ impl Planner<'_> {
         self.folders.at(side, place, &self.renaming[side as usize])
     }
 
-    /// How it counts later that a message is taken away: what a person confirmed does not, nor what needed nobody's word.
+    /// How it counts later that a message is taken away: what a person confirmed does not, nor what needed no confirmation.
     fn consent(&self, side: Side, index: usize) -> Consent {
         let is_copy = side == Side::Local && self.set.all[index].record.copied().is_some();
         if self.limits.is_unguarded || is_copy || self.confirmed.contains(&(side, index)) {

@@ -4,7 +4,7 @@ use protocol::message::{At, Source};
 use protocol::{Entry, Info, Op, Outcome};
 
 use super::Executor;
-use crate::archive::Asking;
+use crate::archive::AskedRef;
 use crate::merge::plan::Why;
 use crate::merge::plan::{Kind, Step};
 use crate::merge::record::{Seen, Seq, Side, State, Taken};
@@ -14,12 +14,12 @@ use crate::run::failure::Failure;
 impl Executor<'_, '_> {
     /// Records what is about to be asked of a side.
     pub(super) fn ask(&self, side: Side, steps: &[usize]) -> Result<i64, Failure> {
-        let asked: Vec<Asking> = steps
+        let asked: Vec<AskedRef> = steps
             .iter()
             .map(|&at| {
                 let step = &self.lanes[side as usize].steps[at];
                 let work = &self.session.set.all[step.index];
-                Asking {
+                AskedRef {
                     side,
                     stored: &work.stored,
                     record: &work.record,

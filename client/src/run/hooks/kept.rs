@@ -1,4 +1,4 @@
-//! What a hook has not been told with success: kept beside the account's address, added to at the end, so that a run may do it
+//! What a hook has not got with success: kept beside the account's address, added to at the end, so that a run may do it
 //! while another one's hook is running.
 //!
 //! Fields ended by NUL: the paths, and before those of a run its three numbers.
@@ -124,14 +124,14 @@ impl Kept {
         }
     }
 
-    /// Forgets what a hook was told with success, or keeps it, each path once, with why it failed. What another run has added
+    /// Forgets what a hook got with success, or keeps it, each path once, with why it failed. What another run has added
     /// since stays.
-    pub(super) fn settle(&self, told: &News, result: &Result<(), String>) -> io::Result<()> {
+    pub(super) fn settle(&self, reported: &News, result: &Result<(), String>) -> io::Result<()> {
         let bytes = fs::read(&self.news)?;
-        let since = bytes.get(told.length..).unwrap_or_default();
+        let since = bytes.get(reported.length..).unwrap_or_default();
         let (mut left, replaced) = match result {
             Ok(()) => (Vec::new(), remove(&self.failure)),
-            Err(why) => (told.encode(), replace(&self.failure, why.as_bytes())),
+            Err(why) => (reported.encode(), replace(&self.failure, why.as_bytes())),
         };
         left.extend_from_slice(since);
         if left.is_empty() {
@@ -143,7 +143,7 @@ impl Kept {
     }
 }
 
-/// What an account's hook has not been told with success, for people: how many paths, and why.
+/// What an account's hook has not got with success, for people: how many paths, and why.
 #[must_use]
 pub fn waiting(account: &Account) -> Option<String> {
     account.post_hook.as_ref()?;

@@ -18,7 +18,7 @@ use crate::run::failure::Failure;
 
 /// Where the archive has how far each side's journal is known.
 const CURSORS: [&str; 2] = ["local_cursor", "remote_cursor"];
-/// How many problems, and bodies that broke off, are taken in: the other end may tell of any number.
+/// How many problems, and bodies that broke off, are taken in: the other end may report any number.
 const PROBLEMS_MAX: usize = 10_000;
 const PARTIALS_MAX: usize = 100_000;
 /// How many changes of a list are taken in before they are merged, where that need not wait for the rest.
@@ -69,7 +69,7 @@ impl Session<'_> {
         self.listed_to = known.map_or(0, |cursor| cursor.number);
         self.merged_to = self.listed_to;
         self.parts_until = match self.archive.get::<Cursor>(PARTS_UNTIL)? {
-            _ if self.is_first => self.told.number,
+            _ if self.is_first => self.promised.number,
             Some(begun) if known.is_some_and(|known| known.index == begun.index) => begun.number,
             Some(_) | None => 0,
         };
@@ -85,7 +85,7 @@ impl Session<'_> {
                 false => Listing::Everything,
             },
             since: self.listed_to,
-            told: self.told,
+            told: self.promised,
             scan: Scan {
                 complete,
                 held,
@@ -245,7 +245,7 @@ impl Session<'_> {
         self.held[side as usize] = listed.held;
         if side == Side::Local {
             self.listed_to = listed.cursor.number;
-            self.unlisted = match self.listed_to < self.told.number {
+            self.unlisted = match self.listed_to < self.promised.number {
                 true => self.local.lock().count_since(self.listed_to)?,
                 false => 0,
             };
@@ -306,7 +306,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Agrees on a message of a first list that this side has at the same place, as it is told: equal trees need no memory.
+    /// Agrees on a message of a first list that this side has at the same place, as it is reported: equal trees need no memory.
     /// All else goes the ordinary way.
     fn pair_at_once(&mut self, folder: Fid, change: &Change) -> Result<bool, Failure> {
         let filter = &self.account.filter;

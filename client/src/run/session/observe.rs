@@ -13,7 +13,7 @@ use crate::merge::{self, Joined, Merge};
 use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
 
-/// How many lines tell how folders were mapped where two trees have little in common.
+/// How many lines say how folders were mapped where two trees have little in common.
 const FOLDERS_SHOWN: usize = 9;
 
 impl Session<'_> {
@@ -21,7 +21,7 @@ impl Session<'_> {
     /// part: as long as there is a rest, this is called again.
     ///
     /// # Errors
-    /// When a side cannot be heard or used, or going on could delete mail.
+    /// When a side cannot be reached or used, or going on could delete mail.
     pub fn observe(&mut self) -> Result<Joined, Failure> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;

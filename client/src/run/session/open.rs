@@ -1,4 +1,4 @@
-//! The local side as an account means it, and what the agent is told of it.
+//! The local side as an account means it, and what the hello says of it.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl<'a> Expected<'a> {
         Ok((link, welcome, scan))
     }
 
-    /// Does both at once. When somebody wants us to end, neither is waited for: whatever they do is made to be cut off.
+    /// Does both at once. When we are asked to end, neither is waited for: whatever they do is made to be cut off.
     fn open_and_scan(
         &self,
         options: &ConnectOptions,
@@ -158,7 +158,9 @@ impl<'a> Expected<'a> {
             let scanned = local.lock().scan();
             scanning.send(Met::Scanned(scanned))
         });
-        options.stop.tell(move || drop(sender.send(Met::Stopped)));
+        options
+            .stop
+            .on_request(move || drop(sender.send(Met::Stopped)));
         let (mut opened, mut scanned) = (None, None);
         loop {
             match met.recv() {

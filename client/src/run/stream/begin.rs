@@ -41,7 +41,7 @@ impl Session<'_> {
         Ok((progressed, courses))
     }
 
-    /// The folders that the agent names before it is told which are wanted.
+    /// The folders that the agent names before it is asked which are wanted.
     fn streamed_folders(&mut self) -> Result<(Vec<FolderChange>, Cursor), Failure> {
         let mut folders = Vec::new();
         loop {
@@ -73,7 +73,7 @@ impl Session<'_> {
         self.archive.set("letters", &self.set.letters.stored())?;
         if known.is_none() {
             self.archive.set("remote_cursor", &cursor)?;
-            self.archive.set("local_cursor", &self.told)?;
+            self.archive.set("local_cursor", &self.promised)?;
             self.archive.set(Progressed::KEY, &Progressed::default())?;
         }
         Ok(self.folders.save(&self.archive)?)

@@ -4,7 +4,7 @@ use protocol::message::{At, NewBody, Source};
 use protocol::{Entry, Flags, Op, Outcome, Response};
 
 use super::{BATCHES_AHEAD, Brought, LAST_AGE, Progressed, Stream};
-use crate::archive::Asking;
+use crate::archive::AskedRef;
 use crate::endpoint::{Answer, Endpoint, unexpected};
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::record::{Record, Seen, Seq, Side};
@@ -69,7 +69,7 @@ impl Stream<'_, '_> {
         }
         let targets: Vec<_> = batch.iter().map(|brought| brought.theirs.state()).collect();
         let lines = batch.iter().zip(&targets);
-        let lines = lines.map(|(brought, target)| Asking {
+        let lines = lines.map(|(brought, target)| AskedRef {
             side: Side::Local,
             stored: &Stored::Nowhere,
             record: &brought.record,
@@ -81,7 +81,7 @@ impl Stream<'_, '_> {
     /// Stores what could not be delivered, for the merge that follows.
     fn leave(&mut self) -> Result<(), Failure> {
         for theirs in std::mem::take(&mut self.left) {
-            // What shares its name is told once more by each stream.
+            // What shares its name is reported once more by each stream.
             let is_known = self.session.archive.at(&theirs.place)?.is_some();
             if is_known || !self.pending.insert(theirs.place.clone()) {
                 continue;
@@ -167,7 +167,7 @@ impl Stream<'_, '_> {
             }
         }
         self.leave()?;
-        // Our own changes are no news of this side, as long as nobody else made some between them.
+        // Our own changes are no news of this side, as long as no other program made some between them.
         let local = self.session.local.lock().cursor()?;
         self.session.archive.set("local_cursor", &local)?;
         Ok(self.session.archive.answered(asked)?)
@@ -197,7 +197,7 @@ impl Stream<'_, '_> {
     /// The stream has ended: from here on the list goes on, and this side's journal is known up to what was delivered.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         let session = &mut *self.session;
-        session.told = session.local.lock().cursor()?;
+        session.promised = session.local.lock().cursor()?;
         session.is_first = false;
         session.archive.begin()?;
         let removed = session.archive.remove(Progressed::KEY);
