@@ -20,7 +20,7 @@ mod inflow;
 pub mod link;
 pub mod local;
 pub(crate) mod program;
-pub mod ssh;
+mod ssh;
 pub mod stop;
 pub mod transport;
 

@@ -32,14 +32,14 @@ use crate::run::hooks::Hook;
 use crate::run::session::{Session, keeps_state_inside};
 
 pub mod attempt;
-pub mod consent;
-pub mod execute;
-pub mod failure;
+mod consent;
+mod execute;
+mod failure;
 pub mod hooks;
-pub mod known;
+mod known;
 mod left;
 mod people;
-pub mod session;
+mod session;
 pub mod status;
 pub mod stream;
 

@@ -14,7 +14,7 @@ use crate::endpoint::transport::{
 };
 
 /// The agent's program, where no other command is set.
-pub const SERVER: &str = "maildir-sync-server";
+const SERVER: &str = "maildir-sync-server";
 
 /// Starts the agent at an address, and returns once it has begun to speak or has ended.
 ///
