@@ -33,7 +33,7 @@ pub(crate) struct FoundFolder {
 pub(crate) struct Discovery {
     pub(crate) folders: Vec<FoundFolder>,
     /// What may be a folder and is not looked into, with the reason, for people.
-    pub(crate) misfits: Vec<(Vec<u8>, String)>,
+    pub(crate) unusable: Vec<(Vec<u8>, String)>,
     /// Links that lead to what may be folders, or are in place of a folder's `cur` or `new`.
     pub(crate) links: Vec<Vec<u8>>,
     /// What could not be read: it is unknown, not absent.
@@ -61,7 +61,7 @@ pub(crate) fn discover(root: &Root, known: &HashMap<&[u8], DirStamp>) -> Discove
     }
     let mut seen = walk.seen;
     seen.folders.sort_by(|left, right| left.dir.cmp(&right.dir));
-    seen.misfits.sort();
+    seen.unusable.sort();
     seen.links.sort();
     seen.errors.sort_by(|(left, _), (right, _)| left.cmp(right));
     seen
@@ -143,7 +143,7 @@ impl Walk<'_> {
             let dir = dir.to_vec();
             self.seen.folders.push(FoundFolder { dir, leaf });
         } else if inside.is_linked {
-            self.seen.misfits.push((dir.to_vec(), LINKED.into()));
+            self.seen.unusable.push((dir.to_vec(), LINKED.into()));
         }
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Walk<'_> {
             (name, FileType::Directory) if is_ours(name) => {
                 let hides_mail = self.root.holds_mail(&path);
                 self.seen
-                    .misfits
+                    .unusable
                     .extend(hides_mail.then(|| (path, OURS.into())));
             }
             (_, FileType::Directory) => {
@@ -183,7 +183,7 @@ impl Walk<'_> {
             (name, FileType::Symlink) if may_hide_folder(self.root, name, &path) => {
                 inside.leads_on = true;
                 self.seen.links.push(path.clone());
-                self.seen.misfits.push((path, LINK.into()));
+                self.seen.unusable.push((path, LINK.into()));
             }
             _ => {}
         }
@@ -193,7 +193,7 @@ impl Walk<'_> {
     fn wait_for(&mut self, dir: Vec<u8>) {
         let is_too_deep = dir.iter().filter(|&&byte| byte == b'/').count() >= DEPTH_MAX;
         if is_too_deep || FolderDir::new(&dir).is_err() {
-            self.seen.misfits.push((dir, DEEP.into()));
+            self.seen.unusable.push((dir, DEEP.into()));
         } else {
             self.waiting.push(dir);
         }

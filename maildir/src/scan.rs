@@ -168,7 +168,7 @@ impl Scanner<'_> {
         self.tree_problems.clear();
         self.unseen.clear();
         self.unknown.clear();
-        for (dir, why) in &discovery.misfits {
+        for (dir, why) in &discovery.unusable {
             self.tell(escape(dir), why.clone());
         }
         for (dir, error) in &discovery.errors {
@@ -304,7 +304,7 @@ impl Scanner<'_> {
             let rest = row.dir.strip_prefix(dir);
             dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
-        let is_told = discovery.misfits.iter().any(|(dir, _)| is_below(dir))
+        let is_told = discovery.unusable.iter().any(|(dir, _)| is_below(dir))
             || discovery.errors.iter().any(|(dir, _)| is_below(dir));
         let told = match self.still_there(row, found) {
             _ if is_told => escape(&row.dir),

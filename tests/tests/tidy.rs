@@ -1,5 +1,6 @@
 //! Tidiness as tests: invariants by absence over the sources.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -224,6 +225,65 @@ fn rooms_do_not_depend_on_each_other_in_circles() {
         let name = path.file_stem().and_then(|name| name.to_str());
         let is_known = name.is_some_and(|name| name == "main" || ROOMS.contains(&name));
         assert!(is_known, "{} is no room", path.display());
+    }
+}
+
+/// The modules of the client that a source names, but for those that it lies in or that lie in it.
+fn named_modules(source: &Source, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = module_of(source);
+    let parent = own.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let is_of_path = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
+    let mut found = BTreeSet::new();
+    for (word, base) in [("crate::", ""), ("super::", parent)] {
+        for rest in source.code.split(word).skip(1) {
+            let path: String = rest
+                .chars()
+                .take_while(|&letter| is_of_path(letter))
+                .collect();
+            let list = rest[path.len()..].strip_prefix('{').unwrap_or_default();
+            let list = list.split('}').next().unwrap_or_default().split(',');
+            for name in list {
+                let whole = format!("{base}::{path}{}", name.trim());
+                let parts: Vec<&str> = whole.split("::").filter(|part| !part.is_empty()).collect();
+                let mut starts = (1..=parts.len()).rev().map(|end| parts[..end].join("::"));
+                found.extend(starts.find(|start| modules.contains(start)));
+            }
+        }
+    }
+    let lies_in =
+        |inner: &str, outer: &str| format!("{inner}::").starts_with(&format!("{outer}::"));
+    found.retain(|module| !lies_in(module, &own) && !lies_in(&own, module));
+    found
+}
+
+/// `merge::plan::order`, as the client's own sources name it.
+fn module_of(source: &Source) -> String {
+    let path = source.path.trim_start_matches("client/src/");
+    path.trim_end_matches(".rs").replace('/', "::")
+}
+
+#[test]
+fn modules_of_the_client_do_not_depend_on_each_other_in_circles() {
+    let sources = sources(&["client"]);
+    let modules: BTreeSet<String> = sources.iter().map(module_of).collect();
+    let edges: BTreeMap<String, BTreeSet<String>> = sources
+        .iter()
+        .map(|source| (module_of(source), named_modules(source, &modules)))
+        .collect();
+    assert!(edges["merge::plan::order"].contains("merge::record"));
+    assert!(edges["endpoint::ssh::master"].contains("endpoint::ssh::terminal"));
+    for module in &modules {
+        let mut reached = edges[module].clone();
+        let mut ahead: Vec<String> = reached.iter().cloned().collect();
+        while let Some(next) = ahead.pop() {
+            let new: Vec<&String> = edges[&next].difference(&reached).collect();
+            ahead.extend(new.into_iter().cloned());
+            reached.extend(edges[&next].iter().cloned());
+        }
+        assert!(
+            !reached.contains(module),
+            "{module} depends on itself: {reached:?}"
+        );
     }
 }
 

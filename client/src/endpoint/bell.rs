@@ -17,7 +17,7 @@ struct Shared {
 struct State {
     /// How often it was rung.
     count: u64,
-    /// A thread that does not wait is not woken: that costs as much as taking in a small body.
+    /// A thread that does not wait is not woken: waking costs as much as taking in a small body.
     is_waited_for: bool,
 }
 

@@ -54,8 +54,8 @@ pub struct Step {
     pub target: Option<State>,
     /// Whether it goes because its new place is excluded here: then it is forgotten.
     pub forget: bool,
-    /// Whether another step of the same message follows.
-    pub is_detour: bool,
+    /// Whether it is a temporary rename: another step of the same message follows.
+    pub is_temporary: bool,
     /// How many of its keywords have no letter in its folder, and go.
     pub dropped: u64,
     from: Option<Place>,
@@ -151,8 +151,8 @@ impl Planner<'_> {
             self.renaming[side as usize] = renaming;
             plan.before[side as usize] = renames;
             let sources = self.sources(agreed, side)?;
-            // A ring of messages that wait for each other's names is broken by a detour of one of them.
-            let (mut detours, mut stuck) = (HashSet::new(), HashSet::new());
+            // A ring of messages that wait for each other's names is broken by a temporary rename of one of them.
+            let (mut renamed, mut stuck) = (HashSet::new(), HashSet::new());
             loop {
                 let mut steps = self.steps(side, &sources, &mut plan.waits);
                 steps.retain(|step| {
@@ -167,14 +167,14 @@ impl Planner<'_> {
                     plan.waits.insert(step.index, (why, deletes));
                     false
                 });
-                self.take_detours(side, &mut steps, &detours);
+                self.rename_temporarily(side, &mut steps, &renamed);
                 match order(steps, &self.occupied(side)) {
                     Ok(mut steps) => {
                         self.settle_sources(side, &sources, &mut steps);
                         plan.steps[side as usize] = steps;
                         break;
                     }
-                    Err(index) if detours.insert(index) => {}
+                    Err(index) if renamed.insert(index) => {}
                     // Never seen, but a run must end: the message waits.
                     Err(index) => {
                         stuck.insert(index);

@@ -378,5 +378,5 @@ impl<'s, 'a> Executor<'s, 'a> {
 
 /// The steps that are reported to people.
 fn counted(steps: &[Step]) -> impl Iterator<Item = &Step> {
-    steps.iter().filter(|step| !step.is_detour)
+    steps.iter().filter(|step| !step.is_temporary)
 }

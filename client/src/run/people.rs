@@ -163,7 +163,7 @@ pub(super) fn preview(
             }
         }
         let steps = plan.steps[side as usize].iter();
-        for step in steps.filter(|step| !step.is_detour) {
+        for step in steps.filter(|step| !step.is_temporary) {
             left.messages.insert(step.index);
             let (count, action) = counted(tally, step.kind);
             *count += 1;

@@ -34,7 +34,7 @@ mod open;
 
 use lists::{List, PARTS_UNTIL};
 pub(crate) use open::keeps_state_inside;
-use open::{Expected, Stand, refuse_overlap};
+use open::{Expected, PlaceholderRoot, refuse_overlap};
 
 /// A run whose both sides are reached.
 pub struct Session<'a> {
@@ -80,7 +80,7 @@ pub struct Session<'a> {
     rest: Option<List>,
     /// What the local replica promised: the cursor of all that its journal held then.
     pub(crate) promised: Cursor,
-    _stand: Option<Stand>,
+    _placeholder: Option<PlaceholderRoot>,
     _lock: Option<Lock>,
 }
 
@@ -110,7 +110,10 @@ impl<'a> Session<'a> {
         }
         let (archive, notes) = expected.archive_of(pair, &welcome)?;
         let Expected {
-            local, stand, lock, ..
+            local,
+            placeholder,
+            lock,
+            ..
         } = expected;
         let promised = local.lock().promise()?;
         let session = Session {
@@ -136,7 +139,7 @@ impl<'a> Session<'a> {
             unlisted: 0,
             rest: None,
             promised,
-            _stand: stand,
+            _placeholder: placeholder,
             _lock: lock,
         };
         if !account.dry_run {

@@ -24,9 +24,9 @@ fn folders(seen: &Discovery) -> Vec<String> {
     seen.folders.iter().map(text).collect()
 }
 
-fn misfits(seen: &Discovery) -> Vec<String> {
+fn unusable(seen: &Discovery) -> Vec<String> {
     let text = |(dir, _): &(Vec<u8>, String)| String::from_utf8_lossy(dir).into_owned();
-    seen.misfits.iter().map(text).collect()
+    seen.unusable.iter().map(text).collect()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn every_directory_with_cur_or_new_is_a_folder_whatever_its_style() {
         "dev.tools",
     ];
     assert_eq!(folders(&seen), expected);
-    assert!(seen.misfits.is_empty() && seen.errors.is_empty());
+    assert!(seen.unusable.is_empty() && seen.errors.is_empty());
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn what_bears_our_name_is_no_folder_and_is_said_where_it_holds_mail() {
     fs::write(temp.path().join(".maildir-sync"), "").expect("written");
     let seen = look(temp.path());
     assert_eq!(folders(&seen), [""]);
-    assert_eq!(misfits(&seen), [".maildir-sync.new"]);
+    assert_eq!(unusable(&seen), [".maildir-sync.new"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_link_that_may_hide_a_folder_is_told_and_not_followed() {
     let seen = look(&mail);
     assert_eq!(folders(&seen), [""]);
     let expected = [".Gone", ".Half", ".Loop", ".Out", "Above", "self"];
-    assert_eq!(misfits(&seen), expected);
+    assert_eq!(unusable(&seen), expected);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_tree_that_is_too_deep_is_left_alone_there() {
     let temp = tree(&[&format!("{deep}/cur"), "cur"]);
     let seen = look(temp.path());
     assert_eq!(folders(&seen), [""]);
-    assert_eq!(misfits(&seen), [deep]);
+    assert_eq!(unusable(&seen), [deep]);
 }
 
 #[test]
@@ -159,6 +159,6 @@ fn links_that_lead_elsewhere_are_followed_once_and_loops_end() {
     follow_links(&mut root).expect("it can be looked at");
     let seen = discover(&root, &HashMap::new());
     assert_eq!(folders(&seen), ["", ".Out", ".Out/.Deep"]);
-    assert_eq!(misfits(&seen), [".Above", ".Loop", ".Out/.Far", ".Twice"]);
+    assert_eq!(unusable(&seen), [".Above", ".Loop", ".Out/.Far", ".Twice"]);
     assert!(root.dir_stamp(b".Out/.Deep/cur").is_ok());
 }

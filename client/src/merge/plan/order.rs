@@ -24,7 +24,7 @@ pub fn held_up(steps: &[Step], mut out: HashSet<usize>) -> HashSet<usize> {
                 kept.extend(&step.from);
             }
         }
-        // A message whose second step waits must not make its first one, a detour, either.
+        // A message whose second step waits must not make its first one, a temporary rename, either.
         if out.len() == before {
             return out;
         }
@@ -33,13 +33,18 @@ pub fn held_up(steps: &[Step], mut out: HashSet<usize>) -> HashSet<usize> {
 
 impl Planner<'_> {
     /// Lets a message go to a fresh name first, and from there to its own.
-    pub(super) fn take_detours(&self, side: Side, steps: &mut Vec<Step>, detours: &HashSet<usize>) {
+    pub(super) fn rename_temporarily(
+        &self,
+        side: Side,
+        steps: &mut Vec<Step>,
+        renamed: &HashSet<usize>,
+    ) {
         let mut firsts = Vec::new();
         let mut taken: HashSet<Place> = self.occupied(side).into_keys().collect();
         taken.extend(steps.iter().filter_map(|step| step.to.clone()));
         for step in steps
             .iter_mut()
-            .filter(|step| detours.contains(&step.index))
+            .filter(|step| renamed.contains(&step.index))
         {
             let Some(seen) = self.set.all[step.index].record.seen(side) else {
                 continue;
@@ -57,7 +62,7 @@ impl Planner<'_> {
             taken.insert(state.place.clone());
             let halfway = self.at(side, &state.place);
             let mut first = step.clone();
-            (first.kind, first.is_detour) = (Kind::Moved, true);
+            (first.kind, first.is_temporary) = (Kind::Moved, true);
             first.to = Some(state.place.clone());
             first.op = Op::Update {
                 at: self.at(side, &seen.place),
@@ -248,7 +253,7 @@ mod tests {
             kind: Kind::Moved,
             target: None,
             forget: false,
-            is_detour: false,
+            is_temporary: false,
             dropped: 0,
             from: Some(place(from)),
             to: Some(place(to)),

@@ -97,7 +97,7 @@ impl Executor<'_, '_> {
 
     fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
         let step = &self.lanes[side as usize].steps[at];
-        if !step.is_detour {
+        if !step.is_temporary {
             let tally = &mut self.done.tallies[side as usize];
             count(tally, step.kind);
             tally.keywords_dropped += step.dropped;
@@ -118,7 +118,7 @@ impl Executor<'_, '_> {
             let seen = Seen::new(state.place.clone(), entry, Seq::Known(seq));
             let seen = Seen {
                 flags: state.flags,
-                owed: owed.filter(|_| step.is_detour).unwrap_or(seen.owed),
+                owed: owed.filter(|_| step.is_temporary).unwrap_or(seen.owed),
                 ..seen
             };
             let displaced = set.link(step.index, side, seen);

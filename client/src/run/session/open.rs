@@ -34,7 +34,7 @@ pub(super) struct Expected<'a> {
     continues_here: bool,
     changes_here: bool,
     pub(super) local: Local,
-    pub(super) stand: Option<Stand>,
+    pub(super) placeholder: Option<PlaceholderRoot>,
     pub(super) lock: Option<Lock>,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Expected<'a> {
             Some(known::lock(account)?)
         };
         let hint = known::find(account).filter(|_| !account.adopt);
-        let (local, stand) = open_local(account, hint, direction)?;
+        let (local, placeholder) = open_local(account, hint, direction)?;
         let known = hint.filter(|pair| {
             pair.local == local.id() && Archive::exists(&account.state_dir, pair.local, pair.remote)
         });
@@ -81,7 +81,7 @@ impl<'a> Expected<'a> {
             continues_here,
             changes_here: direction.changes(Side::Local),
             local: Local::new(local, &Bell::default()),
-            stand,
+            placeholder,
             lock,
         })
     }
@@ -280,12 +280,12 @@ pub(super) fn refuse_overlap(account: &Account) -> Result<(), Failure> {
 }
 
 /// An empty directory that stands for a root that is not there yet while a dry run looks at it.
-pub(super) struct Stand {
+pub(super) struct PlaceholderRoot {
     dir: PathBuf,
 }
 
-impl Stand {
-    fn make() -> Result<Stand, Failure> {
+impl PlaceholderRoot {
+    fn make() -> Result<PlaceholderRoot, Failure> {
         // /tmp belongs to everybody: a name that nobody can guess, and a directory that nobody else can enter.
         let name = protocol::bytes::hex(&maildir::random::<16>()?);
         let dir = std::env::temp_dir().join(format!("maildir-sync-{name}"));
@@ -295,11 +295,11 @@ impl Stand {
             path: dir.clone(),
             source,
         })?;
-        Ok(Stand { dir })
+        Ok(PlaceholderRoot { dir })
     }
 }
 
-impl Drop for Stand {
+impl Drop for PlaceholderRoot {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.dir); // It is empty, and the system clears its own directory anyway.
     }
@@ -309,16 +309,17 @@ fn open_local(
     account: &Account,
     hint: Option<Pair>,
     direction: Direction,
-) -> Result<(Replica, Option<Stand>), Failure> {
+) -> Result<(Replica, Option<PlaceholderRoot>), Failure> {
     let makes_root = direction != Direction::Push && hint.is_none();
-    let stand = if account.dry_run && makes_root && !account.local.exists() {
-        Some(Stand::make()?)
+    let placeholder = if account.dry_run && makes_root && !account.local.exists() {
+        Some(PlaceholderRoot::make()?)
     } else {
         None
     };
-    let root = stand
-        .as_ref()
-        .map_or_else(|| account.local.clone(), |stand| stand.dir.clone());
+    let root = placeholder.as_ref().map_or_else(
+        || account.local.clone(),
+        |placeholder| placeholder.dir.clone(),
+    );
     let options = Options {
         root,
         state_dir: account.state_dir.clone(),
@@ -332,7 +333,7 @@ fn open_local(
         create: direction != Direction::Push && !account.dry_run,
         follow_links: account.follow_links,
     };
-    Ok((Replica::open(options)?, stand))
+    Ok((Replica::open(options)?, placeholder))
 }
 
 /// Who we are, for the trash's log at the other end; nothing is decided by it.
