@@ -13,7 +13,7 @@ use crate::hash::{Hashed, hash_file, hash_files};
 use crate::index::{FileRow, FolderRow};
 use crate::keywords;
 use crate::listing::{Dirs, FolderListing, Stamps};
-use crate::pairing::{Paired, Pairs};
+use crate::pairing::{Ahead, Paired, Pairs};
 use crate::path::{folder_text, join, subdir};
 use crate::scanner::Scanner;
 use crate::sorted::{FoundFile, Looked, Sorted};
@@ -73,9 +73,11 @@ pub(crate) fn compare(
         ..
     } = &mut listing;
     let is_other = is_another(before, stamps).contains(&true);
-    row.put_back |= is_other && was_put_back(scanner, row.id, (before, stamps), files, dirs)?;
+    let ahead = scanner.ahead.take_if(|ahead| ahead.folder() == row.id);
+    let ahead = ahead.unwrap_or_else(|| Ahead::none(row.id));
+    row.put_back |= is_other && was_put_back(scanner, &ahead, (before, stamps), files, dirs)?;
     let look_at_all = scanner.checksum || is_other;
-    let mut pairs = Pairs::new(scanner.index, row.id, files, look_at_all);
+    let mut pairs = Pairs::new(scanner.index, &ahead, files, look_at_all);
     let mut is_settled = is_settled;
     while let Some(piece) = pairs.next()? {
         let files = look(scanner, row, piece, dirs, problems);
@@ -145,7 +147,7 @@ fn is_another(before: Stamps, now: Stamps) -> [bool; 2] {
 /// from outside (C57). One that was made anew and filled from the old one holds the same files.
 fn was_put_back(
     scanner: &Scanner,
-    folder: u32,
+    ahead: &Ahead,
     (before, now): (Stamps, Stamps),
     files: &Sorted,
     dirs: &Dirs,
@@ -162,7 +164,7 @@ fn was_put_back(
             || (has_inode && !is_younger && !now.of(in_new).is_older(&was))
     };
     let mut holds_known = false;
-    let mut pairs = Pairs::new(scanner.index, folder, files, true);
+    let mut pairs = Pairs::new(scanner.index, ahead, files, true);
     while let Some(piece) = pairs.next()? {
         let known: Vec<_> = piece
             .iter()

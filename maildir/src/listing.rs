@@ -7,8 +7,10 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
 
 use protocol::Unique;
 use protocol::bytes::escape;
@@ -95,36 +97,26 @@ impl Stamps {
     }
 }
 
-/// Reads folders and hands over each listing, in any order, while others are read.
-///
-/// # Errors
-/// What `take` says; then the rest is left.
-pub(crate) fn read_folders<E>(
-    root: &Root,
-    wanted: &[ToList],
-    mut take: impl FnMut(&ToList, io::Result<FolderListing>) -> Result<(), E>,
-) -> Result<(), E> {
-    if let [wanted] = wanted {
-        return take(wanted, read(root, wanted));
-    }
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let (sender, results) = sync_channel(0);
-        for _ in 0..FOLDERS.min(wanted.len()) {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if sender.send((wanted, read(root, wanted))).is_err() {
-                        return;
-                    }
+/// Reads folders on threads of a scope, and sends each listing, in any order. Each waits until it is taken; what nobody
+/// takes any more ends the threads.
+pub(crate) fn read_folders<'s>(
+    scope: &'s Scope<'s, '_>,
+    root: &'s Root,
+    wanted: &'s [ToList],
+) -> Receiver<(&'s ToList, io::Result<FolderListing>)> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let (sender, results) = sync_channel(0);
+    for _ in 0..FOLDERS.min(wanted.len()) {
+        let (sender, next) = (sender.clone(), Arc::clone(&next));
+        scope.spawn(move || {
+            while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if sender.send((wanted, read(root, wanted))).is_err() {
+                    return;
                 }
-            });
-        }
-        drop(sender);
-        results
-            .into_iter()
-            .try_for_each(|(wanted, listing)| take(wanted, listing))
-    })
+            }
+        });
+    }
+    results
 }
 
 /// Reads one folder.

@@ -1,7 +1,7 @@
 //! Which file of a folder is which row: most are as they were, some changed, some are new, some rows are missing.
 //!
-//! Files and rows come in one order of unique names, so that a large folder is compared without its rows being held, and
-//! without those being decoded whose file is as it was.
+//! Files and rows come in one order of unique names, so that a large folder is compared without all its rows being held, and
+//! without those being decoded whose file is as it was. The first of them are read while the folder is listed.
 
 use std::ops::ControlFlow;
 
@@ -14,6 +14,89 @@ use crate::sorted::{FoundFile, Sorted};
 /// So many files are handed over at once: a new folder has nothing but new ones.
 const PIECE: usize = 4096;
 
+/// How many rows of a folder are read ahead; each takes some 80 bytes.
+pub(crate) const AHEAD: usize = 100_000;
+
+/// The first rows of a folder, in one piece of memory. Reading them takes about as long as listing the files does.
+pub(crate) struct Ahead {
+    folder: u32,
+    /// Unique names and infos, one after the other.
+    names: Vec<u8>,
+    rows: Vec<AheadRow>,
+    /// The unique name of the first row that was not read.
+    next: Option<Vec<u8>>,
+}
+
+struct AheadRow {
+    seq: i64,
+    ino: u64,
+    /// Where its unique name begins.
+    start: usize,
+    unique_length: u16,
+    info_length: u16,
+    in_new: bool,
+    is_proven: bool,
+}
+
+impl Ahead {
+    /// No rows of a folder.
+    pub(crate) fn none(folder: u32) -> Ahead {
+        Ahead {
+            folder,
+            names: Vec::new(),
+            rows: Vec::new(),
+            next: Some(Vec::new()),
+        }
+    }
+
+    /// Which folder's.
+    pub(crate) fn folder(&self) -> u32 {
+        self.folder
+    }
+
+    /// Reads so many, and the others of the last one's unique name.
+    pub(crate) fn read(index: &Index, folder: u32, count: usize) -> Result<Ahead> {
+        let length = |bytes: &[u8]| u16::try_from(bytes.len()).expect("names are short");
+        let mut ahead = Ahead::none(folder);
+        ahead.next = None;
+        let _ = index.each_of(folder, b"", |known| {
+            let last = ahead.rows.len().checked_sub(1);
+            let last = last.and_then(|last| ahead.known(last));
+            if ahead.rows.len() >= count && last.is_none_or(|last| last.unique != known.unique) {
+                ahead.next = Some(known.unique.to_vec());
+                return Ok(ControlFlow::Break(()));
+            }
+            ahead.rows.push(AheadRow {
+                seq: known.seq,
+                ino: known.ino,
+                start: ahead.names.len(),
+                unique_length: length(known.unique),
+                info_length: length(known.info),
+                in_new: known.in_new,
+                is_proven: known.is_proven,
+            });
+            ahead.names.extend_from_slice(known.unique);
+            ahead.names.extend_from_slice(known.info);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(ahead)
+    }
+
+    fn known(&self, at: usize) -> Option<Known<'_>> {
+        let row = self.rows.get(at)?;
+        let names = &self.names[row.start..];
+        let (unique, names) = names.split_at(row.unique_length.into());
+        Some(Known {
+            seq: row.seq,
+            unique,
+            in_new: row.in_new,
+            info: &names[..row.info_length.into()],
+            ino: row.ino,
+            is_proven: row.is_proven,
+        })
+    }
+}
+
 /// A file that may not be what its row says, with its copy number; one without a row is new.
 pub(crate) type Paired = (u16, FoundFile, Option<FileRow>);
 
@@ -21,7 +104,9 @@ pub(crate) type Paired = (u16, FoundFile, Option<FileRow>);
 /// written.
 pub(crate) struct Pairs<'a> {
     index: &'a Index,
-    folder: u32,
+    ahead: &'a Ahead,
+    /// Which of its rows was not met yet.
+    ahead_at: usize,
     files: &'a Sorted,
     look_at_all: bool,
     /// How many messages were met so far: of the folder, in the end.
@@ -31,9 +116,8 @@ pub(crate) struct Pairs<'a> {
     /// The first file that was not met yet, and behind the last one.
     at: usize,
     end: usize,
-    /// Whether there may be rows that were not met yet, and the unique name of the first of them.
-    has_rows: bool,
-    from: Vec<u8>,
+    /// The unique name of the first of the other rows that was not met yet, if there may be one.
+    from: Option<Vec<u8>>,
     /// The rows of one unique name.
     known: Vec<FileRow>,
     piece: Vec<Paired>,
@@ -45,21 +129,21 @@ impl<'a> Pairs<'a> {
     /// that every run stats, but for drafts, which are edited in place; with `look_at_all`, nothing is.
     pub(crate) fn new(
         index: &'a Index,
-        folder: u32,
+        ahead: &'a Ahead,
         files: &'a Sorted,
         look_at_all: bool,
     ) -> Pairs<'a> {
         Pairs {
             index,
-            folder,
+            ahead,
+            ahead_at: 0,
             files,
             look_at_all,
             messages: 0,
             missing: Vec::new(),
             at: 0,
             end: files.len(),
-            has_rows: true,
-            from: Vec::new(),
+            from: ahead.next.clone(),
             known: Vec::new(),
             piece: Vec::new(),
             piece_max: PIECE,
@@ -68,17 +152,33 @@ impl<'a> Pairs<'a> {
 
     /// The next files that are to be looked at; none at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<Paired>>> {
-        if self.has_rows {
-            let (index, from) = (self.index, std::mem::take(&mut self.from));
-            let met = index.each_of(self.folder, &from, |known| self.meet(known))?;
-            self.has_rows = met.is_break();
-        }
-        if !self.has_rows {
-            self.take_known();
-            self.take_newest();
-        }
+        let index = self.index;
+        index.reading(|| self.fill())?;
         let piece = std::mem::take(&mut self.piece);
         Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        let (index, ahead) = (self.index, self.ahead);
+        while let Some(known) = ahead.known(self.ahead_at) {
+            if self.meet(&known)?.is_break() {
+                return Ok(());
+            }
+            self.ahead_at += 1;
+        }
+        if let Some(from) = self.from.take() {
+            let met = index.each_of(ahead.folder, &from, |known| {
+                let met = self.meet(known)?;
+                self.from = met.is_break().then(|| known.unique.to_vec());
+                Ok(met)
+            })?;
+            if met.is_break() {
+                return Ok(());
+            }
+        }
+        self.take_known();
+        self.take_newest();
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -86,44 +186,42 @@ impl<'a> Pairs<'a> {
     }
 
     /// Takes a row, unless the piece is full; those of one unique name follow each other.
-    fn meet(&mut self, known: &Known) -> rusqlite::Result<ControlFlow<()>> {
-        let unique = known.unique()?;
+    fn meet(&mut self, known: &Known) -> Result<ControlFlow<()>> {
         if self
             .known
             .first()
-            .is_some_and(|first| first.unique.as_bytes() != unique)
+            .is_some_and(|first| first.unique.as_bytes() != known.unique)
         {
             self.take_known();
         }
-        self.take_new(unique);
+        self.take_new(known.unique);
         // No row of this name was met yet: what fills a piece comes before those.
         if self.is_full() {
-            self.from = unique.to_vec();
             return Ok(ControlFlow::Break(()));
         }
-        if !self.is_as_it_was(known)? {
-            self.known.push(known.row()?);
+        if !self.is_as_it_was(known) {
+            self.known.push(self.index.file(known.seq)?);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     /// Whether the next file is what a row says, and the only one of its unique name; then it is taken.
-    fn is_as_it_was(&mut self, known: &Known) -> rusqlite::Result<bool> {
+    fn is_as_it_was(&mut self, known: &Known) -> bool {
         let (files, at) = (self.files, self.at);
-        let is_only = self.known.is_empty()
+        let is_same = self.known.is_empty()
+            && !self.look_at_all
+            && known.is_proven
             && at < files.len()
-            && files.unique(at) == known.unique()?
-            && !files.is_double(at);
-        if self.look_at_all
-            || !is_only
-            || files.info(at).contains(&b'D') // It may be a draft.
-            || !known.is_at(files.in_new(at), files.info(at), files.ino(at))?
-        {
-            return Ok(false);
+            && files.unique(at) == known.unique
+            && !files.is_double(at)
+            && !files.info(at).contains(&b'D') // It may be a draft.
+            && (files.in_new(at), files.info(at)) == (known.in_new, known.info)
+            && files.ino(at) == known.ino;
+        if is_same {
+            self.at += 1;
+            self.messages += 1;
         }
-        self.at += 1;
-        self.messages += 1;
-        Ok(true)
+        is_same
     }
 
     /// Takes the rows of one unique name together with its files.
@@ -393,8 +491,14 @@ mod tests {
     }
 
     /// In pieces, of which each is written before the next one is asked for.
-    fn quickly(index: &Index, files: &Sorted, checksum: bool, piece_max: usize) -> Told {
-        let mut pairs = Pairs::new(index, FOLDER, files, checksum);
+    fn quickly(
+        index: &Index,
+        ahead: &Ahead,
+        files: &Sorted,
+        checksum: bool,
+        piece_max: usize,
+    ) -> Told {
+        let mut pairs = Pairs::new(index, ahead, files, checksum);
         pairs.piece_max = piece_max;
         let (mut told, mut seq) = (Told::default(), 100);
         while let Some(piece) = pairs.next().expect("it is paired") {
@@ -420,8 +524,8 @@ mod tests {
 
     /// The same by unique name, where every row is looked at in full.
     fn slowly(index: &Index, files: Vec<FoundFile>, rows: &[FileRow], checksum: bool) -> Told {
-        let none = Sorted::default();
-        let mut pairs = Pairs::new(index, FOLDER, &none, checksum);
+        let (none, ahead) = (Sorted::default(), Ahead::none(FOLDER));
+        let mut pairs = Pairs::new(index, &ahead, &none, checksum);
         let mut groups: std::collections::BTreeMap<Unique, Vec<FoundFile>> = Default::default();
         for row in rows {
             groups.entry(row.unique.clone()).or_default();
@@ -445,15 +549,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
         #[test]
-        fn neither_rows_that_are_not_decoded_nor_pieces_change_anything(
-            files in files(), rows in rows(), checksum: bool, piece_max in 1..5_usize,
+        fn neither_rows_that_are_not_decoded_nor_those_read_ahead_nor_pieces_change_anything(
+            files in files(), rows in rows(), checksum: bool, ahead in 0..9_usize, piece_max in 1..5_usize,
         ) {
             let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
             for row in &rows {
                 index.put_file(row).expect("it is written");
             }
             let slowly = slowly(&index, found(&files), &rows, checksum);
-            let quickly = quickly(&index, &sorted(&files), checksum, piece_max);
+            let ahead = Ahead::read(&index, FOLDER, ahead).expect("they are read");
+            let quickly = quickly(&index, &ahead, &sorted(&files), checksum, piece_max);
             prop_assert_eq!(quickly, slowly);
         }
     }

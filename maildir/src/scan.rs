@@ -36,6 +36,7 @@ use crate::held::Held;
 use crate::index::{FileRow, FolderRow, path_of};
 use crate::listing::{self, FolderListing, ToList};
 use crate::marker::check_nothing_below;
+use crate::pairing::{AHEAD, Ahead};
 use crate::path::{folder_text, join, split_path, subdir};
 use crate::scanner::Scanner;
 use crate::stamp::DirStamp;
@@ -218,8 +219,17 @@ impl Scanner<'_> {
         // In the order in which people want what is new; by that it is numbered and reported.
         let inbox = self.inbox(|_| true);
         wanted.sort_by_key(|wanted| inbox.as_ref() != Some(&wanted.dir));
-        listing::read_folders(self.root, &wanted, |wanted, listing| {
-            self.take_listing(wanted.at, listing)
+        let (root, index) = (self.root, self.index);
+        std::thread::scope(|scope| {
+            let listings = listing::read_folders(scope, root, &wanted);
+            let largest = wanted.iter().map(|wanted| &self.folders[wanted.at]);
+            let largest = largest.max_by_key(|row| row.messages).map(|row| row.id);
+            self.ahead = largest
+                .map(|id| Ahead::read(index, id, AHEAD))
+                .transpose()?;
+            listings
+                .into_iter()
+                .try_for_each(|(wanted, listing)| self.take_listing(wanted.at, listing))
         })
     }
 

@@ -8,6 +8,7 @@ use protocol::message::Problem;
 use crate::error::Result;
 use crate::granularity::granularity_ns;
 use crate::index::{FileRow, FolderRow, Index};
+use crate::pairing::Ahead;
 use crate::root::Root;
 use crate::unseen::Unseen;
 
@@ -31,6 +32,8 @@ pub(crate) struct Scanner<'a> {
     /// Whether anything had changed in the last pass since the one before it.
     pub(crate) has_moved: bool,
     pub(crate) folders: Vec<FolderRow>,
+    /// The first rows of a folder, read while it was listed.
+    pub(crate) ahead: Option<Ahead>,
     pub(crate) vanished: BTreeSet<u32>,
     /// Folders that are found no more and may be there all the same.
     pub(crate) unknown: BTreeSet<u32>,
@@ -58,6 +61,7 @@ impl<'a> Scanner<'a> {
             unsettled: BTreeSet::new(),
             has_moved: false,
             folders: index.folders()?,
+            ahead: None,
             vanished: BTreeSet::new(),
             unknown: BTreeSet::new(),
             tree_problems: Vec::new(),

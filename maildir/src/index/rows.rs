@@ -244,12 +244,19 @@ impl Index {
         &self,
         folder: u32,
         from: &[u8],
-        mut take: impl FnMut(&Known) -> rusqlite::Result<ControlFlow<()>>,
+        mut take: impl FnMut(&Known) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let condition = "folder = ?1 AND uniq >= ?2 ORDER BY uniq, copy";
         self.each_row(KNOWN_COLUMNS, condition, params![folder, from], |row| {
-            self.wrap(take(&Known(row, self)))
+            take(&self.wrap(known_row(row))?)
         })
+    }
+
+    /// A row by its number.
+    pub(crate) fn file(&self, seq: i64) -> Result<FileRow> {
+        let sql = format!("SELECT {FILE_COLUMNS} FROM files WHERE seq = ?1");
+        let mut statement = self.wrap(self.db.prepare_cached(&sql))?;
+        self.wrap(statement.query_row([seq], file_row))
     }
 
     /// Whether live messages were last seen in a folder's `new` or `cur`.
@@ -404,28 +411,25 @@ impl FileRow {
 }
 
 /// What a row is compared by.
-pub(crate) struct Known<'r>(&'r SqlRow<'r>, &'r Index);
+pub(crate) struct Known<'r> {
+    pub(crate) seq: i64,
+    pub(crate) unique: &'r [u8],
+    pub(crate) in_new: bool,
+    pub(crate) info: &'r [u8],
+    pub(crate) ino: u64,
+    /// It is of a live message whose file was proven to have its bytes.
+    pub(crate) is_proven: bool,
+}
 
-impl Known<'_> {
-    pub(crate) fn unique(&self) -> rusqlite::Result<&[u8]> {
-        Ok(self.0.get_ref(1)?.as_blob()?)
-    }
-
-    /// Whether it is of a live message whose file has this name and this inode, and was proven to have its bytes.
-    pub(crate) fn is_at(&self, in_new: bool, info: &[u8], ino: u64) -> rusqlite::Result<bool> {
-        Ok(get_u64(self.0, 6)? == ino
-            && self.0.get::<_, i64>(5)? != 0
-            && !self.0.get::<_, bool>(2)?
-            && self.0.get::<_, bool>(3)? == in_new
-            && self.0.get_ref(4)?.as_blob()? == info)
-    }
-
-    /// All of it.
-    pub(crate) fn row(&self) -> rusqlite::Result<FileRow> {
-        let sql = format!("SELECT {FILE_COLUMNS} FROM files WHERE seq = ?1");
-        let seq: i64 = self.0.get(0)?;
-        self.1.db.prepare_cached(&sql)?.query_row([seq], file_row)
-    }
+fn known_row<'r>(row: &'r SqlRow) -> rusqlite::Result<Known<'r>> {
+    Ok(Known {
+        seq: row.get(0)?,
+        unique: row.get_ref(1)?.as_blob()?,
+        in_new: row.get(3)?,
+        info: row.get_ref(4)?.as_blob()?,
+        ino: get_u64(row, 6)?,
+        is_proven: row.get::<_, i64>(5)? != 0 && !row.get::<_, bool>(2)?,
+    })
 }
 
 fn stamp_at(row: &SqlRow) -> rusqlite::Result<FileStamp> {
