@@ -5,8 +5,8 @@
 //! and the next one takes the answers.
 //!
 //! 1. Take in ([`fold`]): each side's changes come into the records that the archive has of them ([`record`]). [`settle`]
-//!    ends it. *Afterwards* what was asked earlier and happened is agreed (I4), every folder has one name on both sides or is
-//!    about to be renamed to it ([`naming`]), and each message belongs to the folder of its name.
+//!    ends it. *Afterwards* what was asked earlier and happened is agreed (I4). Every folder has one name on both sides, or is
+//!    about to be renamed to it ([`naming`]). Each message belongs to the folder of its name.
 //! 2. Pair: [`pair()`], and [`join`] with what the sides answered. *Afterwards* each message is one record, wherever the two
 //!    sides have it: moved within a side ([`mod@pair`]), equal on both, copied over IMAP ([`copies`]), or damaged ([`damage`]).
 //! 3. Reconcile ([`reconcile`]): base, here and there become what each message shall be. Deletion is decided there and

@@ -228,7 +228,7 @@ fn rooms_do_not_depend_on_each_other_in_circles() {
     }
 }
 
-/// The modules of the client that a source names, but for those that it lies in or that lie in it.
+/// The modules of its crate that a source names, but for those that it lies in or that lie in it.
 fn named_modules(source: &Source, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let own = module_of(source);
     let parent = own.rsplit_once("::").map_or("", |(parent, _)| parent);
@@ -256,34 +256,36 @@ fn named_modules(source: &Source, modules: &BTreeSet<String>) -> BTreeSet<String
     found
 }
 
-/// `merge::plan::order`, as the client's own sources name it.
+/// `merge::plan::order`, as its own crate names it.
 fn module_of(source: &Source) -> String {
-    let path = source.path.trim_start_matches("client/src/");
+    let (_, path) = source.path.split_once("/src/").expect("lies in a crate");
     path.trim_end_matches(".rs").replace('/', "::")
 }
 
-#[test]
-fn modules_of_the_client_do_not_depend_on_each_other_in_circles() {
-    let sources = sources(&["client"]);
+/// What each module of a crate names.
+fn edges(name: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let sources = sources(&[name]);
     let modules: BTreeSet<String> = sources.iter().map(module_of).collect();
-    let edges: BTreeMap<String, BTreeSet<String>> = sources
-        .iter()
-        .map(|source| (module_of(source), named_modules(source, &modules)))
-        .collect();
-    assert!(edges["merge::plan::order"].contains("merge::record"));
-    assert!(edges["endpoint::ssh::master"].contains("endpoint::ssh::terminal"));
-    for module in &modules {
-        let mut reached = edges[module].clone();
-        let mut ahead: Vec<String> = reached.iter().cloned().collect();
-        while let Some(next) = ahead.pop() {
-            let new: Vec<&String> = edges[&next].difference(&reached).collect();
-            ahead.extend(new.into_iter().cloned());
-            reached.extend(edges[&next].iter().cloned());
+    let named = |source: &Source| (module_of(source), named_modules(source, &modules));
+    sources.iter().map(named).collect()
+}
+
+#[test]
+fn modules_do_not_depend_on_each_other_in_circles() {
+    let client = edges("client");
+    assert!(client["merge::plan::order"].contains("merge::record"));
+    assert!(client["endpoint::ssh::master"].contains("endpoint::ssh::terminal"));
+    for edges in CRATES.map(edges) {
+        for (module, named) in &edges {
+            let mut reached = named.clone();
+            let mut ahead: Vec<&String> = named.iter().collect();
+            while let Some(next) = ahead.pop() {
+                let new = edges[next].iter();
+                ahead.extend(new.filter(|&module| reached.insert(module.clone())));
+            }
+            let circle = reached.contains(module);
+            assert!(!circle, "{module} depends on itself: {reached:?}");
         }
-        assert!(
-            !reached.contains(module),
-            "{module} depends on itself: {reached:?}"
-        );
     }
 }
 

@@ -360,7 +360,7 @@ fn configured_patterns(keys: &Keys) -> Vec<(Verdict, String)> {
 }
 
 /// A path with its `~` or `$HOME` spelled out and its `.` left out, relative to `base`; `..` stays, for links have a say
-/// in it. What only a shell would make something of is refused: nobody means a directory of that name.
+/// in it. What only a shell would make something of is refused: no directory of that name is meant.
 fn absolute(path: &Path, base: &Path, dirs: &Dirs) -> Result<PathBuf, ConfigError> {
     let mut parts = path.components();
     let first = parts.next().map(|part| part.as_os_str().as_bytes());

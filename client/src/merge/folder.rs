@@ -86,7 +86,7 @@ impl Folder {
             (_, Some(remote), _) => &remote.name,
             (Some(local), None, _) => &local.name,
             (None, None, Some(base)) => &base.name,
-            (None, None, None) => unreachable!("a folder that nobody knows is not kept"),
+            (None, None, None) => unreachable!("a folder that neither side knows is not kept"),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! name, a name is taken, one of the names is excluded, or the other side removed the folder. Then folders are known by
 //! their names alone, and what lies in them has moved from one to another, message by message.
 //!
-//! *What holds* afterwards: of the folders that a run deals with, every one has the same name on both sides or is about
-//! to be renamed to it, and no two of a side have one name.
+//! *What holds* afterwards, of the folders that a run deals with: every one has the same name on both sides, or is about
+//! to be renamed to it. No two of a side have one name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,5 +1,5 @@
-//! Carrying out a plan: bodies flow from each side to the other while operations are carried out there, and every batch is
-//! remembered before it is asked for and agreed only after it is durable (I4).
+//! Carrying out a plan: bodies flow from each side to the other while operations are carried out there. Every batch is
+//! remembered before it is asked for, and agreed only after it is durable (I4).
 //!
 //! Each side has a [`lane`]: what is to be done there, in the plan's order. A batch of its steps is asked of that side, their
 //! bodies are asked of the other one, and go over as they come. Nothing here knows which side is near.

@@ -1,7 +1,7 @@
 //! A first pull: messages come with their bodies as the agent reads them, and are delivered, indexed and agreed batch by batch.
 //!
-//! Nothing is planned, since nothing is here that could be in the way: what is not delivered at the first try (its bytes did
-//! not come, its name is taken) is stored as pending, and the ordinary merge deals with it at the end of the same run.
+//! Nothing is planned, since nothing is here that could be in the way. A message that is not delivered at the first try (its
+//! bytes did not come, its name is taken) is stored as pending. The ordinary merge deals with it at the end of the same run.
 //!
 //! # What holds
 //! - How far the stream has come is stored together with what is asked of this side (I4). So a message is streamed once,

@@ -87,7 +87,7 @@ fn candidates(login: &Login) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Makes a directory that nobody else can enter, or checks that it is one: `/tmp` belongs to everybody.
+/// Makes a directory that no other user can enter, or checks that it is one: `/tmp` belongs to all of them.
 fn make_private(dir: &Path) -> Result<(), String> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     let metadata = made

@@ -286,7 +286,7 @@ pub(super) struct PlaceholderRoot {
 
 impl PlaceholderRoot {
     fn make() -> Result<PlaceholderRoot, Failure> {
-        // /tmp belongs to everybody: a name that nobody can guess, and a directory that nobody else can enter.
+        // /tmp belongs to all users: a name that none can guess, and a directory that no other user can enter.
         let name = protocol::bytes::hex(&maildir::random::<16>()?);
         let dir = std::env::temp_dir().join(format!("maildir-sync-{name}"));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
