@@ -10,7 +10,7 @@ use protocol::bytes::hex;
 use crate::merge::record::{Fid, Place, Side};
 
 /// Up to so many messages the user is not asked.
-const COUNT_FREE: u64 = 50;
+pub const COUNT_FREE: u64 = 50;
 /// The share of a replica from which on the user is asked, in percent.
 const PERCENT_MAX: u64 = 5;
 /// From so many messages on the user is asked, whatever the share.

@@ -234,11 +234,10 @@ fn paint(text: &str, style: &str, colored: bool) -> String {
 mod tests {
     use super::*;
     use crate::merge::record::Side;
-    use crate::report::ConflictText;
-    use crate::report::Detail;
     use crate::report::exit_code::ExitCode;
     use crate::report::heading::Heading;
     use crate::report::refusal::Refusal;
+    use crate::report::{ConflictText, Detail};
 
     fn busy() -> Summary {
         Summary {

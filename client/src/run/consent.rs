@@ -10,8 +10,7 @@ use crate::archive::{Archive, now_secs};
 use crate::config::Account;
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::folders::Folders;
-use crate::merge::guard::MaxDelete;
-use crate::merge::guard::{Deletion, Holdings, limit_over, line, plan_name};
+use crate::merge::guard::{COUNT_FREE, Deletion, Holdings, MaxDelete, limit_over, line, plan_name};
 use crate::merge::plan::{Kind, Plan, Planner};
 use crate::merge::record::{Fid, Side};
 use crate::report::refusal::{HeldMessage, Over, Refusal};
@@ -172,12 +171,12 @@ fn holdings(
         return Ok(Holdings::default());
     }
     let deleted_lately = input.deleted_lately[side as usize];
-    let is_few = (deletions.len() as u64).saturating_add(deleted_lately) <= 50;
+    let is_few = (deletions.len() as u64).saturating_add(deleted_lately) <= COUNT_FREE;
     if is_few && input.account.guard == MaxDelete::Default {
+        // So few are within the limit, however many messages there are.
         return Ok(Holdings {
-            messages: u64::MAX / 200,
-            folders: BTreeMap::new(),
             deleted_lately,
+            ..Holdings::default()
         });
     }
     let unstored = |folder: Option<Fid>| {

@@ -12,8 +12,7 @@ use protocol::{Op, Outcome, Request, Response};
 
 use crate::endpoint::stop::Stop;
 use crate::endpoint::{Answer, unexpected};
-use crate::merge::plan::Why;
-use crate::merge::plan::{Kind, Plan, Step};
+use crate::merge::plan::{Kind, Plan, Step, Why};
 use crate::merge::record::{Fid, Side, Taken};
 use crate::report::Tally;
 use crate::report::progress::{Phase, Progress};

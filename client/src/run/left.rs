@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::merge::filter::Scope;
 use crate::merge::folder::Folder;
-use crate::merge::plan::Limits;
-use crate::merge::plan::Why;
+use crate::merge::plan::{Limits, Why};
 use crate::merge::record::{Fid, Side};
 use crate::report::waiting::Waiting;
 use crate::run::session::Session;

@@ -9,8 +9,7 @@ use rustix::io::Errno;
 
 use super::left::Left;
 use crate::merge::mapping::FolderName;
-use crate::merge::plan::Why;
-use crate::merge::plan::{Kind, Limits, Plan};
+use crate::merge::plan::{Kind, Limits, Plan, Why};
 use crate::merge::reconcile::Conflict;
 use crate::merge::record::Side;
 use crate::report::heading::named;

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use super::Executor;
-use crate::merge::plan::Why;
-use crate::merge::plan::{Step, held_up};
+use crate::merge::plan::{Step, Why, held_up};
 use crate::merge::record::Side;
 
 impl Executor<'_, '_> {

@@ -5,8 +5,7 @@ use protocol::{Entry, Info, Op, Outcome};
 
 use super::Executor;
 use crate::archive::AskedRef;
-use crate::merge::plan::Why;
-use crate::merge::plan::{Kind, Step};
+use crate::merge::plan::{Kind, Step, Why};
 use crate::merge::record::{Seen, Seq, Side, State, Taken};
 use crate::report::Tally;
 use crate::run::failure::Failure;
