@@ -97,12 +97,18 @@ impl<T> Feed<T> {
             let left = self.shared.left.wait(state);
             state = left.unwrap_or_else(PoisonError::into_inner);
         }
+        let is_heard = !state.is_driver_gone;
         state.bytes += std::mem::take(&mut self.bytes);
         state.queue.append(&mut self.group);
-        let is_heard = !state.is_driver_gone;
         drop(state);
         self.shared.bell.ring();
         is_heard
+    }
+
+    /// Hands over something small, whether or not there is room: the driver may be waiting for it, and take nothing else.
+    pub(super) fn put_at_once(&self, item: T) {
+        self.shared.lock().queue.push_back(item);
+        self.shared.bell.ring();
     }
 }
 

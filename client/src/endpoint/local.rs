@@ -91,13 +91,14 @@ impl Local {
     fn receiver(&mut self) -> &mut Receiver {
         let (replica, feed) = (&self.replica, &self.feed);
         self.receiver.get_or_insert_with(|| {
-            let mut feed = feed.clone();
+            let feed = feed.clone();
             Receiver::start(replica, true, move |result| {
                 let answer = result.map(|received| match received {
                     Received::Outcomes(outcomes) => Response::Outcomes(outcomes),
                     Received::Finished(cursor) => Response::Finished { cursor },
                 });
-                feed.put(answer.map(Answer::Response), 0, false);
+                // While bodies are handed over for it, the driver waits for the batches before theirs.
+                feed.put_at_once(answer.map(Answer::Response));
             })
         })
     }
@@ -346,6 +347,31 @@ mod tests {
         };
         let bytes = bytes_of(&Response::Changes(vec![change; 100]));
         assert!(bytes >= 100 * (size_of::<Change>() + name.len()), "{bytes}");
+    }
+
+    /// In a sync of much mail in both directions the driver is busy with bodies for this side, while those that go to the other
+    /// one wait for it.
+    #[test]
+    fn outcomes_do_not_wait_behind_bodies_that_nobody_takes() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        make_inbox(&mut open(dir.path()).0);
+        let mut local = Local::new(open(dir.path()).0, &Bell::default());
+        const BATCHES: usize = 40;
+        let size = 8 << 20;
+        let body = Answer::Body(vec![0; size], true);
+        assert!(local.feed.put(Ok(body), size, false));
+        for number in 0..BATCHES {
+            let name = format!("{number}.a");
+            begin(&mut local, &[&name]);
+            let taken = local.body(name.into_bytes(), true);
+            taken.expect("it is due");
+        }
+        let body = local.poll().expect("it goes on");
+        assert!(matches!(body, Some(Answer::Body(..))), "{body:?}");
+        for _ in 0..BATCHES {
+            let outcomes = local.response().expect("it goes on");
+            assert!(matches!(outcomes, Response::Outcomes(_)), "{outcomes:?}");
+        }
     }
 
     fn in_tmp(dir: &Path) -> usize {
