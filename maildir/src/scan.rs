@@ -18,44 +18,29 @@
 //! *If interrupted*: what was committed is right, the rest is found again, since a folder's stamps are written together
 //! with its rows.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::bytes::escape;
-use protocol::folder::find_inbox;
 use protocol::message::Problem;
-use protocol::name::split;
 
-use crate::discover::{Discovery, FoundFolder, discover};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folder_scan;
-use crate::granularity::{PATIENCE_NS, changed_ns};
-use crate::held::Held;
-use crate::index::{FileRow, FolderRow, path_of};
+use crate::granularity::PATIENCE_NS;
+use crate::index::FolderRow;
 use crate::listing::{self, FolderListing, ToList};
-use crate::marker::check_nothing_below;
 use crate::pairing::{AHEAD, Ahead};
-use crate::path::{folder_text, join, split_path, subdir};
+use crate::path::subdir;
 use crate::scanner::Scanner;
 use crate::stamp::DirStamp;
 use crate::time::now_ns;
 
+mod folders;
+mod slice;
+
 /// After so many passes in which ever more goes missing, the tree is too busy to say what is gone.
 const PASSES_MAX: usize = 6;
-/// How long one run hashes files whose names changed.
-const DUE_MAX: Duration = Duration::from_millis(15);
-/// How many files whose names changed are hashed in one run at most.
-const DUE_FILES: i64 = 1000;
-/// How long it stats files of all folders, in turn, that nothing else makes it look at.
-const SPOT_CHECK_MAX: Duration = Duration::from_millis(5);
-/// How many files that is at most, so that nothing hangs on a slow clock.
-const SPOT_CHECK_FILES: u64 = 80 * SPOT_CHECK_STEP;
-/// So many directories to list once more in every run are worth a transaction.
-const LEAVES_MIN: usize = 16;
-/// How many are looked at before the clock is asked: a busy machine must not keep the round from getting on.
-const SPOT_CHECK_STEP: u64 = 64;
 
 /// What a scan found, beside what it wrote into the index.
 #[derive(Debug, Default)]
@@ -160,27 +145,6 @@ impl Scanner<'_> {
         self.read_folders(|_| true)
     }
 
-    /// Finds the folders.
-    fn find(&mut self) -> Result<()> {
-        let live = self.folders.iter().filter(|row| !row.gone);
-        let known = live.filter(|row| row.leaf != DirStamp::default());
-        let known = known.map(|row| (row.dir.as_slice(), row.leaf)).collect();
-        let discovery = discover(self.root, &known);
-        self.tree_problems.clear();
-        self.unseen.clear();
-        self.unknown.clear();
-        for (dir, why) in &discovery.unusable {
-            self.tell(escape(dir), why.clone());
-        }
-        for (dir, error) in &discovery.errors {
-            let path = self.root.full(dir);
-            let told = self.tell(escape(path.as_os_str().as_bytes()), error.to_string());
-            self.unseen.add(self.root, dir, &told);
-        }
-        self.match_folders(&discovery)?;
-        self.take_leaves(&discovery.folders)
-    }
-
     /// Reports what is the matter with the tree, and returns under which path.
     fn tell(&mut self, path: String, why: String) -> String {
         self.tree_problems.push(Problem {
@@ -253,297 +217,6 @@ impl Scanner<'_> {
         }
         self.folders[at] = row;
         Ok(())
-    }
-
-    /// Tells known, renamed, new and vanished folders apart.
-    fn match_folders(&mut self, discovery: &Discovery) -> Result<()> {
-        let found: BTreeSet<&[u8]> = discovery.folders.iter().map(|one| &one.dir[..]).collect();
-        let inbox = self.inbox(|_| true);
-        let filled = self.inbox(|row| row.messages > 0 || found.contains(&row.dir[..]));
-        let mut seen = HashSet::new();
-        // A folder that moved may have left its place to the next, so what is live is asked again.
-        loop {
-            let live = self.folders.iter().filter(|row| !row.gone);
-            let live: HashSet<&[u8]> = live.map(|row| &row.dir[..]).collect();
-            let mut fresh: Vec<&[u8]> = found.iter().copied().collect();
-            fresh.retain(|dir| !live.contains(dir) && !seen.contains(dir));
-            if fresh.is_empty() {
-                break;
-            }
-            for dir in fresh {
-                self.has_moved = true;
-                seen.insert(dir);
-                self.add_folder(dir, &found, inbox.as_deref())?;
-            }
-        }
-        let live = self.folders.iter().filter(|row| !row.gone);
-        let vanished: Vec<FolderRow> = live
-            .filter(|row| !found.contains(&row.dir[..]))
-            .cloned()
-            .collect();
-        let lost = |row: &&FolderRow| Some(&row.dir) == filled.as_ref();
-        if let Some(row) = vanished.iter().find(lost) {
-            self.find_inbox_again(row.id, &found)?;
-        }
-        let mut gone = BTreeSet::new();
-        for row in vanished {
-            self.missing.remove(&row.id);
-            if self.is_unseen(&row, discovery, &found) {
-                self.unknown.insert(row.id);
-                continue;
-            }
-            let mut rows = self.index.files_of(row.id)?;
-            rows.retain(|row| !row.gone);
-            self.missing.insert(row.id, rows);
-            gone.insert(row.id);
-        }
-        self.has_moved |= self.vanished != gone;
-        self.vanished = gone;
-        Ok(())
-    }
-
-    /// Whether a folder that is found no more may be there all the same; then it is unknown, with all that was in it, and so
-    /// is whether something went there.
-    fn is_unseen(
-        &mut self,
-        row: &FolderRow,
-        discovery: &Discovery,
-        found: &BTreeSet<&[u8]>,
-    ) -> bool {
-        let is_below = |dir: &[u8]| {
-            let rest = row.dir.strip_prefix(dir);
-            dir.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
-        let is_told = discovery.unusable.iter().any(|(dir, _)| is_below(dir))
-            || discovery.errors.iter().any(|(dir, _)| is_below(dir));
-        let told = match self.still_there(row, found) {
-            _ if is_told => escape(&row.dir),
-            Some(why) => self.tell(folder_text(&row.dir), why),
-            None => return false,
-        };
-        self.unseen.add(self.root, &row.dir, &told);
-        true
-    }
-
-    /// The directory, of those that count, that was INBOX when the tree was last looked at.
-    fn inbox(&self, counts: impl Fn(&FolderRow) -> bool) -> Option<Vec<u8>> {
-        let live = self.folders.iter().filter(|row| !row.gone && counts(row));
-        find_inbox(live.map(|row| &row.dir[..])).map(<[u8]>::to_vec)
-    }
-
-    /// INBOX that is found no more may have been laid out anew, from a directory into the root or back: then most of its
-    /// messages stand in what is INBOX now, whether or not that was there before, and its row says that it holds none, for
-    /// the next run. Otherwise the tree may be unmounted or emptied.
-    fn find_inbox_again(&mut self, id: u32, found: &BTreeSet<&[u8]>) -> Result<()> {
-        let mut there = HashSet::new();
-        if let Some(dir) = find_inbox(found.iter().copied()) {
-            for part in [true, false].map(subdir) {
-                let listed = self.root.list(&join(dir, &[part])).unwrap_or_default();
-                let names = listed.iter().map(|one| split(&one.name));
-                there.extend(names.flatten().map(|(unique, _)| unique));
-            }
-        }
-        let mut rows = self.index.files_of(id)?;
-        rows.retain(|row| !row.gone);
-        let stand = rows.iter().filter(|row| there.contains(&row.unique));
-        if stand.count() * 2 < rows.len().max(1) && !self.adopt {
-            return Err(Error::Unsafe(format!(
-                "{:?} has lost its INBOX, so it may be unmounted or emptied and nothing was done; put it back, or run again with --adopt to take it as it is",
-                self.root.path()
-            )));
-        }
-        self.index.begin()?;
-        for row in self.folders.iter_mut().filter(|row| row.id == id) {
-            (row.messages, row.dirty) = (0, true);
-            self.index.put_folder(row)?;
-        }
-        Ok(())
-    }
-
-    /// Remembers in which directories nothing leads to further folders, so that they need not be listed again. A few of
-    /// them are not worth a transaction.
-    fn take_leaves(&mut self, found: &[FoundFolder]) -> Result<()> {
-        let leaves: HashMap<&[u8], DirStamp> =
-            found.iter().map(|one| (&one.dir[..], one.leaf)).collect();
-        let proven_ns = now_ns() - self.granularity_ns;
-        let mut changed = Vec::new();
-        for row in self.folders.iter_mut().filter(|row| !row.gone) {
-            let leaf = leaves.get(&row.dir[..]).copied().unwrap_or_default();
-            let changed_ns = changed_ns(self.granularity_ns, leaf.mtime_ns, leaf.ctime_ns);
-            let leaf = match changed_ns <= proven_ns {
-                true => leaf,
-                false => DirStamp::default(),
-            };
-            if row.leaf != leaf {
-                row.leaf = leaf;
-                changed.push(&*row);
-            }
-        }
-        if changed.len() >= LEAVES_MIN {
-            self.index.begin()?;
-        }
-        if self.index.is_writing() {
-            changed
-                .iter()
-                .try_for_each(|row| self.index.put_folder(row).map(drop))?;
-        }
-        Ok(())
-    }
-
-    /// Whether a folder that is found no more is there all the same, as something that is no folder or under what is no
-    /// folder's name; says which.
-    fn still_there(&self, row: &FolderRow, found: &BTreeSet<&[u8]>) -> Option<String> {
-        let cur = join(&row.dir, &[b"cur"]);
-        if let Err(error) = self.root.dir_stamp(&cur)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Some(format!(
-                "its cur is no directory that can be read ({error}); put it back"
-            ));
-        }
-        let (parent, _) = split_path(&row.dir);
-        let siblings = match self.root.list(parent) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Some(error.to_string());
-            }
-            other => other.unwrap_or_default(),
-        };
-        let mut siblings = siblings
-            .iter()
-            .map(|sibling| join(parent, &[&sibling.name]));
-        let here = siblings.find(|dir| {
-            let identity = self.root.dir_identity(dir);
-            row.birth != 0
-                && identity.is_ok_and(|identity| identity == (row.ino, row.birth))
-                && self.root.dir_stamp(&join(dir, &[b"cur"])).is_ok()
-                && !found.contains(&dir[..])
-        })?;
-        Some(format!(
-            "it is {} now, which is no folder's place; rename it, or move it out of the Maildir to delete it",
-            escape(&here)
-        ))
-    }
-
-    /// Records a folder in a directory that was none: a renamed one if its identity is known, else a new one.
-    fn add_folder(
-        &mut self,
-        dir: &[u8],
-        found: &BTreeSet<&[u8]>,
-        inbox: Option<&[u8]>,
-    ) -> Result<()> {
-        let Ok((ino, birth)) = self.root.dir_identity(dir) else {
-            return Ok(()); // Gone again since it was found.
-        };
-        let is_inbox_now = find_inbox(found.iter().copied()) == Some(dir);
-        // An inode alone may have been used again; the time of birth shows it. Where the folder was may have been filled anew.
-        let old = self.folders.iter().position(|row| {
-            let was_moved = || {
-                !found.contains(&row.dir[..])
-                    || self
-                        .root
-                        .dir_identity(&row.dir)
-                        .is_ok_and(|identity| identity != (ino, birth))
-            };
-            let may_move = Some(&row.dir[..]) != inbox || is_inbox_now;
-            !row.gone
-                && may_move
-                && birth != 0
-                && (row.ino, row.birth) == (ino, birth)
-                && was_moved()
-        });
-        let seq = self.index.next_number()?;
-        let at = old.or_else(|| self.folders.iter().position(|row| row.dir == dir));
-        check_nothing_below(self.root, dir)?;
-        let mut row = match at {
-            Some(at) => self.folders.remove(at),
-            None => FolderRow::new(dir.to_vec(), (ino, birth)),
-        };
-        let was_live = !row.gone && at.is_some();
-        (row.dir, row.ino, row.birth, row.gone, row.seq) = (dir.to_vec(), ino, birth, false, seq);
-        row.leaf = DirStamp::default();
-        row.dirty = row.dirty || !was_live;
-        self.index.begin()?;
-        row.id = self.index.put_folder(&row)?;
-        self.folders.push(row);
-        Ok(())
-    }
-
-    /// Looks at drafts, which are edited in place, at what is due, and in turn at some others of all files.
-    fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
-        let (begun, held) = (Instant::now(), Held::new(self.root));
-        // Of what is missing nothing new is to be found out.
-        let missing = self.missing.values().flatten().map(|row| row.seq);
-        let missing: HashSet<u64> = missing.collect();
-        let mut changed = Vec::new();
-        self.index.each_file("draft ORDER BY seq", [], |row| {
-            self.look_at(&held, row, &mut changed);
-            Ok(())
-        })?;
-        let mut due = Vec::new();
-        self.index
-            .each_file("due ORDER BY seq LIMIT ?1", [DUE_FILES], |row| {
-                let path = self.live_path(&row).filter(|_| !missing.contains(&row.seq));
-                due.extend(path.map(|path| (path, row)));
-                Ok(())
-            })?;
-        let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
-        self.index
-            .reading(|| self.look_at_some(&held, spot_from, &mut changed))?;
-        drop(held);
-        changed.retain(|row| !missing.contains(&row.seq));
-        suspects.extend(changed.iter().map(|row| row.folder));
-        for row in changed {
-            self.index.begin()?;
-            self.index.put_file(&folder_scan::unproven(row))?;
-        }
-        for row in &mut self.folders {
-            row.dirty |= suspects.contains(&row.id);
-        }
-        self.read_folders(|row| suspects.contains(&row.id))
-    }
-
-    /// Goes on where the last run stopped, to the end, and then on from the beginning up to there.
-    fn look_at_some(
-        &self,
-        held: &Held,
-        spot_from: &mut u64,
-        changed: &mut Vec<FileRow>,
-    ) -> Result<()> {
-        let deadline = Instant::now() + SPOT_CHECK_MAX;
-        let (begin, mut left, mut last) = (*spot_from, SPOT_CHECK_FILES, 0);
-        for (mut from, to) in [(begin, i64::MAX.cast_unsigned()), (0, begin)] {
-            // However busy the machine is, one step is made.
-            let is_first = |left| left > SPOT_CHECK_FILES - SPOT_CHECK_STEP;
-            while left > 0 && (is_first(left) || Instant::now() < deadline) {
-                let range = [from, to, left.min(SPOT_CHECK_STEP)].map(u64::cast_signed);
-                let sql = "seq > ?1 AND seq <= ?2 AND NOT gone ORDER BY seq LIMIT ?3";
-                let before = left;
-                self.index.each_file(sql, range, |row| {
-                    (from, left, last) = (row.seq, left - 1, row.seq);
-                    self.look_at(held, row, changed);
-                    Ok(())
-                })?;
-                if left == before {
-                    break;
-                }
-            }
-        }
-        *spot_from = last;
-        Ok(())
-    }
-
-    /// Stats a file, if its folder can be looked at; keeps its row where it is another one than that says, and not due.
-    fn look_at(&self, held: &Held, row: FileRow, changed: &mut Vec<FileRow>) {
-        let path = self.live_path(&row).filter(|_| !row.due);
-        if path.is_some_and(|path| held.file_stamp(&path).ok() != Some(row.stamp)) {
-            changed.push(row);
-        }
-    }
-
-    fn live_path(&self, row: &FileRow) -> Option<Vec<u8>> {
-        let mut folders = self.folders.iter();
-        let folder = folders.find(|folder| folder.id == row.folder && !folder.gone)?;
-        Some(path_of(&folder.dir, row))
     }
 
     /// Turns what is missing into tombstones; returns how many may not become some yet. Only here does a message become gone.

@@ -213,8 +213,13 @@ impl Link {
         };
         let waker = bell.clone();
         link.stop.on_request(move || waker.ring());
-        match link.answer()? {
-            Answer::Response(Response::Welcome(welcome)) => Ok((link, welcome)),
+        let welcome = link.welcome()?;
+        Ok((link, welcome))
+    }
+
+    fn welcome(&mut self) -> Result<Welcome, LinkError> {
+        match self.answer()? {
+            Answer::Response(Response::Welcome(welcome)) => Ok(welcome),
             Answer::Response(other) => Err(unexpected(&other)),
             Answer::Body(..) => Err(LinkError::Protocol(
                 "A body came that nobody asked for".to_owned(),
