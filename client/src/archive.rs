@@ -384,12 +384,12 @@ impl Archive {
             .map(|_| ())
     }
 
-    /// Whether nothing is agreed yet.
+    /// Whether nothing is agreed yet, and nothing was asked that may be.
     ///
     /// # Errors
     /// When SQLite refuses.
     pub fn is_empty(&self) -> Result<bool> {
-        let sql = "SELECT NOT EXISTS (SELECT 1 FROM agreed) AND NOT EXISTS (SELECT 1 FROM pending)";
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM agreed) AND NOT EXISTS (SELECT 1 FROM pending) AND NOT EXISTS (SELECT 1 FROM asked)";
         self.wrap(self.db.query_row(sql, [], |row| row.get(0)))
     }
 

@@ -110,8 +110,8 @@ fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Fai
     } = *given;
     progress.begin(Phase::Scanning, 0, 0);
     let opened = Session::open(account, direction, options, progress);
-    let nothing = |failure: Failure| failure.after(|| "nothing had come".to_owned());
-    let mut session = opened.map_err(nothing)?;
+    let nothing = || "nothing had come".to_owned();
+    let mut session = opened.map_err(|failure| failure.after(nothing))?;
     let (streamed, result) = session.stream(progress, &options.stop);
     account_for(&session, &streamed, summary, hook)?;
     if result.is_err() {
@@ -131,8 +131,14 @@ fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Fai
     };
     let mut done = streamed;
     loop {
-        let joined = session.observe().map_err(nothing)?;
-        progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
+        let joined = match options.stop.is_requested() {
+            true => Err(Failure::interrupted()),
+            false => session.observe(),
+        };
+        let joined = joined.map_err(|failure| failure.after(|| so_far(&done)))?;
+        if !session.is_continued() {
+            progress.begin(Phase::Comparing, session.set.all.len() as u64, 0);
+        }
         let plan = make_plan(&mut session, joined, limits, detail.is_verbose, summary)?;
         summary.notes.append(&mut session.notes);
         if account.dry_run {
@@ -152,6 +158,19 @@ fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Fai
     finish(session, skipped, summary)
 }
 
+/// How many messages were dealt with, for people.
+fn so_far(done: &Executed) -> String {
+    let dealt = Side::BOTH.map(|side| (done.tallies[side as usize].messages(), side.word()));
+    let dealt = dealt.into_iter().filter(|(count, _)| *count > 0);
+    let dealt: Vec<String> = dealt
+        .map(|(count, word)| format!("{count} messages are {word}"))
+        .collect();
+    match dealt.is_empty() {
+        true => "nothing had come".to_owned(),
+        false => dealt.join(", "),
+    }
+}
+
 /// Carries a plan out, after what is done already, and says what is left.
 fn carry_out(
     session: &mut Session,
@@ -166,7 +185,13 @@ fn carry_out(
     let mut waits = std::mem::take(&mut plan.waits);
     let conflicts = std::mem::take(&mut plan.conflicts);
     done.waits.clear();
+    let taken_there = |done: &Executed| {
+        let tally = &done.tallies[Side::Remote as usize];
+        tally.deleted + tally.replaced
+    };
+    let before = taken_there(&done);
     let (done, result) = execute(session, plan, given.progress, &given.options.stop, done);
+    session.end_part(taken_there(&done) - before);
     account_for(session, &done, summary, hook)?;
     waits.extend(&done.waits);
     let is_full = |side: &Side| done.full[*side as usize].is_some();

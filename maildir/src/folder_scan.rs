@@ -24,7 +24,7 @@ const UNNAMED_NS: i64 = 2_000_000_000;
 /// So many due files are hashed by every run.
 const DUE_MIN: usize = 16;
 
-/// A folder that cannot be read is unknown, not empty (C11).
+/// A folder that cannot be read is unknown, not empty.
 pub(crate) fn unreadable(scanner: &mut Scanner, row: &mut FolderRow, why: &str) -> Result<()> {
     row.dirty = true;
     scanner.missing.remove(&row.id);
@@ -143,8 +143,8 @@ fn is_another(before: Stamps, now: Stamps) -> [bool; 2] {
     [false, true].map(|in_new| now.of(in_new).is_another(&before.of(in_new)))
 }
 
-/// Whether `cur` or `new` is another directory than before, and holds known messages as other files: somebody put it there
-/// from outside (C57). One that was made anew and filled from the old one holds the same files.
+/// Whether `cur` or `new` is another directory than before, and holds messages that are known, or were once, as other files: it
+/// was put there from outside, as from a backup. One that was made anew and filled from the old one holds the same files.
 fn was_put_back(
     scanner: &Scanner,
     ahead: &Ahead,
@@ -169,7 +169,7 @@ fn was_put_back(
         let known: Vec<_> = piece
             .iter()
             .filter(|(_, found, _)| is_another[usize::from(found.in_new)])
-            .filter_map(|(_, found, row)| Some((found, row.as_ref().filter(|row| !row.gone)?)))
+            .filter_map(|(_, found, row)| Some((found, row.as_ref()?)))
             .collect();
         let files: Vec<_> = known.iter().map(|(found, _)| *found).collect();
         let looked = dirs.look_at(&files).into_iter().zip(known);

@@ -303,7 +303,7 @@ type SameFile = fn(&FileRow, &FoundFile) -> bool;
 /// Gives each file of one unique name its copy number: the one of the row that it continues, else the lowest free one.
 ///
 /// Two names of one inode are one message, under the name by which it is known: readdir saw it twice while it was renamed,
-/// or a hard link (C1).
+/// or a hard link.
 fn assign_copies(mut group: Vec<FoundFile>, known: &[FileRow]) -> Vec<(u16, FoundFile)> {
     if group.len() == 1 && known.iter().filter(|file| !file.gone).count() <= 1 {
         let copy = known

@@ -180,12 +180,24 @@ impl Scanner<'_> {
                 Err(error) => self.take_listing(at, Err(error))?,
             }
         }
-        // In the order in which people want what is new; by that it is numbered and reported.
+        // People want what is in it first; by that it is numbered and reported.
         let inbox = self.inbox(|_| true);
-        wanted.sort_by_key(|wanted| inbox.as_ref() != Some(&wanted.dir));
+        let is_new_inbox = |wanted: &ToList| {
+            inbox.as_ref() == Some(&wanted.dir)
+                && self.folders[wanted.at].cur == DirStamp::default()
+        };
+        let (first, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_new_inbox);
+        self.read_listed(&first)?;
+        self.read_listed(&rest)
+    }
+
+    fn read_listed(&mut self, wanted: &[ToList]) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let (root, index) = (self.root, self.index);
         std::thread::scope(|scope| {
-            let listings = listing::read_folders(scope, root, &wanted);
+            let listings = listing::read_folders(scope, root, wanted);
             let largest = wanted.iter().map(|wanted| &self.folders[wanted.at]);
             let largest = largest.max_by_key(|row| row.messages).map(|row| row.id);
             self.ahead = largest

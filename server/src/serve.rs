@@ -1,6 +1,6 @@
 //! One conversation: decode, check rights, call the replica, encode.
 //!
-//! Three threads: one reads stdin and sees its end at any time, one sends bodies, and the caller's works on the replica.
+//! Threads of its own: one reads stdin and sees its end at any time, one sends bodies, and the caller's works on the replica.
 //! None of them waits for the client to read before it reads itself, so that neither end can block the other.
 //! Keeps nothing per client: the client brings its cursor and owns the archive.
 

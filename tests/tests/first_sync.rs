@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use harness::faults::{Alive, End, Kill};
+use harness::faults::{Alive, End, Hold, Kill};
 use harness::world::copy_dir;
 use harness::{Client, Cut, Run, Snapshot, Tree, World, body, bulky};
 
@@ -380,4 +380,66 @@ fn a_long_first_sync_is_previewed_in_full() {
         let summary = format!("{LONG} new, {folders}{side}");
         assert!(run.stdout.contains(&summary), "{}", run.stdout);
     }
+}
+
+/// Neither list is merged before the other one is known.
+#[test]
+fn two_long_trees_are_previewed_as_the_one_that_they_are() {
+    let world = World::new();
+    long_mailbox(world.server());
+    copy_dir(world.server().root(), world.local().root());
+    let before = both(&world);
+    let run = world.client().sync().arg("-n").run().ok();
+    assert_eq!(run.done() + run.pending(), 0, "{}", run.stdout);
+    harness::assert_untouched(&before.0, world.server(), "sync -n");
+    harness::assert_untouched(&before.1, world.local(), "sync -n");
+}
+
+/// What users do to a message after a kill, before anything was agreed, counts.
+#[test]
+fn what_was_asked_in_a_first_sync_that_was_killed_is_no_message_for_ever() {
+    let world = World::new();
+    long_mailbox(world.local());
+    let kill = Kill {
+        end: End::Agent,
+        call: "renameat2",
+        nth: 3,
+    };
+    let (hit, _) = kill.run(&world, world.client().sync());
+    assert!(hit, "does strace work here?");
+    for number in LONG - 40..LONG - 20 {
+        world.local().delete("INBOX", &name(number));
+    }
+    for number in LONG - 20..LONG {
+        let unique = name(number);
+        world.local().rename("INBOX", &unique, "Archive", &unique);
+    }
+    let is_quiet = |run: Run| run.done() + run.pending() == 0;
+    let is_done = (0..4).any(|_| is_quiet(world.client().sync().run().ok()));
+    assert!(is_done, "it never ends");
+    world.assert_same();
+    assert_eq!(count(world.server()), LONG - 20);
+}
+
+/// Another client, or rsync, puts the same mail there while it is on its way: it is one message, under its name.
+#[test]
+fn what_comes_there_in_a_long_first_sync_is_no_other_message() {
+    let world = World::new();
+    long_mailbox(world.local());
+    let hold = Hold {
+        end: End::Agent,
+        call: "renameat2",
+        nth: 5,
+    };
+    let same = LONG - 120..LONG - 110;
+    let (hit, run) = hold.run(&world, world.client().sync(), || {
+        fill(world.server(), "Archive", same.clone());
+    });
+    assert!(hit, "does strace work here?");
+    assert_eq!(run.ok().conflicts(), 0);
+    let is_quiet = |run: Run| run.done() + run.pending() == 0;
+    let is_done = (0..3).any(|_| is_quiet(world.client().sync().run().ok()));
+    assert!(is_done, "it never ends");
+    world.assert_same();
+    assert_eq!(count(world.server()), LONG);
 }

@@ -434,6 +434,40 @@ fn a_folder_that_is_put_back_while_another_cannot_be_read_deletes_nothing_later(
 }
 
 /// Row 16 stays: what was removed and made anew empty was deleted by somebody.
+/// It holds only what is gone since, as a backup of long ago.
+#[test]
+fn a_backup_of_which_nothing_is_left_deletes_nothing() {
+    for at_server in [false, true] {
+        let world = synced();
+        let (tree, _) = sides(&world, at_server);
+        let backup = world.path("backup");
+        copy_dir(tree.root(), &backup);
+        for number in 0..20 {
+            let folder = if number < 15 { "INBOX" } else { "Work" };
+            world.server().delete(folder, &name(number));
+        }
+        fill(world.server(), "INBOX", 30..40);
+        fill(world.server(), "Work", 40..45);
+        let all = ["--max-delete", "100%"];
+        let _ = world.client().sync().args(&all).run().ok();
+        world.assert_same();
+        for part in harness::tree::files(&backup) {
+            let to = tree.root().join(part.file_name().expect("a name"));
+            if !part.ends_with(MARKER) {
+                remove_dir(&to);
+                copy_dir(&part, &to);
+            }
+        }
+        let run = world.client().sync().args(&all).run().ok();
+        let deleted = run.here("deleted") + run.there("deleted");
+        assert_eq!(deleted, 0, "{}", run.stdout);
+        let _ = world.client().sync().run().ok();
+        world.assert_same();
+        assert_eq!(count(world.server()), 35);
+        remove_dir(&backup);
+    }
+}
+
 #[test]
 fn a_folder_that_is_made_anew_and_empty_was_emptied() {
     for at_server in [false, true] {

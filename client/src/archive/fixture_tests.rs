@@ -345,3 +345,24 @@ fn a_newer_format_is_refused_and_left_alone() {
     }
     assert!(fs::read(&path).expect("it is there") == before);
 }
+
+/// Somebody was asked for something: what became of it is to be found out, and what happened since to be heard of.
+#[test]
+fn what_was_asked_before_anything_was_agreed_is_remembered() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let [local, remote] = [1, 2].map(|number| protocol::ReplicaId([number; 16]));
+    let archive = Archive::open(dir.path(), local, remote, false).expect("it opens");
+    assert!(archive.is_empty().expect("it can be asked"));
+    let asked = asked();
+    let lines: Vec<AskedRef> = asked
+        .iter()
+        .map(|asked| AskedRef {
+            side: asked.side,
+            stored: &asked.stored,
+            record: &asked.record,
+            target: asked.target.as_ref(),
+        })
+        .collect();
+    archive.ask(&lines).expect("it is stored");
+    assert!(!archive.is_empty().expect("it can be asked"));
+}

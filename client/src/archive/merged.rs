@@ -1,5 +1,7 @@
 //! What the merge works on: read from the archive when a run begins, and stored as it goes.
 
+use std::collections::HashSet;
+
 use super::{Archive, Result};
 use crate::merge::agreed::Stored;
 use crate::merge::fold::{Work, WorkSet};
@@ -7,15 +9,17 @@ use crate::merge::folders::Folders;
 use crate::merge::mapping::Setting;
 
 impl WorkSet {
-    /// Begins with everything that is pending, and with what was asked and never answered.
+    /// Begins with everything that is pending, but for some, and with what was asked and never answered.
     ///
     /// # Errors
     /// When the archive fails.
-    pub fn load(archive: &Archive) -> Result<WorkSet> {
+    pub fn load(archive: &Archive, without: &HashSet<i64>) -> Result<WorkSet> {
         let mut set = WorkSet::default();
         set.taken = archive.get("taken")?.unwrap_or_default();
         set.letters = archive.get("letters")?.unwrap_or_default();
-        for (id, record) in archive.pending()? {
+        let mut pending = archive.pending()?;
+        pending.retain(|(id, _)| !without.contains(id));
+        for (id, record) in pending {
             set.add(Work {
                 record,
                 stored: Stored::Pending(id),

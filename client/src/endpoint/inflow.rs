@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::bell::Bell;
 
-/// How many bytes are read ahead of the driver, besides what it has taken and as much.
+/// The queue is full at so many bytes. The driver may hold another queue's worth that it has taken and not used yet.
 const BYTES_AHEAD: usize = 2 << 20;
 /// From how many bytes on what came is handed over, though more has come.
 const GROUP_BYTES: usize = 256 << 10;

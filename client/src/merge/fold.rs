@@ -202,16 +202,23 @@ impl WorkSet {
         work.lost = [None, None];
     }
 
-    /// Whether a side has nothing that the other one has not got, and has lost nothing.
+    /// How many messages a side has that the other one has not, or has lost. What it was asked to make is both sides'.
     #[must_use]
-    pub fn has_nothing_single(&self, side: Side) -> bool {
-        let is_elsewhere = |work: &Work| {
-            let record = &work.record;
-            record.seen(side).is_none() || record.seen(side.other()).is_some()
+    pub fn count_single(&self, side: Side) -> usize {
+        let asked = self.asked.iter().filter(|(_, asked)| asked.side == side);
+        let targets = asked.filter_map(|(_, asked)| asked.target.as_ref());
+        let asked: HashSet<(&Place, &Digest)> = targets
+            .map(|target| (&target.place, &target.digest))
+            .collect();
+        let unmatched = self.unmatched[side as usize].iter();
+        let unmatched =
+            unmatched.filter(|seen| !asked.contains(&(&seen.place, &seen.entry.digest)));
+        let is_alone = |work: &&Work| {
+            work.record.seen(side).is_some() && work.record.seen(side.other()).is_none()
         };
-        self.unmatched[side as usize].is_empty()
-            && self.tombstones[side as usize].is_empty()
-            && self.all.iter().all(is_elsewhere)
+        unmatched.count()
+            + self.tombstones[side as usize].len()
+            + self.all.iter().filter(is_alone).count()
     }
 
     /// Calls what no record claimed a new message.

@@ -1,14 +1,14 @@
 //! Finding out who is who: moves within a side, and messages that both sides hold without having agreed on them.
 //!
 //! Equal bytes are a multiset: they pair off one by one, by unique name first, then by folder, then in name order,
-//! and three copies stay three (C2). Of several in one place those with the same flags belong together.
+//! and three copies stay three. Of several in one place those with the same flags belong together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use protocol::{Digest, Flags, Unique};
 
 use crate::merge::fold::{Work, WorkSet};
-use crate::merge::record::{Base, Place, Record, Seen, Side};
+use crate::merge::record::{Base, Fid, Place, Record, Seen, Side};
 
 /// One candidate: where it is or was, whether in `new`, with which flags, and its index.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -28,14 +28,20 @@ impl Candidate {
     }
 }
 
-/// In what two candidates of the same bytes are alike.
-type Likeness = fn(&Candidate, &Candidate) -> bool;
+/// What two candidates of the same bytes have in common if they are alike.
+type Common = (Option<Fid>, Option<Unique>, Option<Option<(bool, Flags)>>);
 
-const SAME_ALL: Likeness = |a, b| SAME_PLACE(a, b) && a.shown == b.shown;
-const SAME_PLACE: Likeness = |a, b| SAME_FOLDER(a, b) && SAME_UNIQUE(a, b);
-const SAME_UNIQUE: Likeness = |a, b| a.place.unique == b.place.unique;
-const SAME_FOLDER: Likeness = |a, b| a.place.folder == b.place.folder;
-const SAME_BYTES: Likeness = |_, _| true;
+/// In what two candidates of the same bytes are alike.
+type Likeness = fn(&Candidate) -> Common;
+
+const SAME_ALL: Likeness = |one| {
+    let (folder, unique, _) = SAME_PLACE(one);
+    (folder, unique, Some(one.shown))
+};
+const SAME_PLACE: Likeness = |one| (Some(one.place.folder), Some(one.place.unique.clone()), None);
+const SAME_UNIQUE: Likeness = |one| (None, Some(one.place.unique.clone()), None);
+const SAME_FOLDER: Likeness = |one| (Some(one.place.folder), None, None);
+const SAME_BYTES: Likeness = |_| (None, None, None);
 
 /// Afterwards a message that a side moved is one record: what is new there has the bytes that it lost elsewhere.
 pub fn follow_moves(set: &mut WorkSet, side: Side) {
@@ -144,7 +150,7 @@ fn part_reused_names(set: &mut WorkSet, side: Side) {
     }
 }
 
-/// Joins what another client, with an archive of the same pair, has brought about on both sides (C81).
+/// Joins what another client, with an archive of the same pair, has brought about on both sides.
 pub fn pair_survivors(set: &mut WorkSet) {
     uncross(set);
     join_alike(set);
@@ -347,7 +353,7 @@ pub fn pair_equal(set: &mut WorkSet) -> usize {
     for (digest, here) in here {
         let there = there.remove(&digest).unwrap_or_default();
         let likenesses: &[Likeness] = match (&here[..], &there[..]) {
-            // Edited, and then gone from its place on both sides (C81): one of them still has its name.
+            // Edited, and then gone from its place on both sides: one of them still has its name.
             ([one], [other]) if is_gone(one) || is_gone(other) => &[SAME_BYTES],
             _ => &[SAME_ALL, SAME_PLACE, SAME_FOLDER, SAME_UNIQUE],
         };
@@ -376,14 +382,23 @@ fn pair_off(
     one.sort();
     other.sort();
     let mut pairs = Vec::new();
-    for is_alike in likenesses {
+    for common in likenesses {
+        let mut alike: HashMap<Common, VecDeque<usize>> = HashMap::new();
+        for (at, candidate) in other.iter().enumerate() {
+            alike.entry(common(candidate)).or_default().push_back(at);
+        }
+        let mut taken = HashSet::new();
         one.retain(|candidate| {
-            let Some(at) = other.iter().position(|other| is_alike(candidate, other)) else {
-                return true;
-            };
-            pairs.push((candidate.index, other.remove(at).index));
+            let at = alike
+                .get_mut(&common(candidate))
+                .and_then(VecDeque::pop_front);
+            let Some(at) = at else { return true };
+            pairs.push((candidate.index, other[at].index));
+            taken.insert(at);
             false
         });
+        let mut at = 0..;
+        other.retain(|_| at.next().is_none_or(|at| !taken.contains(&at)));
     }
     pairs
 }

@@ -112,7 +112,10 @@ impl<'s, 'a> Executor<'s, 'a> {
             .iter()
             .map(Lane::bytes)
             .fold(0, u64::saturating_add);
-        self.progress.begin(Phase::Transferring, messages, bytes);
+        match self.session.is_continued() {
+            true => self.progress.expect(0, bytes), // Its messages were counted with the first part.
+            false => self.progress.begin(Phase::Transferring, messages, bytes),
+        }
         for side in Side::BOTH {
             let folders = std::mem::take(&mut self.lanes[side as usize].first);
             self.ask_folders(side, folders);

@@ -1,7 +1,8 @@
 //! Opening a run: both replicas, the archive that belongs to them, and what changed on either side.
 //!
 //! Order matters for the time it takes: the agent is started first and scans while this side does. Ends with a working
-//! set that holds everything that is not agreed, stored together with the cursors that cover it (`docs/state.md`).
+//! set that holds everything that is not agreed, or a part of a long list, stored together with the cursors that cover it
+//! (`docs/state.md`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::endpoint::link::Link;
 use crate::endpoint::local::Local;
 use crate::endpoint::transport::ConnectOptions;
+use crate::merge::agreed::Stored;
 use crate::merge::fold::WorkSet;
 use crate::merge::folders::Folders;
 use crate::merge::letters::Letters;
@@ -78,6 +80,10 @@ pub struct Session<'a> {
     unlisted: u64,
     /// The list that is not taken in to its end.
     rest: Option<List>,
+    /// Whether a part of it was merged before.
+    is_continued: bool,
+    /// What was tried with earlier parts and is pending still.
+    failed: HashSet<i64>,
     /// What the local replica promised: the cursor of all that its journal held then.
     pub(crate) promised: Cursor,
     _placeholder: Option<PlaceholderRoot>,
@@ -138,6 +144,8 @@ impl<'a> Session<'a> {
             parts_until: 0,
             unlisted: 0,
             rest: None,
+            is_continued: false,
+            failed: HashSet::new(),
             promised,
             _placeholder: placeholder,
             _lock: lock,
@@ -152,6 +160,22 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn is_through(&self) -> bool {
         self.rest.is_none()
+    }
+
+    /// Takes in that a part was carried out: what was deleted on the other side with it, and what it could not do.
+    pub fn end_part(&mut self, deleted: u64) {
+        self.deleted_lately[Side::Remote as usize] += deleted;
+        let pending = self.set.all.iter().filter_map(|work| match work.stored {
+            Stored::Pending(id) if work.record.local.is_some() => Some(id),
+            Stored::Pending(_) | Stored::Agreed(_) | Stored::Nowhere => None,
+        });
+        self.failed.extend(pending);
+    }
+
+    /// Whether what was taken in last is a further part of a long list.
+    #[must_use]
+    pub fn is_continued(&self) -> bool {
+        self.is_continued
     }
 
     /// How far this side's journal is taken in.
@@ -237,7 +261,7 @@ impl<'a> Session<'a> {
             local.number = self.merged_to;
         }
         self.archive.set("local_cursor", &local)?;
-        if is_resumable && !self.is_through() && self.merged_to == 0 {
+        if is_resumable && !self.is_through() && !self.is_continued {
             self.archive.set(PARTS_UNTIL, &self.promised)?;
         }
         if let Some(mut remote) = remote {

@@ -41,7 +41,7 @@ impl WorkSet {
                 self.lose(index, side);
                 let work = &mut self.all[index];
                 work.is_undeleted[side as usize] = change.lost;
-                // Edited before it went, as another archive may have met it: it went with those bytes (C81).
+                // Edited before it went, as another archive may have met it: it went with those bytes.
                 if let Some(lost) = &mut work.lost[side as usize]
                     && is_edited
                     && !change.entry.damaged

@@ -1,5 +1,7 @@
 //! What is remembered of batches: what is asked, before it is; what is agreed, once it is durable (I4).
 
+use std::collections::HashSet;
+
 use protocol::message::{At, Source};
 use protocol::{Entry, Info, Op, Outcome};
 
@@ -159,6 +161,10 @@ impl Executor<'_, '_> {
         }
         self.session.folders.save(archive)?;
         if !self.taken.is_empty() {
+            if self.session.is_continued() {
+                let earlier = archive.get::<HashSet<Taken>>("taken")?;
+                self.taken.extend(earlier.unwrap_or_default());
+            }
             archive.set("taken", &self.taken)?;
         }
         archive.set("local_cursor", &self.session.listed())?;

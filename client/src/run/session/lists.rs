@@ -12,6 +12,7 @@ use crate::config::Account;
 use crate::endpoint::unexpected;
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::filter::Scope;
+use crate::merge::plan::Direction;
 use crate::merge::record::{Fid, Place, Record, Seen, Seq, Side};
 use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
@@ -22,7 +23,7 @@ const CURSORS: [&str; 2] = ["local_cursor", "remote_cursor"];
 const PROBLEMS_MAX: usize = 10_000;
 const PARTIALS_MAX: usize = 100_000;
 /// How many changes of a list are taken in before they are merged, where that need not wait for the rest.
-const PART: usize = 8192;
+pub(super) const PART: usize = 8192;
 /// Where the archive has how far this side had been scanned when a first sync began. What changed since has a higher number: only
 /// a list of what lies before that comes in parts.
 pub(super) const PARTS_UNTIL: &str = "parts_until";
@@ -95,11 +96,11 @@ impl Session<'_> {
         });
     }
 
-    /// Whether this side's list is taken in behind the other one's: it may come in parts, or each message of the other side is
-    /// looked up here as it is reported, since nothing is agreed yet.
+    /// Whether the server's list is taken in first. It is where ours may be long: a part of ours can be merged only once all of the
+    /// server's is known. Before anything is agreed each message of the server's is looked up here as it is reported.
     pub(super) fn is_local_last(&self) -> Result<bool, Failure> {
-        let is_long = self.listed_to < self.parts_until;
-        Ok(is_long && self.local.lock().messages()? > 0)
+        let is_to_come = self.listed_to < self.parts_until;
+        Ok(is_to_come && self.local.lock().messages()? > 0)
     }
 
     /// Takes in the folders that a side's list begins with.
@@ -158,6 +159,7 @@ impl Session<'_> {
 
     /// Takes in the next part of a list of which a part is merged.
     pub(super) fn take_part(&mut self, list: List) -> Result<(), Failure> {
+        self.is_continued = true;
         if list.side == Side::Local {
             self.merged_to = self.listed_to;
             self.report_local(!self.is_first);
@@ -165,22 +167,27 @@ impl Session<'_> {
         self.take_list(list).map(drop)
     }
 
-    /// Whether what a list named so far is merged alike without the rest: the other side has nothing that belongs to any of it.
-    /// Then it is all to be brought over, and need not be remembered.
-    fn may_part(&self, list: &List) -> bool {
+    /// Whether the part that has come can be merged now, with the same result as after the whole list. It can if all of the other
+    /// side's list is taken in, and nothing there could be one of these messages: then all of them are simply sent.
+    fn may_part(&self, list: &List) -> Result<bool, Failure> {
         let Account {
             dry_run, filter, ..
         } = self.account;
         // What a dry run has merged is not agreed, and must not be pending either.
         let brings = match list.side {
             Side::Local => self.welcome.rights != Rights::ReadOnly && (self.is_first || !dry_run),
-            Side::Remote => self.is_first && *dry_run,
+            Side::Remote => self.is_first && *dry_run && !self.is_local_last()?,
         };
         let other = list.side.other();
-        brings
+        // What a push does not bring here it may still meet in any part.
+        let single_max = match self.direction {
+            Direction::Push if !dry_run => PART,
+            Direction::Push | Direction::Pull | Direction::Sync => 0,
+        };
+        Ok(brings
             && self.direction.changes(other)
             && !filter.selects()
-            && self.set.has_nothing_single(other)
+            && self.set.count_single(other) <= single_max)
     }
 
     /// Takes in a list up to its end, or up to where the rest may be left.
@@ -202,7 +209,7 @@ impl Session<'_> {
                 Response::Changes(changes) => {
                     count += changes.len();
                     self.take_changes(side, changes, is_new_life, &mut list.places)?;
-                    if side == Side::Remote && count >= PART && self.may_part(list) {
+                    if side == Side::Remote && count >= PART && self.may_part(list)? {
                         self.set.keep_last(side);
                         return Ok(None);
                     }
@@ -223,7 +230,7 @@ impl Session<'_> {
                     if side == Side::Remote || self.unlisted == 0 {
                         break listed;
                     }
-                    if self.may_part(list) {
+                    if self.may_part(list)? {
                         self.set.keep_last(side);
                         return Ok(None);
                     }

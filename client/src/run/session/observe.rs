@@ -2,7 +2,10 @@
 
 use protocol::Cursor;
 
+use std::collections::HashSet;
+
 use super::Session;
+use super::lists::PART;
 use crate::archive::Archive;
 use crate::merge::filter::Scope;
 use crate::merge::fold::WorkSet;
@@ -25,7 +28,16 @@ impl Session<'_> {
     pub fn observe(&mut self) -> Result<Joined, Failure> {
         // One transaction for all that is read and stored: it ends in `store`.
         self.archive.begin()?;
-        self.set = WorkSet::load(&self.archive)?;
+        // Of a part that is not the last one, what failed before is not tried again.
+        let failed = match self.unlisted > PART as u64 {
+            true => self.failed.clone(),
+            false => HashSet::new(),
+        };
+        self.set = WorkSet::load(&self.archive, &failed)?;
+        if self.rest.is_some() {
+            // Who has these names is known once that side has reported again, which it does in the next run.
+            self.set.taken.clear();
+        }
         let remote = match self.rest.take() {
             Some(list) => {
                 self.take_part(list)?;
@@ -34,7 +46,9 @@ impl Session<'_> {
             None => self.take_lists()?,
         };
         let joined = self.merge()?;
-        self.report_joined(&joined)?;
+        if !self.is_continued {
+            self.report_joined(&joined)?;
+        }
         self.store(remote)?;
         Ok(joined)
     }
