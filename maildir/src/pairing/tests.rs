@@ -1,3 +1,5 @@
+//! Pairing in pieces, with rows read ahead, against a slow and simple one.
+
 use std::path::Path;
 
 use proptest::prelude::*;
