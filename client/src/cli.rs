@@ -4,11 +4,13 @@
 //! commands that it does something for; the others refuse it. It must never know the file of the configuration.
 
 mod man;
+mod span;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{
     ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -19,6 +21,7 @@ use crate::merge::filter::Verdict;
 use crate::merge::guard::MaxDelete;
 
 pub use man::man;
+pub use span::parse_span;
 
 const BIN: &str = "maildir-sync";
 
@@ -58,6 +61,10 @@ REMOTE is one of
   /media/disk/Maildir, ./copy, ~/copy      a Maildir on this machine, without ssh
 Host aliases and everything else in your ssh config count.";
 
+const PAUSE_HELP: &str = "\
+Whoever starts a run meanwhile, a timer too, is told so in one sentence; nothing is connected.
+A run that is under way comes to its end; dry runs are not paused. Of two pauses the newer one counts.";
+
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
@@ -73,6 +80,12 @@ pub enum Command {
     /// Says how the last attempt ended, what is pending and why, and whether it is healthy; offline
     #[command(override_usage = "maildir-sync status [OPTIONS] [ACCOUNT | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
     Status(StatusArgs),
+    /// Lets every run end at once with exit 75, for 30m, 2h or 1d, or until `resume`
+    #[command(override_usage = "maildir-sync pause [OPTIONS] [DURATION]", after_help = PAUSE_HELP)]
+    Pause(PauseArgs),
+    /// Ends a pause
+    #[command(override_usage = "maildir-sync resume [OPTIONS]")]
+    Resume(StandArgs),
     /// Prints a completion script for a shell
     Completions {
         /// The shell to write it for
@@ -140,6 +153,28 @@ impl StatusArgs {
     }
 }
 
+/// What `pause` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PauseArgs {
+    /// For how long, like 30m, 2h or 1d [default: until `maildir-sync resume`]
+    #[arg(value_parser = parse_span)]
+    pub duration: Option<Duration>,
+    /// Where, and what is printed.
+    #[command(flatten)]
+    pub stand: StandArgs,
+}
+
+/// What `pause` and `resume` take.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StandArgs {
+    /// Where state lies.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// What is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// Which replicas: nothing, an account, or a remote and a local one.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TargetArgs {
@@ -203,6 +238,15 @@ pub struct PlaceArgs {
     /// Read the accounts from here [default: ~/.config/maildir-sync/config.toml]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// Where state lies.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Where state lies.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Places")]
+pub struct StateArgs {
     /// Keep the memory of earlier runs here [default: ~/.local/state/maildir-sync]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,

@@ -24,18 +24,21 @@ mod report;
 mod run;
 
 use std::io;
+use std::path::Path;
 
-use crate::cli::{Cli, Command, StatusArgs, SyncArgs, completions, man};
-use crate::config::{Dirs, Resolved, resolve};
+use crate::cli::{Cli, Command, PauseArgs, StandArgs, StatusArgs, SyncArgs, completions, man};
+use crate::config::{Dirs, Resolved, resolve, state_dir};
 use crate::endpoint::stop::Stop;
 use crate::merge::plan::Direction;
 use crate::report::exit_code::ExitCode;
+use crate::report::figures::duration_text;
 use crate::report::progress::Progress;
 use crate::report::{Reporter, Summary};
 use crate::run::attempt::last_synced;
+use crate::run::pause;
 use crate::run::run;
 use crate::run::status::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let cli = match Cli::from_words(std::env::args_os()) {
@@ -56,6 +59,8 @@ fn main() -> ExitCode {
         Command::Push(args) => sync(args, Direction::Push),
         Command::Sync(args) => sync(args, Direction::Sync),
         Command::Status(args) => status(args),
+        Command::Pause(args) => pause(args),
+        Command::Resume(args) => resume(args),
         Command::Completions { shell } => written(completions(*shell, &mut io::stdout())),
         Command::Man => written(man(&mut io::stdout())),
     }
@@ -171,4 +176,55 @@ fn status(args: &StatusArgs) -> ExitCode {
         worst = worst.worst(exit).worst(written(result));
     }
     worst
+}
+
+fn pause(args: &PauseArgs) -> ExitCode {
+    stand(&args.stand, |state_dir| {
+        let paused = pause::begin(state_dir, args.duration)?;
+        let text = match args.duration {
+            Some(span) => {
+                let span = duration_text(span.as_secs_f64());
+                format!("Paused for {span}; `maildir-sync resume` goes on at once")
+            }
+            None => "Paused until `maildir-sync resume`".to_owned(),
+        };
+        let text = text + "; a run that is under way comes to its end";
+        Ok((text, json!({ "paused": paused })))
+    })
+}
+
+fn resume(args: &StandArgs) -> ExitCode {
+    stand(args, |state_dir| {
+        let text = match pause::end(state_dir)? {
+            true => "Not paused any more; the next run goes on",
+            false => "Nothing is paused",
+        };
+        Ok((text.to_owned(), json!({ "paused": null })))
+    })
+}
+
+/// Does something about the pause, and says what, for people and for scripts.
+fn stand(
+    args: &StandArgs,
+    act: impl FnOnce(&Path) -> maildir::Result<(String, Value)>,
+) -> ExitCode {
+    trace(args.output.verbose);
+    let reporter = Reporter::new(&args.output, Progress::hidden());
+    let state_dir = match Dirs::from_env().and_then(|dirs| state_dir(&args.state, &dirs)) {
+        Ok(state_dir) => state_dir,
+        Err(error) => {
+            reporter.error(None, &error.to_string());
+            return ExitCode::Usage;
+        }
+    };
+    match act(&state_dir) {
+        Ok((text, value)) => {
+            let said = reporter.answer(&text).and_then(|()| reporter.json(&value));
+            written(said)
+        }
+        Err(error) => {
+            reporter.error(None, &error.to_string());
+            ExitCode::Error
+        }
+    }
 }

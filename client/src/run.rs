@@ -37,6 +37,7 @@ mod failure;
 pub mod hooks;
 mod known;
 mod left;
+pub mod pause;
 mod people;
 mod session;
 pub mod status;
@@ -61,6 +62,13 @@ pub fn run(
         dry_run: account.dry_run,
         ..Summary::default()
     };
+    if !account.dry_run
+        && let Some(paused) = pause::current(&account.state_dir)
+    {
+        summary.error = Some(paused.sentence());
+        summary.exit = ExitCode::Temporary;
+        return summary;
+    }
     let options = ConnectOptions::of(account, detail.is_verbose, stop);
     let given = Given {
         account,

@@ -35,6 +35,7 @@ mod layouts;
 mod leftovers;
 mod modes;
 mod names;
+mod pause;
 mod people;
 mod promises;
 mod put_back;

@@ -26,7 +26,7 @@ const EXIT_STATUS: [(&str, &str); 6] = [
     ),
     (
         "75",
-        "Temporary: server not reachable, connection lost or silent, interrupted, or another run holds the lock.",
+        "Temporary: server not reachable, connection lost or silent, interrupted, paused, or another run holds the lock.",
     ),
 ];
 
@@ -178,8 +178,9 @@ fn commands(roff: &mut Roff, cli: &clap::Command) {
         .filter(|command| command.get_name() != "help")
     {
         let takes = match command.get_name() {
+            "pause" => " [DURATION]",
             "completions" => " SHELL",
-            "man" => "",
+            "man" | "resume" => "",
             _ => " [ACCOUNT | REMOTE LOCAL]",
         };
         let about = command.get_about().cloned().unwrap_or_default().to_string();

@@ -14,7 +14,9 @@ fn sync_args(line: &str) -> SyncArgs {
     match parsed(line).expect(line) {
         Command::Pull(args) | Command::Push(args) | Command::Sync(args) => args,
         Command::Status(args) => args.to_sync(),
-        Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
+        Command::Pause(_) | Command::Resume(_) | Command::Completions { .. } | Command::Man => {
+            unreachable!("not asked for here")
+        }
     }
 }
 
@@ -46,7 +48,7 @@ fn options_stand_before_or_after_the_command() {
         );
     }
     assert_eq!(
-        sync_args("--state-dir sync pull").places.state_dir,
+        sync_args("--state-dir sync pull").places.state.state_dir,
         Some("sync".into())
     );
     assert_eq!(
@@ -96,6 +98,11 @@ fn an_option_is_refused_where_it_does_nothing() {
         "sync a b c",
         "sync --folder",
         "completions",
+        "pause 2",
+        "pause --config c",
+        "pause home 2h",
+        "resume 2h",
+        "resume -n",
         "watch",
         "undo",
         "",

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use protocol::bytes::escape;
 
 use super::ConfigError;
+use crate::cli::parse_span;
 use crate::merge::guard::MaxDelete;
 use crate::merge::mapping::{FolderNames, Layout};
 
@@ -256,30 +257,6 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, 
         .map_err(D::Error::custom)
 }
 
-/// Reads a time span: a number and one of s, m, h, d.
-fn parse_span(text: &str) -> Result<Duration, String> {
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        Some(_) | None => 0,
-    };
-    let number = text
-        .get(..text.len().saturating_sub(1))
-        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-    let seconds = number
-        .and_then(|digits| digits.parse::<u32>().ok())
-        .map_or(0, |number| u64::from(number) * unit);
-    if seconds == 0 {
-        return Err(format!(
-            "\"{}\" is no time span: write 30s, 10m, 1h or 1d",
-            escape(text.as_bytes())
-        ));
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
 /// The one of some words that is probably meant.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
@@ -445,33 +422,4 @@ mod tests {
     const MAX_DELETE: &str =
         "max_delete: \"5 percent\" is neither a number of messages nor a share from 0% to 100%";
     const MAX_DELETE_TYPE: &str = "max_delete: invalid type: boolean `true`, expected a number of messages or a share like \"5%\"";
-
-    #[test]
-    fn time_spans_have_a_unit() {
-        let valid = [
-            ("1s", 1),
-            ("30s", 30),
-            ("10m", 600),
-            ("1h", 3600),
-            ("2d", 172_800),
-        ];
-        for (text, seconds) in valid {
-            assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "10",
-            "0m",
-            "1.5h",
-            "-1s",
-            "+1s",
-            " 1s",
-            "1\u{fc}",
-            "10 m",
-            "99999999999s",
-        ] {
-            assert!(parse_span(text).is_err(), "{text}");
-        }
-    }
 }

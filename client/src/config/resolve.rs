@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::file::{Accounts, Keys, Text, nearest};
 use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
-use crate::cli::SyncArgs;
+use crate::cli::{StateArgs, SyncArgs};
 use crate::config::address::{Address, quote};
 use crate::merge::filter::{Filter, Verdict};
 
@@ -164,11 +164,11 @@ fn last_command(
     dirs: &Dirs,
     last_pair: LastPair,
 ) -> Result<Option<String>, ConfigError> {
-    let state_dir = state_dir(args, dirs)?;
+    let state_dir = state_dir(&args.places.state, dirs)?;
     let Some(last) = last_pair(&state_dir) else {
         return Ok(None);
     };
-    let place = match &args.places.state_dir {
+    let place = match &args.places.state.state_dir {
         Some(_) => format!("--state-dir {} ", quote(state_dir.as_os_str())),
         None => String::new(),
     };
@@ -183,8 +183,12 @@ fn last_command(
     )))
 }
 
-fn state_dir(args: &SyncArgs, dirs: &Dirs) -> Result<PathBuf, ConfigError> {
-    match &args.places.state_dir {
+/// The state directory that was typed, or else the one of the environment.
+///
+/// # Errors
+/// When what was typed is no path.
+pub fn state_dir(args: &StateArgs, dirs: &Dirs) -> Result<PathBuf, ConfigError> {
+    match &args.state_dir {
         Some(dir) => absolute(dir, &dirs.current, dirs),
         None => Ok(dirs.state.clone()),
     }
@@ -313,7 +317,7 @@ fn build(
         dry_run: run.dry_run,
         adopt: run.adopt,
         confirm: run.confirm,
-        state_dir: state_dir(args, dirs)?,
+        state_dir: state_dir(&args.places.state, dirs)?,
         name,
         remote,
         local,

@@ -39,7 +39,9 @@ fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
     {
         Command::Pull(args) | Command::Push(args) | Command::Sync(args) => args,
         Command::Status(args) => args.to_sync(),
-        Command::Completions { .. } | Command::Man => unreachable!("not asked for here"),
+        Command::Pause(_) | Command::Resume(_) | Command::Completions { .. } | Command::Man => {
+            unreachable!("not asked for here")
+        }
     };
     let resolved = resolve(&args, "sync", &home.dirs, |_| None)?;
     resolved.into_iter().map(|(_, account)| account).collect()

@@ -20,6 +20,7 @@ use crate::run::attempt::{self, Attempt};
 use crate::run::failure::Failure;
 use crate::run::hooks;
 use crate::run::known;
+use crate::run::pause::{self, Paused};
 
 /// How an account stands.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Status {
     pub is_known: bool,
     /// What a hook still has to get, and why, one sentence.
     pub hook: Option<String>,
+    /// The pause that is in force, which is nothing that is wrong.
+    pub paused: Option<Paused>,
 }
 
 impl Status {
@@ -58,6 +61,7 @@ impl Status {
             error: None,
             is_known: true,
             hook: hooks::waiting(account),
+            paused: pause::current(&account.state_dir),
         };
         if let Err(failure) = status.look(account) {
             status.error = Some(failure.to_string());
@@ -156,7 +160,7 @@ impl Status {
             "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
             "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
             "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
-            "hook": self.hook, "unmatched": self.unmatched,
+            "hook": self.hook, "paused": self.paused, "unmatched": self.unmatched,
         })
     }
 
@@ -178,6 +182,9 @@ impl Status {
             "{}: {health}; {synced}, {} changed here since, {} pending",
             self.account, self.changed_here, self.pending
         );
+        if let Some(paused) = &self.paused {
+            text += &format!("\n  {}", paused.sentence());
+        }
         let said = self.failed().and_then(|attempt| attempt.error.as_ref());
         if let Some(attempt) = self.failed() {
             text += &format!(
