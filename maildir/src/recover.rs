@@ -3,9 +3,10 @@
 //! Runs under the root's lock, so nobody else's batch is under way. Nothing but the tree shows how far the batch came. What it
 //! did is found by the scan that follows, and by the client, which remembers what it asked; here only that is done which they
 //! would take for something else:
-//! - *Create*: the file is in `tmp` no more, and no message of its name is in the folder. A user has deleted it or moved it on,
-//!   or somebody has cleaned `tmp`. So its place gets a tombstone of a message that is *lost*: if it is found elsewhere, it went
-//!   there, and else it comes once more.
+//! - *Create*: the file is in `tmp` no more. If it has its name, it gets its row: of several files with one unique name, the name
+//!   alone does not say which of them it is. If no message of its unique name is in the folder, a user has deleted it or moved it
+//!   on, or somebody has cleaned `tmp`. So its place gets a tombstone of a message that is *lost*: if it is found elsewhere, it
+//!   went there, and else it comes once more.
 //! - *Update* without new bytes: where the file has both names, the old one goes. Where its copy has the new name, on another
 //!   file system, the old file goes.
 //! - *Update* with new bytes: an exchange that goes in steps is ended or taken back first. Then, the file in `tmp` is the new

@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, UNIX_EPOCH};
 
+use harness::faults::{End, MUTATING};
 use harness::tree::{files, flags_of, name_bytes, split};
-use harness::{Snapshot, Tree, World, body};
+use harness::{Kill, Snapshot, Tree, World, body};
 
 use crate::errors::{U1, U2};
 
@@ -516,4 +518,56 @@ fn a_message_moves_to_an_excluded_folder_where_its_name_is_taken() {
     assert_eq!(there.messages.len(), 2, "{there:?}");
     let here = Snapshot::of(world.local());
     assert_eq!(here.messages.len(), 1, "{here:?}");
+}
+
+/// C1: equal bytes twice under one unique name, numbered in the order in which they came, which is not that of their names.
+fn numbered_as_they_came(world: &World, giver: &Tree, watch: &str) {
+    world.server().store("INBOX", U2, "S", &body("other"));
+    let _ = world.client().sync().run().ok();
+    for (flags, secs) in [("S", 1_600_000_000), ("R", 1_500_000_000)] {
+        let name = format!("{U1}:2,{flags}");
+        giver.put("INBOX", "cur", name.as_bytes(), &body("alike"));
+        let file = fs::File::open(giver.dir("INBOX").join("cur").join(name)).expect("it is there");
+        let time = UNIX_EPOCH + Duration::from_secs(secs);
+        file.set_modified(time).expect("it gets a time");
+        let _ = world.client().pair(watch).run().ok();
+    }
+}
+
+/// Each has the name and the time that it had, and nothing is left to do.
+#[track_caller]
+fn assert_as_they_came(world: &World, what: &str) {
+    println!("{what}");
+    let run = world.client().sync().run().ok();
+    assert_eq!(run.conflicts(), 0, "{}", run.stdout);
+    let _ = world.client().sync().run().ok().idle();
+    world.assert_same();
+    for flags in ["S", "R"] {
+        let name = format!("cur/{U1}:2,{flags}");
+        assert!(world.server().dir("INBOX").join(&name).exists(), "{name}");
+    }
+}
+
+/// A run that brings them is killed.
+#[test]
+fn copies_of_one_unique_name_keep_their_own_flags_after_a_kill() {
+    for end in [End::Client, End::Agent] {
+        let world = World::new();
+        let (giver, watch) = match end {
+            End::Client => (world.server(), "push"),
+            End::Agent => (world.local(), "pull"),
+        };
+        numbered_as_they_came(&world, giver, watch);
+        world.save("ready");
+        for call in ["renameat2", "fsync"] {
+            for nth in 1.. {
+                world.load("ready");
+                let kill = Kill { end, call, nth };
+                if !kill.run(&world, world.client().sync()).0 {
+                    break;
+                }
+                assert_as_they_came(&world, &format!("{kill:?}"));
+            }
+        }
+    }
 }

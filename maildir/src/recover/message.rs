@@ -27,23 +27,31 @@ use crate::trash::{Label, Retired, reason_text};
 /// The unique names of what lies in folders, as far as they were asked for; none of one that cannot be listed.
 pub(super) type Names = HashMap<u32, Option<HashSet<Unique>>>;
 
-/// Remembers a message as lost that came and is gone again.
+/// Remembers a message that came under the number that it was to have, which its name alone does not say where others have
+/// that name, too; and as lost what came and is gone again.
 pub(super) fn end_create(
     index: &Index,
     root: &Root,
     names: &mut Names,
     arriving: &Arriving,
 ) -> Result<()> {
-    if !is_gone(root, &arriving.tmp)? {
+    let come = come(index, root, arriving)?;
+    // A link in its place, where the disk cannot rename.
+    let is_linked = |stamp: FileStamp| is_at(root, &arriving.tmp, stamp.ino);
+    if !is_gone(root, &arriving.tmp)? && !come.is_some_and(is_linked) {
         return Ok(());
     }
     let (folder, unique) = (arriving.folder, &arriving.unique);
+    let known = index.file_at(folder, unique, arriving.copy)?;
+    if known.is_some_and(|known| !known.gone || come.is_none()) {
+        return Ok(());
+    }
     let names = match names.entry(folder) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(unknown) => unknown.insert(names_in(index, root, folder)?),
     };
     let is_away = names.as_ref().is_some_and(|names| !names.contains(unique));
-    if is_away && index.file_at(folder, unique, arriving.copy)?.is_none() {
+    if come.is_some() || is_away {
         let seq = index.next_number()?;
         index.put_file(&FileRow {
             seq,
@@ -51,14 +59,31 @@ pub(super) fn end_create(
             folder,
             unique: unique.clone(),
             copy: arriving.copy,
-            gone: true,
-            lost: true,
+            gone: come.is_none(),
+            lost: come.is_none(),
             entry: arriving.entry.clone(),
-            stamp: FileStamp::default(),
+            stamp: come.unwrap_or_default(),
             due: false,
         })?;
     }
     Ok(())
+}
+
+/// A message that lies where it was to come; what it is the scan that follows finds out.
+fn come(index: &Index, root: &Root, arriving: &Arriving) -> Result<Option<FileStamp>> {
+    let Arriving { unique, entry, .. } = arriving;
+    let folder = index.folder(arriving.folder)?.filter(|folder| !folder.gone);
+    let path = folder.and_then(|folder| {
+        let name = name::join(unique, &entry.info).ok()?;
+        Some(join(&folder.dir, &[subdir(entry.in_new), &name]))
+    });
+    let stamp = path.and_then(|path| root.file_stamp(&path).ok());
+    let is_it = |stamp: &FileStamp| (stamp.size, stamp.mtime_ns) == (entry.size, entry.mtime_ns);
+    let unproven = |stamp| FileStamp {
+        ctime_ns: 0,
+        ..stamp
+    };
+    Ok(stamp.filter(is_it).map(unproven))
 }
 
 /// The unique names in a folder; none where it cannot be listed.
