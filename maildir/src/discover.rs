@@ -32,6 +32,8 @@ pub(crate) struct FoundFolder {
 #[derive(Debug, Default)]
 pub(crate) struct Discovery {
     pub(crate) folders: Vec<FoundFolder>,
+    /// Every directory that was looked into: there, a folder may be made.
+    pub(crate) entered: Vec<Vec<u8>>,
     /// What may be a folder and is not looked into, with the reason, for people.
     pub(crate) unusable: Vec<(Vec<u8>, String)>,
     /// Links that lead to what may be folders, or are in place of a folder's `cur` or `new`.
@@ -61,6 +63,7 @@ pub(crate) fn discover(root: &Root, known: &HashMap<&[u8], DirStamp>) -> Discove
     }
     let mut seen = walk.seen;
     seen.folders.sort_by(|left, right| left.dir.cmp(&right.dir));
+    seen.entered.sort();
     seen.unusable.sort();
     seen.links.sort();
     seen.errors.sort_by(|(left, _), (right, _)| left.cmp(right));
@@ -126,6 +129,7 @@ impl Walk<'_> {
     fn enter(&mut self, dir: &[u8]) -> io::Result<()> {
         // Before it is listed: a name that comes meanwhile moves the stamp.
         let stamp = self.root.dir_stamp(dir)?;
+        self.seen.entered.push(dir.to_vec());
         if self.known.get(dir) == Some(&stamp) {
             let (dir, leaf) = (dir.to_vec(), stamp);
             self.seen.folders.push(FoundFolder { dir, leaf });
@@ -169,7 +173,7 @@ impl Walk<'_> {
                 inside.is_linked = true;
                 self.seen.links.push(path);
             }
-            (b"tmp" | b".notmuch", _) => {}
+            (name, _) if is_never_looked_into(name) => {}
             (name, FileType::Directory) if is_ours(name) => {
                 let hides_mail = self.root.holds_mail(&path);
                 self.seen
@@ -200,12 +204,17 @@ impl Walk<'_> {
     }
 }
 
+/// Whether nothing of this name leads to folders, whatever it holds.
+pub(crate) fn is_never_looked_into(name: &[u8]) -> bool {
+    matches!(name, b"tmp" | b".notmuch")
+}
+
 /// Whether a directory of this name is part of a folder instead of one.
 fn is_reserved(name: &[u8]) -> bool {
     matches!(name, b"cur" | b"new" | b"tmp")
 }
 
-fn is_ours(name: &[u8]) -> bool {
+pub(crate) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(MARKER_NAME.as_bytes())
 }
 

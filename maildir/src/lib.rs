@@ -52,6 +52,7 @@ mod timed;
 mod touched;
 mod trash;
 mod unseen;
+pub mod watch;
 mod written;
 
 pub use body::{Bodies, CHUNK_BYTES, Located, SMALL_BYTES_MAX};
