@@ -10,6 +10,7 @@
 
 mod apply;
 mod aside;
+mod batch_age;
 mod body;
 mod clock;
 mod discover;
@@ -55,6 +56,7 @@ mod unseen;
 pub mod watch;
 mod written;
 
+pub use batch_age::BatchAge;
 pub use body::{Bodies, CHUNK_BYTES, Located, SMALL_BYTES_MAX};
 pub use discover::check_dir;
 pub use error::{Error, Result, is_busy, remedy};

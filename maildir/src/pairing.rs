@@ -113,9 +113,10 @@ pub(crate) struct Pairs<'a> {
     pub(crate) messages: u64,
     /// Live rows without a file.
     pub(crate) missing: Vec<FileRow>,
-    /// The first file that was not met yet, and behind the last one.
+    /// The first file that was not met yet.
     at: usize,
-    end: usize,
+    /// What is left once there are no more rows, the newest last.
+    left: Option<Vec<usize>>,
     /// The unique name of the first of the other rows that was not met yet, if there may be one.
     from: Option<Vec<u8>>,
     /// The rows of one unique name.
@@ -142,7 +143,7 @@ impl<'a> Pairs<'a> {
             messages: 0,
             missing: Vec::new(),
             at: 0,
-            end: files.len(),
+            left: None,
             from: ahead.next.clone(),
             known: Vec::new(),
             piece: Vec::new(),
@@ -238,26 +239,33 @@ impl<'a> Pairs<'a> {
 
     /// Takes the files before a name, until the piece is full: none of them has a row.
     fn take_new(&mut self, before: &[u8]) {
-        while !self.is_full() && self.at < self.end && self.files.unique(self.at) < before {
+        while !self.is_full() && self.at < self.files.len() && self.files.unique(self.at) < before {
             let unique = self.files.found(self.at).unique;
             let group = self.next_group(&unique);
             self.pair(group, &mut Vec::new());
         }
     }
 
-    /// Takes what is left from its end on, until the piece is full. No row follows; of a folder that was never read that is all,
-    /// and the last names are those of the newest messages, which are wanted first.
+    /// Takes what is left, until the piece is full. No row follows; of a folder that was never read that is all, and the newest
+    /// messages are wanted first.
     fn take_newest(&mut self) {
-        while !self.is_full() && self.at < self.end {
-            let unique = self.files.found(self.end - 1).unique;
-            let mut group = Vec::new();
-            while self.at < self.end && self.files.unique(self.end - 1) == unique.as_bytes() {
-                self.end -= 1;
-                group.push(self.files.found(self.end));
-            }
-            group.reverse();
+        let (files, at) = (self.files, self.at);
+        let mut left = self.left.take().unwrap_or_else(|| {
+            let mut left: Vec<usize> = (at..files.len()).collect();
+            files.sort_newest_first(&mut left);
+            left.reverse();
+            left
+        });
+        while !self.is_full()
+            && let Some(&next) = left.last()
+        {
+            let unique = files.unique(next);
+            let others = left.iter().rposition(|&at| files.unique(at) != unique);
+            let group = left.split_off(others.map_or(0, |at| at + 1));
+            let group = group.into_iter().rev().map(|at| files.found(at)).collect();
             self.pair(group, &mut Vec::new());
         }
+        self.left = Some(left);
     }
 
     /// The next files, as far as they have this unique name.

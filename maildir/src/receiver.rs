@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use protocol::message::{At, NewBody, Source};
 use protocol::{Cursor, Op, Outcome};
 
+use crate::batch_age::BatchAge;
 use crate::body::{Body, Incoming, QUICK_BYTES_MAX};
 use crate::error::{Error, Result};
 use crate::inbox::{Inbox, flush_bodies};
@@ -30,11 +31,6 @@ const GROUP_BYTES: u64 = 256 << 10;
 const GROUPS_AHEAD: usize = 4;
 /// How many bytes past a body's end are passed over in all.
 const EXCESS_BYTES_MAX: u64 = 64 << 20;
-/// How long what has come of a batch waits for the rest of it at most, so that a first message is there soon and little is
-/// lost by an end; each time twice as long as the time before, since flushing costs each time.
-const FIRST_AGE: Duration = Duration::from_millis(250);
-/// Up to this.
-const LAST_AGE: Duration = Duration::from_secs(64);
 
 /// What became of something that was received.
 pub enum Received {
@@ -80,9 +76,8 @@ pub struct Receiver {
     open: Option<(Vec<Op>, usize)>,
     /// Batches that were begun before that one had all its bodies.
     later: VecDeque<Vec<Op>>,
-    /// Until when that waits for the rest, and for how long the next does.
-    due: Option<Instant>,
-    age: Duration,
+    /// For how long that waits for the rest.
+    age: BatchAge,
     /// Whether that is carried out when somebody says so.
     is_gathering: bool,
     /// The body that comes.
@@ -144,8 +139,7 @@ impl Receiver {
             is_lasting,
             open: None,
             later: VecDeque::new(),
-            due: None,
-            age: FIRST_AGE,
+            age: BatchAge::default(),
             is_gathering: false,
             coming: None,
             excess: 0,
@@ -242,8 +236,7 @@ impl Receiver {
             *next += 1;
         }
         if !self.is_gathering {
-            let age = self.age;
-            self.due.get_or_insert_with(|| Instant::now() + age);
+            self.age.begin();
         }
         self.go_on();
     }
@@ -295,7 +288,7 @@ impl Receiver {
         };
         let rest = ops[*next..].iter().position(|op| op.wired().is_some());
         *next = rest.map_or(ops.len(), |more| *next + more);
-        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        let is_due = self.age.is_due(Instant::now());
         if self.is_gathering || (rest.is_some() && !is_due) {
             return false;
         }
@@ -306,9 +299,7 @@ impl Receiver {
         if is_whole {
             self.open = None;
         }
-        if self.due.take().is_some() {
-            self.age = (self.age * 2).min(LAST_AGE);
-        }
+        self.age.end();
         self.hand_over(ops);
         is_whole
     }

@@ -1,6 +1,7 @@
 //! The files of a folder in the order of their unique names, which is that of the index, in one piece of memory: there may be
 //! hundreds of thousands of them, and most are only asked whether they are as they were.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use protocol::{Info, Unique, name};
@@ -121,6 +122,11 @@ impl Sorted {
         all.ok()
     }
 
+    /// Puts some of them in the order of [`newest_first`].
+    pub(crate) fn sort_newest_first(&self, some: &mut [usize]) {
+        some.sort_by(|&a, &b| newest_first(self.unique(a)).cmp(&newest_first(self.unique(b))));
+    }
+
     /// Whether two files that follow each other have one unique name; not where there is no further one.
     pub(crate) fn is_double(&self, at: usize) -> bool {
         at + 1 < self.len() && self.unique(at) == self.unique(at + 1)
@@ -151,4 +157,15 @@ impl Sorted {
             looked,
         }
     }
+}
+
+/// Orders unique names by the time that they begin with (maildir(5)), the newest first, then by their bytes.
+pub(crate) fn newest_first(unique: &[u8]) -> (Reverse<u64>, &[u8]) {
+    let digits = unique.iter().take_while(|byte| byte.is_ascii_digit());
+    let seconds = digits.fold(0_u64, |seconds, digit| {
+        seconds
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    (Reverse(seconds), unique)
 }

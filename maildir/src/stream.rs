@@ -24,7 +24,7 @@ use crate::listing::{self, Stamps, ToList};
 use crate::relaxed::{self, relax};
 use crate::replica::{Replica, Streaming, lock};
 use crate::scanner::Scanner;
-use crate::sorted::{FoundFile, Sorted};
+use crate::sorted::{FoundFile, Sorted, newest_first};
 
 mod read;
 
@@ -287,14 +287,13 @@ impl Replica {
 }
 
 impl FolderStream {
-    /// Puts the newest first, by the time that a name begins with (maildir(5)), then by name, and drops what is not behind
-    /// `after`.
+    /// Puts the newest first, and drops what is not behind `after`.
     fn order(&mut self, after: Option<&Unique>) {
         let (files, order) = (&self.files, &mut self.order);
-        order.sort_by(|&a, &b| key(files.unique(a)).cmp(&key(files.unique(b))));
+        files.sort_newest_first(order);
         if let Some(after) = after {
-            let after = key(after.as_bytes());
-            let first = order.partition_point(|&at| key(files.unique(at)) <= after);
+            let after = newest_first(after.as_bytes());
+            let first = order.partition_point(|&at| newest_first(files.unique(at)) <= after);
             order.drain(..first);
             self.rest.clear(); // They were reported before the first one.
         }
@@ -322,17 +321,6 @@ fn row_of(folder: &FolderRow, found: &FoundFile, hashed: &Hashed, granularity_ns
         stamp: settled(granularity_ns, hashed),
         due: false,
     }
-}
-
-/// Orders names newest first.
-fn key(bytes: &[u8]) -> (std::cmp::Reverse<u64>, &[u8]) {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
-    let seconds = digits.fold(0_u64, |seconds, digit| {
-        seconds
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
-    });
-    (std::cmp::Reverse(seconds), bytes)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, UNIX_EPOCH};
 
-use harness::faults::{End, MUTATING};
+use harness::faults::End;
 use harness::tree::{files, flags_of, name_bytes, split};
 use harness::{Kill, Snapshot, Tree, World, body};
 

@@ -46,16 +46,18 @@ impl Archive {
         rows.map(|row| self.wrap(row)).collect()
     }
 
-    /// How many messages are agreed.
+    /// How many messages are agreed, in one folder or in all.
     ///
     /// # Errors
     /// When SQLite refuses.
-    pub fn agreed_count(&self) -> Result<u64> {
-        let count: i64 = self.wrap(self.db.query_row(
-            "SELECT count(*) FROM agreed",
-            [],
-            |row| row.get(0),
-        ))?;
+    pub fn agreed_count(&self, folder: Option<Fid>) -> Result<u64> {
+        let count = |sql: &str, values: &[u32]| {
+            (self.db).query_row(sql, rusqlite::params_from_iter(values), |row| row.get(0))
+        };
+        let count: i64 = self.wrap(match folder {
+            Some(folder) => count("SELECT count(*) FROM agreed WHERE folder = ?1", &[folder.0]),
+            None => count("SELECT count(*) FROM agreed", &[]),
+        })?;
         Ok(count.cast_unsigned())
     }
 

@@ -63,7 +63,7 @@ pub(super) fn open(dir: &Path) -> (Replica, Scan) {
 fn local(dir: &Path, bell: &Bell) -> Local {
     let (mut replica, scan) = open(dir);
     let promised = replica.promise().expect("it promises");
-    let mut local = Local::new(replica, bell);
+    let mut local = Local::new(replica, bell, &Stop::default());
     local.report(Report {
         from: Listing::Everything,
         since: 0,

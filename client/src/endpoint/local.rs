@@ -11,6 +11,7 @@ use protocol::{Op, Request, Response};
 
 use super::inflow::{Feed, Intake, Next, inflow};
 use super::link::LinkError;
+use super::stop::Stop;
 use super::{Answer, Bell, Endpoint, EndpointError};
 
 /// For how long an answer is waited for at a time.
@@ -22,6 +23,7 @@ type Reply = maildir::Result<Answer>;
 pub struct Local {
     replica: Shared,
     bell: Bell,
+    stop: Stop,
     feed: Feed<Reply>,
     answers: Intake<Reply>,
     /// Carries batches out, from the first one on.
@@ -37,13 +39,16 @@ enum ReadTask {
 }
 
 impl Local {
-    /// Begins with nothing asked; the driver waits for answers by the bell.
+    /// Begins with nothing asked; the driver waits for answers by the bell, until it is asked to end.
     #[must_use]
-    pub fn new(replica: Replica, bell: &Bell) -> Local {
+    pub fn new(replica: Replica, bell: &Bell, stop: &Stop) -> Local {
         let (feed, answers) = inflow(bell);
+        let waker = bell.clone();
+        stop.on_request(move || waker.ring());
         Local {
             replica: Shared::new(replica),
             bell: bell.clone(),
+            stop: stop.clone(),
             feed,
             answers,
             receiver: None,
@@ -160,6 +165,9 @@ impl Endpoint for Local {
                         return Err(LinkError::Protocol(why).into());
                     }
                 },
+                Next::NotYet | Next::End if self.stop.is_requested() => {
+                    return Err(LinkError::Interrupted.into());
+                }
                 Next::NotYet | Next::End => {}
             }
         }
@@ -355,7 +363,7 @@ mod tests {
     fn outcomes_do_not_wait_behind_bodies_that_nobody_takes() {
         let dir = tempfile::tempdir().expect("temp dir");
         make_inbox(&mut open(dir.path()).0);
-        let mut local = Local::new(open(dir.path()).0, &Bell::default());
+        let mut local = Local::new(open(dir.path()).0, &Bell::default(), &Stop::default());
         const BATCHES: usize = 40;
         let size = 8 << 20;
         let body = Answer::Body(vec![0; size], true);
@@ -374,6 +382,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_request_to_end_is_heard_while_an_answer_is_waited_for() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let stop = Stop::default();
+        let mut local = Local::new(open(dir.path()).0, &Bell::default(), &stop);
+        let replica = local.shared();
+        let _busy = replica.lock(); // As with reading large files.
+        local.request(Request::Prefixes(Vec::new()));
+        let person = std::thread::spawn(move || stop.request());
+        let ended = local.response();
+        person.join().expect("it asks");
+        let is_heard = matches!(ended, Err(EndpointError::Link(LinkError::Interrupted)));
+        assert!(is_heard, "{ended:?}");
+    }
+
     fn in_tmp(dir: &Path) -> usize {
         fs::read_dir(dir.join("mail/tmp")).map_or(0, Iterator::count)
     }
@@ -382,7 +405,7 @@ mod tests {
     fn a_batch_that_is_begun_early_comes_after_the_bodies_of_the_one_before() {
         let dir = tempfile::tempdir().expect("temp dir");
         make_inbox(&mut open(dir.path()).0);
-        let mut local = Local::new(open(dir.path()).0, &Bell::default());
+        let mut local = Local::new(open(dir.path()).0, &Bell::default(), &Stop::default());
         begin(&mut local, &["1.a", "2.b"]);
         begin(&mut local, &["3.c"]);
         let names = ["1.a", "2.b", "3.c"];
@@ -411,7 +434,7 @@ mod tests {
     fn after_a_failure_nothing_is_done_and_nobody_waits_for_it() {
         let dir = tempfile::tempdir().expect("temp dir");
         make_inbox(&mut open(dir.path()).0);
-        let mut local = Local::new(open(dir.path()).0, &Bell::default());
+        let mut local = Local::new(open(dir.path()).0, &Bell::default(), &Stop::default());
         // A run's first batch appends its tag to the marker.
         let marker = dir.path().join("mail").join(MARKER_NAME);
         fs::remove_file(&marker).expect("it was there");

@@ -8,7 +8,7 @@ use protocol::Digest;
 
 use crate::archive::{Archive, now_secs};
 use crate::config::Account;
-use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::agreed::Stored;
 use crate::merge::folders::Folders;
 use crate::merge::guard::{COUNT_FREE, Deletion, Holdings, MaxDelete, limit_over, line, plan_name};
 use crate::merge::plan::{Kind, Plan, Planner};
@@ -190,12 +190,12 @@ fn holdings(
     for deletion in deletions {
         let folder = deletion.place.folder;
         if let Entry::Vacant(entry) = folders.entry(folder) {
-            let agreed = input.archive.in_folder(folder)?.len() as u64;
+            let agreed = input.archive.agreed_count(Some(folder))?;
             entry.insert(agreed + unstored(Some(folder)));
         }
     }
     Ok(Holdings {
-        messages: input.archive.agreed_count()? + unstored(None),
+        messages: input.archive.agreed_count(None)? + unstored(None),
         folders,
         deleted_lately,
     })

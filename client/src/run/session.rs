@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         progress: &Progress,
     ) -> Result<Session<'a>, Failure> {
         refuse_overlap(account)?;
-        let mut expected = Expected::find(account, direction)?;
+        let mut expected = Expected::find(account, direction, &options.stop)?;
         let (link, welcome, scan) = expected.meet(options, progress)?;
         let pair = Pair {
             local: expected.local.lock().id(),

@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use maildir::BATCHES_AHEAD;
+use maildir::{BATCHES_AHEAD, BatchAge};
 use protocol::codec::batches;
 use protocol::entry::Change;
 use protocol::message::{Course, Listing, NewBody, STREAM};
@@ -34,9 +34,6 @@ mod deliver;
 /// How many messages a batch has at most, and how many bytes.
 const BATCH_MESSAGES: usize = 1000;
 const BATCH_BYTES: u64 = 16 << 20;
-/// How long the first one gathers at most, so that a first message is there at once; each one after it twice as long.
-const FIRST_AGE: Duration = Duration::from_millis(250);
-const LAST_AGE: Duration = Duration::from_secs(64);
 /// How long what has come is taken in once we are asked to end.
 const WINDING_UP: Duration = Duration::from_secs(1);
 /// For how long nothing must come until all that had is taken in.
@@ -90,8 +87,7 @@ struct Stream<'s, 'a> {
     announced: VecDeque<(Unique, Option<Brought>)>,
     batch: Vec<Brought>,
     batch_bytes: u64,
-    batch_due: Option<Instant>,
-    batch_age: Duration,
+    batch_age: BatchAge,
     in_flight: VecDeque<(i64, Vec<Brought>)>,
     /// How many messages there are, as far as that is known.
     expected: u64,
@@ -136,8 +132,7 @@ impl Session<'_> {
             announced: VecDeque::new(),
             batch: Vec::new(),
             batch_bytes: 0,
-            batch_due: None,
-            batch_age: FIRST_AGE,
+            batch_age: BatchAge::default(),
             in_flight: VecDeque::new(),
             expected: 0,
             until: None,
@@ -186,7 +181,7 @@ impl Stream<'_, '_> {
             if self.done.full[Side::Local as usize].is_some() {
                 return Ok(());
             }
-            if self.batch_due.is_some_and(|due| due <= begun) {
+            if self.batch_age.is_due(begun) {
                 self.deliver()?;
             }
             let answer = self.session.link.poll()?;
@@ -215,7 +210,10 @@ impl Stream<'_, '_> {
                 None => {
                     self.session.local.rest();
                     let end = begun + SLICE;
-                    bell.wait(count, self.batch_due.map_or(end, |due| due.min(end)));
+                    bell.wait(
+                        count,
+                        self.batch_age.until().map_or(end, |due| due.min(end)),
+                    );
                     self.session.link.waited(begun.elapsed())?;
                 }
             }
@@ -307,8 +305,7 @@ impl Stream<'_, '_> {
         }
         if let Some((_, Some(brought))) = self.announced.pop_front() {
             self.batch_bytes = self.batch_bytes.saturating_add(brought.body.size);
-            self.batch_due
-                .get_or_insert_with(|| Instant::now() + self.batch_age);
+            self.batch_age.begin();
             self.batch.push(brought);
         }
         if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {

@@ -202,3 +202,27 @@ proptest! {
         prop_assert_eq!(quickly, slowly);
     }
 }
+
+/// In the order in which a stream of them would come, too.
+#[test]
+fn of_a_folder_that_was_never_read_the_newest_come_first() {
+    let index = Index::temporary(Path::new("nowhere"), || IndexId([1; 8])).expect("it opens");
+    let mut files = Sorted::default();
+    let names = ["1000000001.a", "1000000001.b", "999999999.c", "d"];
+    for (ino, name) in (1..).zip(names) {
+        files.add(format!("{name}:2,S").as_bytes(), false, ino, None);
+    }
+    files.sort();
+    let ahead = Ahead::none(FOLDER);
+    let mut pairs = Pairs::new(&index, &ahead, &files, false);
+    pairs.piece_max = 3;
+    let mut told = Vec::new();
+    while let Some(piece) = pairs.next().expect("it is paired") {
+        told.extend(
+            piece
+                .into_iter()
+                .map(|(_, found, _)| found.unique.to_string()),
+        );
+    }
+    assert_eq!(told, names);
+}

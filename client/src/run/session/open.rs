@@ -15,6 +15,7 @@ use crate::config::address::Address;
 use crate::endpoint::Bell;
 use crate::endpoint::link::{Link, LinkError};
 use crate::endpoint::local::Local;
+use crate::endpoint::stop::Stop;
 use crate::endpoint::transport::ConnectOptions;
 use crate::merge::plan::Direction;
 use crate::merge::record::Side;
@@ -52,6 +53,7 @@ impl<'a> Expected<'a> {
     pub(super) fn find(
         account: &'a Account,
         direction: Direction,
+        stop: &Stop,
     ) -> Result<Expected<'a>, Failure> {
         let lock = if account.dry_run {
             None
@@ -80,7 +82,7 @@ impl<'a> Expected<'a> {
             archive,
             continues_here,
             changes_here: direction.changes(Side::Local),
-            local: Local::new(local, &Bell::default()),
+            local: Local::new(local, &Bell::default(), stop),
             placeholder,
             lock,
         })

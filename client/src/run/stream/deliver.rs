@@ -1,11 +1,13 @@
 //! Batches of a stream: asked of this side, delivered, agreed.
 
+use std::time::Instant;
+
 use protocol::message::{At, NewBody, Source};
 use protocol::{Entry, Flags, Op, Outcome, Response};
 
-use super::{BATCHES_AHEAD, Brought, LAST_AGE, Progressed, Stream};
+use super::{BATCHES_AHEAD, Brought, Progressed, SLICE, Stream};
 use crate::archive::AskedRef;
-use crate::endpoint::{Answer, Endpoint, unexpected};
+use crate::endpoint::{Answer, Endpoint};
 use crate::merge::agreed::{Agreed, Stored};
 use crate::merge::record::{Record, Seen, Seq, Side};
 use crate::run::failure::Failure;
@@ -38,9 +40,7 @@ impl Stream<'_, '_> {
     pub(super) fn deliver(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if self.batch_due.take().is_some() {
-            self.batch_age = (self.batch_age * 2).min(LAST_AGE);
-        }
+        self.batch_age.end();
         if batch.is_empty() && self.left.is_empty() {
             return Ok(());
         }
@@ -106,13 +106,15 @@ impl Stream<'_, '_> {
 
     /// Waits until so many batches are under way at most.
     pub(super) fn wait_for_outcomes(&mut self, most: usize) -> Result<(), Failure> {
-        while self.in_flight.len() > most {
-            match self.session.local.response()? {
-                Response::Outcomes(outcomes) => self.take_one(&outcomes)?,
-                other => return Err(unexpected(&other).into()),
+        let bell = self.session.local.bell().clone();
+        loop {
+            let count = bell.count();
+            self.take_outcomes()?;
+            if self.in_flight.len() <= most {
+                return Ok(());
             }
+            bell.wait(count, Instant::now() + SLICE); // Also when we are asked to end: the disk may take its time.
         }
-        Ok(())
     }
 
     /// Takes in what became of batches so far.
