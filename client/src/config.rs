@@ -13,6 +13,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy as _;
 
 use crate::config::address::{Address, AddressError};
+use crate::config::file::Hooks;
 use crate::merge::filter::{Filter, FilterError};
 use crate::merge::guard::MaxDelete;
 use crate::merge::mapping::{FolderNames, Layout, Setting};
@@ -24,8 +25,6 @@ pub const TRASH_DAYS: u32 = 30;
 
 /// How long a silent server is waited for, where nothing else is said.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a hook may take, where nothing else is said.
-pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One pair of replicas and how to sync them.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,10 +47,8 @@ pub struct Account {
     pub persist: Option<Duration>,
     /// How long a silent server is waited for while something is due from it.
     pub timeout: Duration,
-    /// What to run with `sh -c` when something changed here.
-    pub post_hook: Option<String>,
-    /// How long that may take.
-    pub hook_timeout: Duration,
+    /// What to run with `sh -c` before and after a run.
+    pub hooks: Hooks,
     /// The command that starts the agent.
     pub server_command: Option<String>,
     /// The private key to log in with.

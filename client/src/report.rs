@@ -21,6 +21,7 @@ use protocol::bytes::escape;
 use serde::Serialize;
 
 use crate::cli::{OutputArgs, When};
+use crate::merge::plan::Kind;
 use crate::report::exit_code::ExitCode;
 use crate::report::heading::Heading;
 use crate::report::progress::Progress;
@@ -53,6 +54,18 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts something that was done for a message.
+    pub fn add(&mut self, kind: Kind) {
+        *match kind {
+            Kind::New => &mut self.new,
+            Kind::Copied => &mut self.copied,
+            Kind::Moved => &mut self.moved,
+            Kind::Flags => &mut self.flags,
+            Kind::Replaced => &mut self.replaced,
+            Kind::Deleted => &mut self.deleted,
+        } += 1;
+    }
+
     /// How many messages.
     #[must_use]
     pub fn messages(&self) -> u64 {

@@ -27,7 +27,7 @@ use crate::report::{Detail, Summary};
 use crate::run::consent::{GuardInput, ask_guard};
 use crate::run::execute::{Executed, Executor};
 use crate::run::failure::Failure;
-use crate::run::hooks::Hook;
+use crate::run::hooks::Hooks;
 use crate::run::session::{Session, keeps_state_inside};
 
 pub mod attempt;
@@ -77,24 +77,33 @@ pub fn run(
         options: &options,
         detail,
     };
-    let mut hook = Hook::new(account);
-    if let Err(failure) = sync(&given, &mut summary, &mut hook) {
-        summary.error = Some(failure.to_string());
-        summary.exit = summary.exit.worst(failure.exit_code());
+    let mut hooks = Hooks::new(account);
+    let stopped = match hooks.before(stop) {
+        Ok(warning) => {
+            summary.notes.extend(warning);
+            let done = sync(&given, &mut summary, &mut hooks);
+            let failure = done.err();
+            failure.map(|failure| (failure.to_string(), failure.exit_code()))
+        }
+        Err(why) => Some((why, ExitCode::Temporary)),
+    };
+    if let Some((error, exit)) = stopped {
+        summary.error = Some(error);
+        summary.exit = summary.exit.worst(exit);
     }
     progress.clear();
     summary.seconds = begun.elapsed().as_secs_f64();
-    if !account.dry_run
-        && !keeps_state_inside(account)
-        && let Err(error) = attempt::remember(account, &summary)
-    {
-        let note = format!("What became of this run is not remembered for `status`: {error}");
-        summary.notes.push(note);
+    if !account.dry_run && !keeps_state_inside(account) {
+        match attempt::remember(account, &summary) {
+            Ok(turn) => turn.into_iter().for_each(|turn| hooks.add_turn(turn)),
+            Err(error) => summary.notes.push(format!(
+                "What became of this run is not remembered for `status`: {error}"
+            )),
+        }
     }
     // No other run waits for a hook: every lock is released by now.
-    if let Err(why) = hook.run(&summary, stop) {
-        summary.notes.push(why);
-    }
+    let warnings = hooks.run(&summary, stop);
+    summary.notes.extend(warnings);
     summary
 }
 
@@ -108,7 +117,7 @@ struct Given<'r> {
     detail: Detail,
 }
 
-fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Failure> {
+fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), Failure> {
     let Given {
         account,
         direction,
@@ -120,8 +129,8 @@ fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Fai
     let opened = Session::open(account, direction, options, progress);
     let nothing = || "nothing had come".to_owned();
     let mut session = opened.map_err(|failure| failure.after(nothing))?;
-    let (streamed, result) = session.stream(progress, &options.stop);
-    account_for(&session, &streamed, summary, hook)?;
+    let (mut streamed, result) = session.stream(progress, &options.stop);
+    account_for(&session, &mut streamed, summary, hooks)?;
     if result.is_err() {
         let unreached = (0..streamed.unreached).map(|_| (Why::Unreached, false));
         summary.waiting = Some(Waiting::count(unreached));
@@ -152,7 +161,7 @@ fn sync(given: &Given, summary: &mut Summary, hook: &mut Hook) -> Result<(), Fai
         if account.dry_run {
             preview(&session, &plan, limits, detail, summary);
         } else {
-            done = carry_out(&mut session, plan, limits, given, done, summary, hook)?;
+            done = carry_out(&mut session, plan, limits, given, done, summary, hooks)?;
         }
         if session.is_through() || done.full.iter().any(Option::is_some) {
             break;
@@ -187,20 +196,22 @@ fn carry_out(
     given: &Given,
     mut done: Executed,
     summary: &mut Summary,
-    hook: &mut Hook,
+    hooks: &mut Hooks,
 ) -> Result<Executed, Failure> {
     session.store_changed()?;
     let mut waits = std::mem::take(&mut plan.waits);
     let conflicts = std::mem::take(&mut plan.conflicts);
+    let unreported = people::unreported(session, &conflicts)?;
     done.waits.clear();
     let taken_there = |done: &Executed| {
         let tally = &done.tallies[Side::Remote as usize];
         tally.deleted + tally.replaced
     };
     let before = taken_there(&done);
-    let (done, result) = execute(session, plan, given.progress, &given.options.stop, done);
+    let (mut done, result) = execute(session, plan, given.progress, &given.options.stop, done);
     session.end_part(taken_there(&done) - before);
-    account_for(session, &done, summary, hook)?;
+    people::tell(session, &unreported, &mut done.told);
+    account_for(session, &mut done, summary, hooks)?;
     waits.extend(&done.waits);
     let is_full = |side: &Side| done.full[*side as usize].is_some();
     let otherwise = match Side::BOTH.into_iter().find(is_full) {
@@ -223,15 +234,15 @@ fn carry_out(
 /// Takes in what was done. Also after a run that broke off: the next one does not name these files again.
 fn account_for(
     session: &Session,
-    done: &Executed,
+    done: &mut Executed,
     summary: &mut Summary,
-    hook: &mut Hook,
+    hooks: &mut Hooks,
 ) -> Result<(), Failure> {
     (summary.bytes_sent, summary.bytes_received) = session.link.bytes();
     [summary.here, summary.there] = done.tallies;
     let run = session.local.lock().cursor()?.tag;
     let tally = &done.tallies[Side::Local as usize];
-    hook.add(done.changed.clone(), tally, run);
+    hooks.add(&mut done.told, tally, run);
     Ok(())
 }
 
@@ -314,7 +325,8 @@ fn make_plan(
     );
     let guarded = archive.end(guarded)?;
     let plan = guarded.plan;
-    let conflicts = describe(session, &plan.conflicts, verbose)?;
+    let unreported = people::unreported(session, &plan.conflicts)?;
+    let conflicts = describe(session, &unreported, verbose);
     summary.conflicts.extend(conflicts);
     if let Some(mut refusal) = guarded.refusal {
         people::name_held(session, &mut refusal, verbose);

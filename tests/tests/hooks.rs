@@ -1,9 +1,10 @@
-//! `hooks.post`: once no lock is held, one at a time, not for ever, and again when it failed.
+//! Hooks: once no lock is held, one at a time, not for ever, and again when they failed; what each of them is told.
 
 use std::fs;
 
 use harness::world::agent_command;
 use harness::{Invocation, Run, World, body};
+use serde_json::{Value, json};
 
 /// A world whose client has a hook.
 fn hooked(hook: &str, more: &str) -> World {
@@ -15,12 +16,23 @@ fn hooked(hook: &str, more: &str) -> World {
 }
 
 fn set(world: &World, hook: &str, more: &str) {
+    configure(world, &format!("hooks.post = '''{hook}'''\n{more}"));
+}
+
+fn configure(world: &World, hooks: &str) {
+    let agent = agent_command(&world.server_state());
+    let (remote, local) = (world.server().root(), world.local().root());
     world.client().configure(&format!(
-        "[account.home]\nremote = {:?}\nlocal = {:?}\nserver_command = {:?}\nhooks.post = '''{hook}'''\n{more}\n",
-        world.server().root(),
-        world.local().root(),
-        agent_command(&world.server_state()),
+        "[account.home]\nremote = {remote:?}\nlocal = {local:?}\nserver_command = {agent:?}\n{hooks}\n"
     ));
+}
+
+/// What a hook wrote into a file of its home, which is removed; nothing if there is none.
+fn taken(world: &World, name: &str) -> String {
+    let path = world.client().home().join(name);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(path);
+    text
 }
 
 fn command(world: &World, command: &str) -> Invocation {
@@ -142,4 +154,202 @@ fn a_dry_run_runs_no_hook() {
     fs::remove_file(world.client().home().join("told")).expect("the hook ran");
     let _ = command(&world, "sync").arg("-n").run().ok();
     assert!(!world.client().home().join("told").exists());
+}
+
+/// Nothing is connected yet; whatever else it does the run begins, but for 75.
+#[test]
+fn the_hook_before_a_run_may_say_not_now() {
+    let world = World::new();
+    let _ = world.client().sync().run().ok();
+    world.server().deliver("INBOX", "1.M.mx", &body("one"));
+    let program = harness::world::client_program();
+    let state = world.client().state();
+    let (program, state) = (program.display(), state.display());
+    // It may sync itself, and is not run for that.
+    let nested = format!("{program} sync home --state-dir {state} >/dev/null || echo failed");
+    let pre = |command: &str| format!("hooks.pre = '''echo pre >>~/told; {command}'''");
+    configure(&world, &pre("exit 75"));
+    let run = command(&world, "sync").run().exits(75);
+    let run = run.says("hooks.pre says not now").says_one_sentence();
+    assert_eq!(run.bytes(), 0);
+    assert_eq!(taken(&world, "told"), "pre\n");
+    let status = command(&world, "status").run().exits(1);
+    let _ = status.json.expect("an object")["error"]
+        .as_str()
+        .filter(|error| error.contains("not now"))
+        .expect("the reason");
+    configure(&world, &pre("exit 3"));
+    let run = sync(&world).says("hooks.pre failed with status 3");
+    assert_eq!(run.here("new"), 1);
+    world.server().deliver("INBOX", "2.M.mx", &body("two"));
+    configure(&world, &pre(&format!("{nested} >>~/told")));
+    assert_eq!(sync(&world).idle().stderr, "", "that one brought it");
+    assert_eq!(taken(&world, "told"), "pre\npre\n");
+    let _ = command(&world, "sync").arg("-n").run().ok();
+    assert_eq!(taken(&world, "told"), "");
+    world.assert_same();
+}
+
+/// Messages that are new here and unseen, wherever they lie; with the numbers of the run.
+#[test]
+fn the_hook_for_new_mail_hears_of_what_is_unseen() {
+    let world = World::new();
+    let server = world.server();
+    server.deliver("INBOX", "1.M.mx", &body("one"));
+    server.store("Lists", "2.M.mx", "", &body("two"));
+    server.store("INBOX", "3.M.mx", "S", &body("three"));
+    let tell = "hooks.new = '''cat >~/told; echo $MAILDIR_SYNC_NEW >~/count'''";
+    configure(&world, &format!("hooks.format = \"records\"\n{tell}"));
+    let _ = sync(&world);
+    let record = |folder: &str, unique: &str| {
+        let path = world.local().path(folder, unique);
+        format!("new\0{folder}\0{}\0\0", path.display())
+    };
+    let told_of = [record("INBOX", "1.M.mx"), record("Lists", "2.M.mx")];
+    let text = taken(&world, "told");
+    assert!(told_of.iter().all(|one| text.contains(one)), "{text:?}");
+    assert_eq!(text.len(), told_of.concat().len(), "{text:?}");
+    assert_eq!(taken(&world, "count"), "3\n");
+    server.set_flags("INBOX", "1.M.mx", "S");
+    server.store("INBOX", "4.M.mx", "FS", &body("four"));
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), "", "nothing unseen is new");
+    server.store("INBOX", "5.M.mx", "F", &body("five"));
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), record("INBOX", "5.M.mx"));
+}
+
+/// What happened, in which folder, under which path, and what that was before.
+#[test]
+fn a_hook_gets_records_or_json() {
+    let world = World::new();
+    let server = world.server();
+    for number in 1..=4 {
+        let unique = format!("{number}.M.mx");
+        server.store("INBOX", &unique, "", &body(&unique));
+    }
+    server.make_folder("Lists");
+    let _ = world.client().sync().run().ok();
+    let local = world.local();
+    let old = |number: u32| {
+        local
+            .path("INBOX", &format!("{number}.M.mx"))
+            .display()
+            .to_string()
+    };
+    let [flagged, moved, gone] = [1, 2, 3].map(old);
+    let change = || {
+        server.set_flags("INBOX", "1.M.mx", "S");
+        server.rename("INBOX", "2.M.mx", "Lists", "2.M.mx");
+        server.delete("INBOX", "3.M.mx");
+        server.make_folder("Work");
+    };
+    configure(
+        &world,
+        "hooks.format = \"records\"\nhooks.post = \"cat >~/told; false\"",
+    );
+    change();
+    let _ = sync(&world).says("hooks.post failed");
+    let now = |folder: &str, unique: &str| local.path(folder, unique).display().to_string();
+    let told_of = [
+        ["flags", "INBOX", &now("INBOX", "1.M.mx"), &flagged],
+        ["move", "Lists", &now("Lists", "2.M.mx"), &moved],
+        ["delete", "INBOX", &gone, ""],
+        [
+            "make-folder",
+            "Work",
+            &local.dir("Work").display().to_string(),
+            "",
+        ],
+    ];
+    let text = taken(&world, "told");
+    for fields in &told_of {
+        assert!(
+            text.contains(&format!("{}\0", fields.join("\0"))),
+            "{fields:?}: {text:?}"
+        );
+    }
+    assert_eq!(text.matches('\0').count(), 4 * told_of.len(), "{text:?}");
+    // What failed is told again, in whatever form is wanted then.
+    configure(
+        &world,
+        "hooks.format = \"json\"\nhooks.post = \"cat >~/told\"",
+    );
+    let _ = sync(&world).idle();
+    let text = taken(&world, "told");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object a line"))
+        .collect();
+    assert_eq!(lines.len(), told_of.len(), "{text}");
+    for [operation, folder, path, old] in told_of {
+        let old = Some(old).filter(|old| !old.is_empty());
+        let object =
+            json!({ "operation": operation, "folder": folder, "path": path, "old_path": old });
+        assert!(lines.contains(&object), "{object}: {text}");
+    }
+}
+
+/// Each conflict that the summary tells, once, with where the message lies afterwards.
+#[test]
+fn the_hook_for_conflicts_hears_of_each_once() {
+    let world = World::new();
+    world.server().store("INBOX", "1.M.mx", "S", &body("one"));
+    for folder in ["A", "B"] {
+        world.server().make_folder(folder);
+    }
+    let _ = world.client().sync().run().ok();
+    world.server().rename("INBOX", "1.M.mx", "A", "1.M.mx");
+    world.local().rename("INBOX", "1.M.mx", "B", "1.M.mx");
+    let tell = "hooks.format = \"records\"\nhooks.conflict = \"cat >~/told\"";
+    configure(&world, tell);
+    let run = sync(&world);
+    assert_eq!(run.conflicts(), 1);
+    let path = world.local().path("A", "1.M.mx");
+    assert_eq!(
+        taken(&world, "told"),
+        format!("moved\0A\0{}\0\0", path.display())
+    );
+    let _ = sync(&world).idle();
+    assert_eq!(taken(&world, "told"), "");
+    world.assert_same();
+}
+
+/// One report when a series of failures begins, one when it ends.
+#[test]
+fn the_hook_for_failures_hears_of_the_first_and_of_the_recovery() {
+    let world = World::new();
+    let tell = "hooks.format = \"records\"\nhooks.failure = '''cat >~/told; echo $MAILDIR_SYNC_EXIT >~/exit'''";
+    configure(&world, tell);
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), "", "all is well");
+    let root = world.server().root();
+    let away = root.with_extension("away");
+    fs::rename(root, &away).expect("the server's disk is away");
+    let local = world.local().root().display().to_string();
+    let _ = command(&world, "sync").run().exits(4);
+    assert_eq!(taken(&world, "told"), format!("failed\0\0{local}\0\0"));
+    assert_eq!(taken(&world, "exit"), "4\n");
+    let _ = command(&world, "sync").run().exits(4);
+    assert_eq!(taken(&world, "told"), "", "it is known");
+    fs::rename(&away, root).expect("it is back");
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), format!("recovered\0\0{local}\0\0"));
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), "");
+}
+
+/// One that hangs costs the next ones nothing but their time.
+#[test]
+fn each_hook_is_run_whatever_becomes_of_the_others() {
+    let world = hooked(
+        "exit 3",
+        "hooks.new = \"cat >~/told; sleep 600\"\nhooks.timeout = \"1s\"",
+    );
+    let run = sync(&world).says("hooks.post failed with status 3");
+    let _ = run.says("hooks.new took over 1 s and was killed");
+    let status = command(&world, "status").run().ok();
+    let hook = status.json.expect("an object")["hook"].to_string();
+    assert!(hook.contains("1 changed path; hooks.new"), "{hook}");
+    assert!(hook.contains("with 1 new message"), "{hook}");
 }

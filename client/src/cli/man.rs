@@ -48,7 +48,7 @@ exclude    = ["Junk", "Archive/20*"]
 hooks.post = "notmuch new --quiet""#;
 
 /// Every key of an account.
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 23] = [
     ("remote", "Where the remote Maildir is; see ADDRESSES."),
     (
         "local",
@@ -83,12 +83,32 @@ const KEYS: [(&str, &str); 18] = [
         "How long a server is waited for that says nothing (\"60s\").",
     ),
     (
+        "hooks.pre",
+        "A command for sh -c before a run; where it ends with 75 there is no run now, any other failure is a warning.",
+    ),
+    (
         "hooks.post",
-        "A command for sh -c after a run that changed something here; the changed paths are on its stdin, each ended by NUL.",
+        "A command after a run that changed something here; the changed paths are on its stdin, each ended by NUL.",
+    ),
+    (
+        "hooks.new",
+        "A command after a run that brought unseen messages, in whatever folder; theirs are the paths.",
+    ),
+    (
+        "hooks.conflict",
+        "A command after a run in which both sides had changed the same thing.",
+    ),
+    (
+        "hooks.failure",
+        "A command after the first run of a series that fails, and after the first one that does not any more.",
+    ),
+    (
+        "hooks.format",
+        "What is on their stdin: \"paths\", \"records\" (operation, folder, path, old path, each ended by NUL) or \"json\" (these in an object a line).",
     ),
     (
         "hooks.timeout",
-        "How long that may take before it is killed (\"60s\").",
+        "How long a hook may take before it is killed (\"60s\").",
     ),
     (
         "server_command",
@@ -119,7 +139,7 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("MAILDIR_SYNC_ACCOUNT", "The name of the account."),
     (
         "MAILDIR_SYNC_RUN",
-        "The run's tag, with which the name of its directory in the trash ends.",
+        "The run's tag, with which the name of its directory in the trash ends; empty where it has none yet.",
     ),
     ("MAILDIR_SYNC_NEW", "How many messages are new here."),
     (
@@ -127,7 +147,10 @@ const ENVIRONMENT: [(&str, &str); 6] = [
         "How many were flagged, moved, copied or replaced here.",
     ),
     ("MAILDIR_SYNC_DELETED", "How many were deleted here."),
-    ("MAILDIR_SYNC_EXIT", "The exit status of the run."),
+    (
+        "MAILDIR_SYNC_EXIT",
+        "The exit status of the run; 0 for hooks.pre.",
+    ),
 ];
 
 /// Writes the page in roff, for `man -l -`.

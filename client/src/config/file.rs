@@ -16,6 +16,9 @@ use crate::cli::parse_span;
 use crate::merge::guard::MaxDelete;
 use crate::merge::mapping::{FolderNames, Layout};
 
+/// How long a hook may take, where nothing else is said.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The keys of one account.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,11 +70,43 @@ pub struct Keys {
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hooks {
+    /// Before a run.
+    pub pre: Option<String>,
     /// After a run that changed something here.
     pub post: Option<String>,
+    /// After a run that brought unseen messages.
+    pub new: Option<String>,
+    /// After a run that met conflicts.
+    pub conflict: Option<String>,
+    /// After the first run of a series that failed, and after the one that ended it.
+    pub failure: Option<String>,
+    /// How they are told what happened.
+    #[serde(default)]
+    pub format: Format,
     /// How long one may take.
     #[serde(default, deserialize_with = "span")]
     pub timeout: Option<Duration>,
+}
+
+impl Hooks {
+    /// How long one may take.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(HOOK_TIMEOUT)
+    }
+}
+
+/// How hooks are told what happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Paths, each ended by NUL.
+    #[default]
+    Paths,
+    /// Operation, folder, path and old path, each ended by NUL.
+    Records,
+    /// An object a line.
+    Json,
 }
 
 #[derive(Deserialize)]
@@ -357,6 +392,11 @@ mod tests {
                 "[account.x]\n\nlayout = 'maildir+'\n",
                 3,
                 "layout: unknown value \"maildir+\", did you mean \"maildir++\"?",
+            ),
+            (
+                "[account.x]\nhooks.format = 'record'\n",
+                2,
+                "hooks.format: unknown value \"record\", did you mean \"records\"?",
             ),
             (
                 "[account.x]\nlayout = 'mbox'\n",

@@ -8,7 +8,7 @@ use protocol::bytes::{escape, is_variable};
 use toml::Spanned;
 
 use super::file::{Accounts, Keys, Text, nearest};
-use super::{Account, ConfigError, Dirs, HOOK_TIMEOUT, TIMEOUT, TRASH_DAYS};
+use super::{Account, ConfigError, Dirs, TIMEOUT, TRASH_DAYS};
 use crate::cli::{StateArgs, SyncArgs};
 use crate::config::address::{Address, quote};
 use crate::merge::filter::{Filter, Verdict};
@@ -305,8 +305,7 @@ fn build(
         trash_days: keys.trash_days.unwrap_or(TRASH_DAYS),
         persist: keys.persist,
         timeout: keys.timeout.unwrap_or(TIMEOUT),
-        post_hook: keys.hooks.post,
-        hook_timeout: keys.hooks.timeout.unwrap_or(HOOK_TIMEOUT),
+        hooks: keys.hooks,
         server_command: connection.server_command.or(keys.server_command),
         identity: chosen(connection.identity, keys.identity)?,
         ssh_config: chosen(connection.ssh_config, keys.ssh_config)?,

@@ -41,6 +41,21 @@ pub enum Kind {
     Deleted,
 }
 
+impl Kind {
+    /// For scripts.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::New => "new",
+            Kind::Copied => "copy",
+            Kind::Moved => "move",
+            Kind::Flags => "flags",
+            Kind::Replaced => "replace",
+            Kind::Deleted => "delete",
+        }
+    }
+}
+
 /// One thing to do for one message on one side.
 #[derive(Clone, Debug)]
 pub struct Step {

@@ -83,11 +83,11 @@ fn read(path: &Path) -> Option<Attempt> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// Remembers how an attempt ended.
+/// Remembers how an attempt ended. Says, in a word, if it is the first one of a series that failed, or the one that ended it.
 ///
 /// # Errors
 /// When the state directory cannot be written.
-pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
+pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<Option<&'static str>> {
     let path = path(account);
     let _lock = lock(&path)?;
     let before = find(account);
@@ -122,6 +122,11 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<()> {
     replace_file(&path, &text).inspect_err(|_| {
         // Nothing is known then, which is better than that all is well. To go needs no room.
         let _ = std::fs::remove_file(&path);
+    })?;
+    Ok(match (since, failed) {
+        (None, true) => Some("failed"),
+        (Some(_), false) => Some("recovered"),
+        (None, false) | (Some(_), true) => None,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::report::Tally;
 use crate::report::progress::{Phase, Progress};
 use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
+use crate::run::hooks::{Event, Notice, Told};
 use crate::run::session::Session;
 
 mod batches;
@@ -46,8 +47,8 @@ pub struct Executed {
     pub full: [Option<String>; 2],
     /// How many messages are known of that did not come, since a stream broke off.
     pub unreached: u64,
-    /// Files that changed here.
-    pub changed: Vec<PathBuf>,
+    /// What hooks are to hear of it, and have not heard.
+    pub told: Told,
 }
 
 /// One plan in progress.
@@ -61,6 +62,8 @@ pub struct Executor<'s, 'a> {
     done: Executed,
     /// How many messages of each side were dealt with before.
     before: [u64; 2],
+    /// Where messages were here before their steps, if a hook is to know, by their index.
+    old_paths: HashMap<usize, PathBuf>,
     /// Places at which another message was found.
     taken: HashSet<Taken>,
     /// Bodies that still come are not taken any more.
@@ -91,6 +94,7 @@ impl<'s, 'a> Executor<'s, 'a> {
             renaming: plan.renaming,
             before: done.tallies.map(|tally| tally.messages()),
             done,
+            old_paths: HashMap::new(),
             taken: HashSet::new(),
             is_ending: false,
             stop,
@@ -308,10 +312,8 @@ impl<'s, 'a> Executor<'s, 'a> {
                 Outcome::Done { .. } | Outcome::Made { .. } => {
                     self.done.tallies[side as usize].folders += 1;
                     self.session.folders.done(side, *id, op, outcome);
-                    if side == Side::Local && self.session.account.post_hook.is_some() {
-                        let local = self.session.local.lock();
-                        let paths = op.folders().map(|dir| local.folder_path(dir));
-                        self.done.changed.extend(paths);
+                    if side == Side::Local {
+                        self.tell_folder(*id, op);
                     }
                 }
                 Outcome::Failed { why } => {
@@ -324,6 +326,21 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.session.archive.begin()?;
         let saved = self.session.folders.save(&self.session.archive);
         Ok(self.session.archive.end(saved)?)
+    }
+
+    fn tell_folder(&mut self, id: Fid, op: &Op) {
+        let path = |dir| self.session.local.lock().folder_path(dir);
+        let (word, path, old) = match op {
+            Op::MakeFolder { dir } => ("make-folder", path(dir), None),
+            Op::RemoveFolder { dir, .. } => ("remove-folder", path(dir), None),
+            Op::RenameFolder { from, to, .. } => ("rename-folder", path(to), Some(path(from))),
+            Op::Create { .. } | Op::Update { .. } | Op::Retire { .. } => return,
+        };
+        let folder = self.session.folders.name(id).to_string();
+        let notice = Notice::new(word, &folder, &path).before(old.as_deref());
+        self.done
+            .told
+            .add(self.session.account, Event::Post, &notice);
     }
 
     // What is left, and what is reported to people.

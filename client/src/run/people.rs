@@ -1,6 +1,7 @@
 //! What is reported to people of the messages that a run deals with.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use protocol::Op;
 use protocol::message::At;
@@ -9,14 +10,15 @@ use rustix::io::Errno;
 
 use super::left::Left;
 use crate::merge::mapping::FolderName;
-use crate::merge::plan::{Kind, Limits, Plan, Why};
+use crate::merge::plan::{Limits, Plan, Why};
 use crate::merge::reconcile::Conflict;
 use crate::merge::record::Side;
 use crate::report::heading::named;
 use crate::report::refusal::Refusal;
 use crate::report::waiting::Waiting;
-use crate::report::{ConflictText, Detail, LINES_MAX, PlannedAction, Summary, Tally};
+use crate::report::{ConflictText, Detail, LINES_MAX, PlannedAction, Summary};
 use crate::run::failure::Failure;
+use crate::run::hooks::{Event, Notice, Told};
 use crate::run::session::Session;
 
 /// What of the archive holds the conflicts that stand and were reported.
@@ -26,24 +28,83 @@ const REPORTED: &str = "told";
 /// dry run only.
 pub(super) fn describe(
     session: &Session,
-    conflicts: &[(usize, Conflict)],
+    unreported: &Unreported,
     verbose: bool,
-) -> Result<Vec<ConflictText>, Failure> {
+) -> Vec<ConflictText> {
+    let shown = if verbose { usize::MAX } else { LINES_MAX };
+    let messages = unreported.messages.iter().enumerate();
+    let messages = messages.map(|(number, (index, conflict))| {
+        conflict_text(session, *index, *conflict, number < shown)
+    });
+    renamed(&unreported.folders).chain(messages).collect()
+}
+
+/// Conflicts that no earlier run has reported.
+pub(super) struct Unreported {
+    folders: Vec<[FolderName; 3]>,
+    messages: Vec<(usize, Conflict)>,
+}
+
+/// Which conflicts no earlier run has reported; for a dry run none has.
+pub(super) fn unreported(
+    session: &Session,
+    conflicts: &[(usize, Conflict)],
+) -> Result<Unreported, Failure> {
     let mut known: BTreeSet<String> = session.archive.get(REPORTED)?.unwrap_or_default();
     if session.account.dry_run {
         known.clear();
     }
-    let shown = if verbose { usize::MAX } else { LINES_MAX };
-    let folders = renamed(&session.folders.twice);
     let is_new = |(index, conflict): &&(usize, Conflict)| {
         known.is_empty() || !known.contains(&conflict_text(session, *index, *conflict, false).text)
     };
-    let messages = conflicts.iter().filter(is_new).enumerate();
-    let messages = messages.map(|(number, (index, conflict))| {
-        conflict_text(session, *index, *conflict, number < shown)
-    });
-    let folders = folders.filter(|folder| !known.contains(&folder.text));
-    Ok(folders.chain(messages).collect())
+    let folders = &session.folders.twice;
+    let texts = renamed(folders).map(|folder| folder.text);
+    let folders = folders.iter().zip(texts);
+    let folders = folders.filter(|(_, text)| !known.contains(text));
+    Ok(Unreported {
+        folders: folders.map(|(names, _)| names.clone()).collect(),
+        messages: conflicts.iter().filter(is_new).copied().collect(),
+    })
+}
+
+/// Tells a hook of conflicts, with where a message is afterwards; nothing of it stops a run.
+pub(super) fn tell(session: &Session, unreported: &Unreported, told: &mut Told) {
+    let account = session.account;
+    if Event::Conflict.command(account).is_none() {
+        return;
+    }
+    for [_, _, there] in &unreported.folders {
+        let folder = there.to_string();
+        let notice = Notice::new("renamed", &folder, Path::new(""));
+        told.add(account, Event::Conflict, &notice);
+    }
+    for (index, conflict) in &unreported.messages {
+        let record = &session.set.all[*index].record;
+        let Some(seen) = record.local.as_ref().or(record.remote.as_ref()) else {
+            continue;
+        };
+        let at = session.at(Side::Local, &seen.place);
+        let here = record.local.as_ref();
+        let path = here.and_then(|_| session.local.lock().file_path(&at).ok()?);
+        let (folder, path) = (
+            session.folders.name(seen.place.folder),
+            path.unwrap_or_default(),
+        );
+        let folder = folder.to_string();
+        let notice = Notice::new(word(*conflict), &folder, &path);
+        told.add(account, Event::Conflict, &notice);
+    }
+}
+
+fn word(conflict: Conflict) -> &'static str {
+    match conflict {
+        Conflict::Moved => "moved",
+        Conflict::Survived => "survived",
+        Conflict::Shortened => "shortened",
+        Conflict::Edited => "edited",
+        Conflict::Damaged => "damaged",
+        Conflict::Named => "named",
+    }
 }
 
 /// Says which disks took no more, and what helps.
@@ -164,10 +225,9 @@ pub(super) fn preview(
         let steps = plan.steps[side as usize].iter();
         for step in steps.filter(|step| !step.is_temporary) {
             left.messages.insert(step.index);
-            let (count, action) = counted(tally, step.kind);
-            *count += 1;
+            tally.add(step.kind);
             tally.keywords_dropped += step.dropped;
-            if let Some(action) = message_action(session, side, &step.op, action) {
+            if let Some(action) = message_action(session, side, &step.op, step.kind.word()) {
                 sources.push(Some(step.index));
                 summary.actions.add(action, detail);
             }
@@ -188,17 +248,6 @@ pub(super) fn preview(
         summary.waiting.get_or_insert_default(),
         left.waiting(session),
     );
-}
-
-fn counted(tally: &mut Tally, kind: Kind) -> (&mut u64, &'static str) {
-    match kind {
-        Kind::New => (&mut tally.new, "new"),
-        Kind::Copied => (&mut tally.copied, "copy"),
-        Kind::Moved => (&mut tally.moved, "move"),
-        Kind::Flags => (&mut tally.flags, "flags"),
-        Kind::Replaced => (&mut tally.replaced, "replace"),
-        Kind::Deleted => (&mut tally.deleted, "delete"),
-    }
 }
 
 fn folder_action(session: &Session, side: Side, op: &Op) -> Option<PlannedAction> {

@@ -41,8 +41,8 @@ pub struct Status {
     pub error: Option<String>,
     /// Whether what is remembered of it could be read.
     pub is_known: bool,
-    /// What a hook still has to get, and why, one sentence.
-    pub hook: Option<String>,
+    /// What hooks still have to get, and why, a sentence each.
+    pub hooks: Vec<String>,
     /// The pause that is in force, which is nothing that is wrong.
     pub paused: Option<Paused>,
 }
@@ -60,7 +60,7 @@ impl Status {
             unmatched: Vec::new(),
             error: None,
             is_known: true,
-            hook: hooks::waiting(account),
+            hooks: hooks::waiting(account),
             paused: pause::current(&account.state_dir),
         };
         if let Err(failure) = status.look(account) {
@@ -154,13 +154,14 @@ impl Status {
                 "at": attempt.at, "command": attempt.command, "exit": attempt.exit, "error": attempt.error,
             })
         });
+        let hook = Some(self.hooks.join("; ")).filter(|hook| !hook.is_empty());
         json!({
             "account": self.account, "last_sync": self.last_sync(), "changed_here": self.changed_here,
             "pending": self.pending, "waiting": self.waiting(), "skipped": skipped,
             "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
             "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
             "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
-            "hook": self.hook, "paused": self.paused, "unmatched": self.unmatched,
+            "hook": hook, "paused": self.paused, "unmatched": self.unmatched,
         })
     }
 
@@ -210,7 +211,7 @@ impl Status {
         for waiting in self.waiting() {
             text += &format!("\n  {}", waiting.text());
         }
-        if let Some(hook) = &self.hook {
+        for hook in &self.hooks {
             text += &format!("\n  {hook}");
         }
         for pattern in &self.unmatched {

@@ -36,6 +36,7 @@ impl Executor<'_, '_> {
             if steps.is_empty() {
                 return Ok(()); // The next one waits for its bytes to have been read.
             }
+            self.note_paths(side, &steps)?;
             let asked = self.ask(side, &steps)?;
             let ops: Vec<Op> = steps.iter().map(|&at| self.op(side, at)).collect();
             let lane = &mut self.lanes[side as usize];

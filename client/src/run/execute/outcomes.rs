@@ -9,8 +9,8 @@ use super::Executor;
 use crate::archive::AskedRef;
 use crate::merge::plan::{Kind, Step, Why};
 use crate::merge::record::{Seen, Seq, Side, State, Taken};
-use crate::report::Tally;
 use crate::run::failure::Failure;
+use crate::run::hooks::{self, Event, Notice};
 
 impl Executor<'_, '_> {
     /// Records what is about to be asked of a side.
@@ -51,13 +51,8 @@ impl Executor<'_, '_> {
         steps: &[usize],
         outcomes: &[Outcome],
     ) -> Result<(), Failure> {
-        if side == Side::Local && self.session.account.post_hook.is_some() {
-            let done = steps.iter().zip(outcomes);
-            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
-            let ops = done.map(|(&at, _)| &self.lanes[side as usize].steps[at].op);
-            let places: Vec<&At> = ops.filter_map(named_after).collect();
-            let paths = self.session.local.lock().file_paths(&places)?;
-            self.done.changed.extend(paths);
+        if side == Side::Local && hooks::are_told(self.session.account) {
+            self.tell(steps, outcomes)?;
         }
         let mut full = None;
         for (&at, outcome) in steps.iter().zip(outcomes) {
@@ -96,11 +91,66 @@ impl Executor<'_, '_> {
         Ok(self.session.archive.answered(asked)?)
     }
 
+    /// Remembers under which paths messages are before steps here, the first of each message.
+    pub(super) fn note_paths(&mut self, side: Side, steps: &[usize]) -> Result<(), Failure> {
+        if side == Side::Remote || !hooks::are_told_before(self.session.account) {
+            return Ok(());
+        }
+        let steps = steps
+            .iter()
+            .map(|&at| &self.lanes[side as usize].steps[at])
+            .filter_map(|step| match &step.op {
+                Op::Update { at, .. } => Some((step.index, at)),
+                _ => None,
+            });
+        let (indices, places): (Vec<usize>, Vec<&At>) = steps.unzip();
+        let paths = hooks::paths(&self.session.local.lock(), &places)?;
+        for (index, path) in indices.into_iter().zip(paths) {
+            if let Some(path) = path {
+                self.old_paths.entry(index).or_insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells hooks of what was done here.
+    fn tell(&mut self, steps: &[usize], outcomes: &[Outcome]) -> Result<(), Failure> {
+        let account = self.session.account;
+        let done = steps.iter().zip(outcomes);
+        let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+        let done = done.map(|(&at, _)| &self.lanes[Side::Local as usize].steps[at]);
+        let done = done.filter_map(|step| Some((step, named_after(&step.op)?)));
+        let (done, places): (Vec<&Step>, Vec<&At>) =
+            done.filter(|(step, _)| !step.is_temporary).unzip();
+        let paths = hooks::paths(&self.session.local.lock(), &places)?;
+        for (step, path) in done.into_iter().zip(paths) {
+            let before = self.session.set.all[step.index].record.seen(Side::Local);
+            let place = step.target.as_ref().map(|state| &state.place);
+            let place = place.or(before.map(|seen| &seen.place));
+            let (Some(path), Some(place)) = (path, place) else {
+                continue;
+            };
+            let folder = self.session.folders.name(place.folder).to_string();
+            let old = self.old_paths.remove(&step.index);
+            let notice = Notice::new(step.kind.word(), &folder, &path).before(old.as_deref());
+            let told = &mut self.done.told;
+            told.add(account, Event::Post, &notice);
+            let is_seen = step
+                .target
+                .as_ref()
+                .is_some_and(|state| state.flags.contains(b'S'));
+            if step.kind == Kind::New && !is_seen {
+                told.add(account, Event::New, &notice);
+            }
+        }
+        Ok(())
+    }
+
     fn step_done(&mut self, side: Side, at: usize, seq: u64) -> Result<(), Failure> {
         let step = &self.lanes[side as usize].steps[at];
         if !step.is_temporary {
             let tally = &mut self.done.tallies[side as usize];
-            count(tally, step.kind);
+            tally.add(step.kind);
             tally.keywords_dropped += step.dropped;
             if tracing::enabled!(tracing::Level::INFO) {
                 let name = self.describe(step);
@@ -175,17 +225,6 @@ impl Executor<'_, '_> {
         }
         Ok(archive.commit()?)
     }
-}
-
-fn count(tally: &mut Tally, kind: Kind) {
-    *match kind {
-        Kind::New => &mut tally.new,
-        Kind::Copied => &mut tally.copied,
-        Kind::Moved => &mut tally.moved,
-        Kind::Flags => &mut tally.flags,
-        Kind::Replaced => &mut tally.replaced,
-        Kind::Deleted => &mut tally.deleted,
-    } += 1;
 }
 
 /// Whether the new bytes were to be made of the old ones.

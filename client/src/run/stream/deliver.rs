@@ -9,8 +9,10 @@ use super::{BATCHES_AHEAD, Brought, Progressed, SLICE, Stream};
 use crate::archive::AskedRef;
 use crate::endpoint::{Answer, Endpoint};
 use crate::merge::agreed::{Agreed, Stored};
+use crate::merge::plan::Kind;
 use crate::merge::record::{Record, Seen, Seq, Side};
 use crate::run::failure::Failure;
+use crate::run::hooks::{self, Event, Notice};
 
 impl Stream<'_, '_> {
     /// A message that is to come, as it is to be here.
@@ -143,14 +145,8 @@ impl Stream<'_, '_> {
         batch: Vec<Brought>,
         outcomes: &[Outcome],
     ) -> Result<(), Failure> {
-        if self.session.account.post_hook.is_some() {
-            let done = batch.iter().zip(outcomes);
-            let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
-            let places = done.map(|(one, _)| self.session.at(Side::Local, &one.theirs.place));
-            let places: Vec<At> = places.collect();
-            let paths = self.session.local.lock();
-            let paths = paths.file_paths(&places.iter().collect::<Vec<_>>())?;
-            self.done.changed.extend(paths);
+        if hooks::are_told(self.session.account) {
+            self.tell(&batch, outcomes)?;
         }
         for (brought, outcome) in batch.into_iter().zip(outcomes) {
             self.progress.advance(1, 0);
@@ -173,6 +169,29 @@ impl Stream<'_, '_> {
         let local = self.session.local.lock().cursor()?;
         self.session.archive.set("local_cursor", &local)?;
         Ok(self.session.archive.answered(asked)?)
+    }
+
+    /// Tells hooks of what was delivered.
+    fn tell(&mut self, batch: &[Brought], outcomes: &[Outcome]) -> Result<(), Failure> {
+        let done = batch.iter().zip(outcomes);
+        let done = done.filter(|(_, outcome)| matches!(outcome, Outcome::Done { .. }));
+        let done: Vec<&Brought> = done.map(|(brought, _)| brought).collect();
+        let places = done.iter();
+        let places = places.map(|brought| self.session.at(Side::Local, &brought.theirs.place));
+        let places: Vec<At> = places.collect();
+        let places: Vec<&At> = places.iter().collect();
+        let paths = hooks::paths(&self.session.local.lock(), &places)?;
+        for (brought, path) in done.into_iter().zip(paths) {
+            let folder = self.session.folders.name(brought.theirs.place.folder);
+            let (folder, path) = (folder.to_string(), path.unwrap_or_default());
+            let notice = Notice::new(Kind::New.word(), &folder, &path);
+            let told = &mut self.done.told;
+            told.add(self.session.account, Event::Post, &notice);
+            if !brought.info.flags().contains(b'S') {
+                told.add(self.session.account, Event::New, &notice);
+            }
+        }
+        Ok(())
     }
 
     fn agree(&mut self, brought: Brought, seq: u64) -> Result<(), Failure> {
