@@ -118,6 +118,27 @@ fn systemd_takes_the_units() {
             unit.display()
         );
     }
+    let text = |name: &str| {
+        let unit = root().join("contrib/systemd").join(name);
+        fs::read_to_string(unit).expect("unit can be read")
+    };
+    assert!(text("maildir-sync@.timer").contains("\nOnClockChange=yes\n"));
+    let watch = text("maildir-sync-watch@.service");
+    // A first sync of hours is no hang, and what was temporary is tried again.
+    for line in [
+        "Type=notify",
+        "ExecStart=/usr/bin/env maildir-sync watch %i",
+        "TimeoutStartSec=infinity",
+        "Restart=on-failure",
+        "RestartForceExitStatus=75",
+    ] {
+        assert!(watch.lines().any(|other| other == line), "{line}");
+    }
+    assert_eq!(
+        sandbox(&watch),
+        sandbox(&text("maildir-sync@.service")),
+        "both confine alike"
+    );
     if Command::new("systemd-analyze")
         .arg("--version")
         .output()
@@ -127,6 +148,89 @@ fn systemd_takes_the_units() {
         return;
     }
     verify_units(&units);
+}
+
+/// What a unit forbids its program.
+fn sandbox(unit: &str) -> Vec<&str> {
+    let start = unit.find("\nNoNewPrivileges=").expect("a sandbox");
+    let lines = unit[start..].lines().skip(1);
+    lines.take_while(|line| !line.is_empty()).collect()
+}
+
+/// The hooks of contrib run in any `sh`, and do what they say with programs that only say how they were called.
+#[test]
+fn the_hooks_of_contrib_call_what_they_are_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().expect("temporary directory");
+    for program in ["notmuch", "mu", "notify-send", "maildir-sync"] {
+        let path = home.path().join(program);
+        let script = format!("#!/bin/sh\necho {program} \"$@\" | tee -a \"$HOME/called\"\n");
+        fs::write(&path, script).expect("a program is made");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it runs");
+    }
+    let calls = [
+        ("notmuch-post", "", 0, "notmuch new --quiet\n"),
+        ("mu-post", "", 0, "mu index --quiet --lazy-check\n"),
+        (
+            "notify",
+            "new",
+            0,
+            "notify-send --app-name=maildir-sync home: 2 new \n",
+        ),
+        (
+            "notify",
+            "failure",
+            3,
+            "notify-send --app-name=maildir-sync home: syncs again \n",
+        ),
+        (
+            "notify",
+            "failure",
+            1,
+            "maildir-sync status home\n\
+             notify-send --app-name=maildir-sync home: does not sync (exit 1) maildir-sync status home\n",
+        ),
+    ];
+    for (hook, word, exit, expected) in calls {
+        let script = root().join("contrib/hooks").join(hook);
+        let path = format!("{}:/usr/bin:/bin", home.path().display());
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &format!("printf '/m/1\\0/m/2\\0' | {} {word}", script.display()),
+        ]);
+        command
+            .env_clear()
+            .env("HOME", home.path())
+            .env("PATH", path);
+        command.env("MAILDIR_SYNC_ACCOUNT", "home");
+        command.env("MAILDIR_SYNC_EXIT", exit.to_string());
+        let done = harness::process::run(command, harness::process::LIMIT);
+        assert_eq!(done.code, Some(0), "{hook}: {}", done.stderr);
+        let called = home.path().join("called");
+        assert_eq!(
+            fs::read_to_string(&called).expect("something was called"),
+            expected
+        );
+        fs::remove_file(called).expect("it is there");
+    }
+    if Command::new("shellcheck")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        lacks("shellcheck is not there");
+        return;
+    }
+    let mut command = Command::new("shellcheck");
+    command.args(walk(&root().join("contrib/hooks")));
+    let done = harness::process::run(command, harness::process::LIMIT);
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}",
+        String::from_utf8(done.stdout).expect("text")
+    );
 }
 
 /// Verifies copies whose program is one that is there: it is the unit that is looked at, not the installation.
