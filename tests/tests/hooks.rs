@@ -339,6 +339,25 @@ fn the_hook_for_failures_hears_of_the_first_and_of_the_recovery() {
     assert_eq!(taken(&world, "told"), "");
 }
 
+/// What was over before a hook could be told of it is no news: a person interrupts a run, and the next one is fine.
+#[test]
+fn the_hook_for_failures_hears_nothing_of_a_run_that_was_interrupted() {
+    let world = World::new();
+    let _ = world.client().sync().run().ok();
+    let tell = "hooks.failure = \"cat >~/told\"";
+    configure(
+        &world,
+        &format!("{tell}\nhooks.pre = \"kill -TERM $PPID; sleep 600\""),
+    );
+    let run = command(&world, "sync").run().exits(75);
+    let _ = run.says("hooks.failure is run after the next run");
+    configure(&world, tell);
+    let _ = sync(&world);
+    assert_eq!(taken(&world, "told"), "");
+    let status = command(&world, "status").run().ok();
+    assert_eq!(status.json.expect("an object")["hook"], Value::Null);
+}
+
 /// One that hangs costs the next ones nothing but their time.
 #[test]
 fn each_hook_is_run_whatever_becomes_of_the_others() {

@@ -25,6 +25,10 @@ const SUFFIX: &str = "-last";
 /// Two runs of one account may end at the same moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The first attempt of a series failed; or one did not any more.
+pub const FAILED: &str = "failed";
+pub const RECOVERED: &str = "recovered";
+
 /// The last attempt at an account.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attempt {
@@ -83,7 +87,7 @@ fn read(path: &Path) -> Option<Attempt> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// Remembers how an attempt ended. Says, in a word, if it is the first one of a series that failed, or the one that ended it.
+/// Remembers how an attempt ended. Says if it is the first one of a series that failed, or the one that ended it.
 ///
 /// # Errors
 /// When the state directory cannot be written.
@@ -124,8 +128,8 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<Option<
         let _ = std::fs::remove_file(&path);
     })?;
     Ok(match (since, failed) {
-        (None, true) => Some("failed"),
-        (Some(_), false) => Some("recovered"),
+        (None, true) => Some(FAILED),
+        (Some(_), false) => Some(RECOVERED),
         (None, false) | (Some(_), true) => None,
     })
 }

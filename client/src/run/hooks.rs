@@ -21,6 +21,7 @@ use crate::config::file::Format;
 use crate::endpoint::program::Program;
 use crate::endpoint::stop::Stop;
 use crate::report::{Summary, Tally};
+use crate::run::attempt::{FAILED, RECOVERED};
 use crate::run::session::keeps_state_inside;
 
 mod kept;
@@ -172,7 +173,7 @@ impl<'a> Hooks<'a> {
     /// Runs the hooks for which there is something to report, one at a time. Returns what went wrong, one sentence for a warning
     /// each, and no reason for the run to fail; what a hook did not get it gets after the next run.
     #[must_use]
-    pub fn run(self, summary: &Summary, stop: &Stop) -> Vec<String> {
+    pub fn run(mut self, summary: &Summary, stop: &Stop) -> Vec<String> {
         if self.account.dry_run {
             return Vec::new();
         }
@@ -191,6 +192,7 @@ impl<'a> Hooks<'a> {
                 due.push((event, command, kept));
             }
         }
+        self.told = Told::default(); // It is kept now, and may be much.
         if stop.is_requested() {
             warnings.extend(due.iter().map(|(event, ..)| event.postponed()));
             return warnings;
@@ -239,6 +241,12 @@ impl<'a> Hooks<'a> {
         let (notices, numbers) = notice::read(&stored);
         if notices.is_empty() {
             return Ok(()); // Another run's hook got it.
+        }
+        let turns = [notices.first(), notices.last()].map(|turn| turn.map(Notice::operation));
+        if turns == [FAILED, RECOVERED].map(|turn| Some(turn.as_bytes())) && kept.why().is_empty() {
+            // It was over before the hook could be told, as where a person interrupted a run.
+            let settled = kept.settle(&stored, &Ok(()));
+            return settled.map_err(|error| failed("remember", event, &error));
         }
         let hooks = &self.account.hooks;
         let input = notice::written(&notices, hooks.format);

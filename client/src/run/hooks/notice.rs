@@ -60,6 +60,11 @@ impl<'r> Notice<'r> {
         paths.filter(|path| !path.is_empty())
     }
 
+    /// What happened.
+    pub(super) fn operation(&self) -> &'r [u8] {
+        self.operation
+    }
+
     fn fields(&self) -> [&'r [u8]; 4] {
         [self.operation, self.folder, self.path, self.old]
     }
