@@ -145,6 +145,7 @@ fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), F
         rights: session.welcome.rights,
         no_delete: account.no_delete,
         is_unguarded: account.guard == MaxDelete::Percent(100),
+        is_first: session.is_first,
     };
     let mut done = streamed;
     loop {

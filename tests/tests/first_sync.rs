@@ -365,11 +365,13 @@ fn a_long_first_sync_is_previewed_in_full() {
             _ => world.server(),
         };
         long_mailbox(full);
+        // Copies of what comes in another part: in a first sync they are new, too.
+        full.copy("INBOX", &name(LONG - 1), "Archive", &name(LONG));
         let before = Snapshot::of(full);
         let run = typed(&world, command, &["-n"]).ok();
         harness::assert_untouched(&before, full, command);
         let lines = [
-            format!("{side} new Archive: {}", LONG - 100),
+            format!("{side} new Archive: {}", LONG - 99),
             format!("{side} new INBOX: 100"),
             format!("{side} make-folder: {}", &folders[..1]),
         ];
@@ -377,8 +379,12 @@ fn a_long_first_sync_is_previewed_in_full() {
             let is_said = run.stdout.lines().any(|said| said == line);
             assert!(is_said, "{line:?} is not in {}", run.stdout);
         }
-        let summary = format!("{LONG} new, {folders}{side}");
+        let summary = format!("{} new, {folders}{side}", LONG + 1);
         assert!(run.stdout.contains(&summary), "{}", run.stdout);
+        if command == "push" {
+            let run = typed(&world, command, &[]).ok();
+            assert!(run.stdout.contains(&summary), "{}", run.stdout);
+        }
     }
 }
 

@@ -483,6 +483,7 @@ impl World {
                 rights: Rights::All,
                 no_delete: false,
                 is_unguarded: false,
+                is_first: false,
             },
             reported,
         )
@@ -551,6 +552,7 @@ impl World {
                 rights: Rights::All,
                 no_delete: false,
                 is_unguarded: false,
+                is_first: false,
             },
             &reported.concat(),
             cuts,
@@ -1023,7 +1025,7 @@ proptest! {
         let base = world.sides[0].tree();
         let reported = world.edit(&case.edits);
         let sides = world.trees();
-        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false }, &reported)?;
+        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false, is_first: false }, &reported)?;
         world.run(Direction::Sync, &Reports::new())?;
         check_kept(&base, &sides, &check_settled(&mut world)?)?;
     }

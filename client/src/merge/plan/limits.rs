@@ -50,6 +50,8 @@ pub struct Limits {
     pub no_delete: bool,
     /// Whether there is no guard: then nothing that is deleted counts.
     pub is_unguarded: bool,
+    /// Whether nothing was agreed before the run: what is agreed by now came in it, and so do copies of that.
+    pub is_first: bool,
 }
 
 impl Limits {

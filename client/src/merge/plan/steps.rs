@@ -289,10 +289,11 @@ impl Planner<'_> {
         };
         let (letters, folder) = (&self.set.letters, state.place.folder);
         let bears = letters.own(side, folder, state.flags, Flags::EMPTY);
-        let kind = if matches!(body.source, Source::Copy(_)) {
-            Kind::Copied
-        } else {
-            Kind::New
+        // What a first sync has brought itself is no copy of what was there; a dry run of it says the same.
+        let was_there = !self.limits.is_first || sources.settled.contains_key(&state.digest);
+        let kind = match body.source {
+            Source::Copy(_) if was_there => Kind::Copied,
+            Source::Copy(_) | Source::Remade(_) | Source::Body { .. } => Kind::New,
         };
         Ok(Step {
             index,
