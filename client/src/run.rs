@@ -222,6 +222,7 @@ fn carry_out(
     };
     let left = Left {
         unlisted: session.unlisted(),
+        stale: done.stale.clone(),
         ..Left::after(limits, waits, otherwise)
     };
     summary.waiting = Some(left.waiting(session));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
-use harness::faults::Held;
+use harness::faults::{End, Held, Hold};
 use harness::rng::seed_or;
 use harness::world::agent_command;
 use harness::{Client, Rng, Snapshot, World, body, bulky, digest_hex};
@@ -527,4 +527,33 @@ fn a_message_that_took_the_name_of_one_that_went_meanwhile_stays_one() {
             assert_eq!(counts, [1, 1]);
         }
     }
+}
+
+/// Both have listed an empty server; the other one makes the folder first.
+#[test]
+fn of_two_first_pushes_at_once_the_later_one_says_that_its_folder_changed_meanwhile() {
+    let world = World::with_clients(2);
+    for (client, unique) in world.clients().iter().zip([name(1), name(2)]) {
+        client.tree().create();
+        client.tree().store("Work", &unique, "S", &body(&unique));
+    }
+    let hold = Hold {
+        end: End::Client,
+        call: "fsync",
+        nth: 10, // It has the list, and has asked for nothing yet.
+    };
+    let (hit, run) = hold.run(&world, world.nth(0).push(), || {
+        let _ = world.nth(1).push().run().ok();
+    });
+    assert!(hit, "does strace work here?");
+    let json = run.json.as_ref().expect("JSON was printed");
+    let waiting = json["waiting"].as_array().expect("reasons");
+    assert_eq!(waiting.len(), 1, "{json}");
+    let why = "they changed meanwhile; the next run takes them";
+    assert_eq!(
+        (&waiting[0]["count"], &waiting[0]["why"]),
+        (&2.into(), &why.into())
+    );
+    let run = world.nth(0).push().run().ok();
+    assert_eq!(run.there("new"), 1, "{}", run.stdout);
 }

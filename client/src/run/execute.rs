@@ -43,6 +43,8 @@ pub struct Executed {
     pub skipped: Vec<Skipped>,
     /// Why messages wait, by their index, and whether they would be deleted.
     pub waits: HashMap<usize, (Why, bool)>,
+    /// Folders that were not found as they were expected.
+    pub stale: HashSet<Fid>,
     /// Why nothing more could be added to each side, if so.
     pub full: [Option<String>; 2],
     /// How many messages are known of that did not come, since a stream broke off.
@@ -320,7 +322,9 @@ impl<'s, 'a> Executor<'s, 'a> {
                     self.skip(side, self.session.folders.name(*id).to_string(), why)
                 }
                 Outcome::Full { why } => self.stop_adding(side, why),
-                Outcome::Stale | Outcome::Taken | Outcome::Denied => {}
+                Outcome::Stale | Outcome::Taken | Outcome::Denied => {
+                    self.done.stale.insert(*id);
+                }
             }
         }
         self.session.archive.begin()?;

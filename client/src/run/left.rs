@@ -19,6 +19,8 @@ pub(super) struct Left {
     pub(super) messages: HashSet<usize>,
     /// Folders that it would deal with.
     pub(super) folders: HashSet<Fid>,
+    /// Folders that changed while the run was under way.
+    pub(super) stale: HashSet<Fid>,
     /// Why all others wait.
     pub(super) otherwise: Why,
     /// How many others there are that were not taken in.
@@ -37,6 +39,7 @@ impl Left {
             waits,
             messages: HashSet::new(),
             folders: HashSet::new(),
+            stale: HashSet::new(),
             otherwise,
             unlisted: 0,
         }
@@ -66,7 +69,11 @@ impl Left {
             .filter(|(id, folder)| folder.differs() && is_known(*id) && !self.folders.contains(id));
         let folders = folders.map(|(id, folder)| {
             let is_chosen = session.folders.scope(filter, id) == Scope::Included;
-            (self.folder(folder, is_chosen), false)
+            let why = match self.stale.contains(&id) {
+                true => Why::Changed,
+                false => self.folder(folder, is_chosen),
+            };
+            (why, false)
         });
         let unlisted = (0..self.unlisted).map(|_| (self.otherwise, false));
         Waiting::count(messages.chain(folders).chain(unlisted))
