@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use notify::{ErrorKind, Event, EventHandler, INotifyWatcher, RecursiveMode, Watcher as _};
 use protocol::FolderDir;
+use rustix::fs::inotify::CreateFlags;
 use rustix::io::Errno;
 
 use crate::root::Root;
@@ -188,7 +189,7 @@ impl Watcher {
             let root = root.map_err(|error| Unwatched::for_now(error.to_string()))?;
             let wanted = tree::directories(&root);
             if let Some((place, kind)) = tree::silent_place(&root, &wanted) {
-                let why = format!("{place} lies on {kind}, which does not tell of all changes");
+                let why = format!("{place:?} lies on {kind}, which does not tell of all changes");
                 return Err(Unwatched::for_good(why));
             }
             if !instance.set(&self.heard, &wanted)? {
@@ -208,10 +209,12 @@ impl Watcher {
 
     /// Whether there are events at all: reading a directory makes one.
     fn probe(&self) -> Result<(), Unwatched> {
-        let before = self.heard.count();
-        let opened = File::open(&self.root);
+        let mut opened = Ok(());
+        let is_told = self
+            .heard
+            .probe(PROBE, || opened = File::open(&self.root).map(drop));
         opened.map_err(|error| Unwatched::for_now(format!("{:?}: {error}", self.root)))?;
-        if self.heard.hears_more_than(before, PROBE) {
+        if is_told {
             return Ok(());
         }
         let why = format!(
@@ -281,7 +284,9 @@ impl Instance {
         let notify = made.map_err(|error| {
             let is_full = |error: &io::Error| Errno::from_io_error(error) == Some(Errno::MFILE);
             Unwatched::for_good(match &error.kind {
-                ErrorKind::Io(error) if is_full(error) => Limit::Instances.reached(1),
+                ErrorKind::Io(error) if is_full(error) && lacks_instances() => {
+                    Limit::Instances.reached(1)
+                }
                 _ => format!("inotify cannot be used: {error}"),
             })
         })?;
@@ -331,6 +336,14 @@ impl Instance {
         }
         Ok(is_more)
     }
+}
+
+/// The very same error comes where this process has too many files open.
+fn lacks_instances() -> bool {
+    matches!(
+        rustix::fs::inotify::init(CreateFlags::CLOEXEC),
+        Err(Errno::MFILE)
+    ) && File::open("/dev/null").is_ok()
 }
 
 /// A directory that has just gone, or that cannot be read anyway; the one above tells when that changes.

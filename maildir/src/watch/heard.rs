@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
@@ -23,8 +24,6 @@ pub(super) struct Heard {
     root: PathBuf,
     follow_links: bool,
     state: Mutex<State>,
-    /// Rung at every event, also at one of a reader.
-    any: Condvar,
     wake: Mutex<Box<dyn Fn() + Send>>,
 }
 
@@ -33,8 +32,8 @@ struct State {
     /// What is watched, by its path below the root. Never behind: it is put in before its watch is set.
     watched: HashMap<Vec<u8>, Identity>,
     news: News,
-    /// How many events came.
-    count: u64,
+    /// Who waits for any event, also for one of a reader.
+    probing: Option<Sender<()>>,
 }
 
 /// What happened since somebody asked last.
@@ -81,7 +80,6 @@ impl Heard {
             root,
             follow_links,
             state: Mutex::default(),
-            any: Condvar::new(),
             wake: Mutex::new(wake),
         }
     }
@@ -167,23 +165,19 @@ impl Heard {
         }
     }
 
-    /// How many events came so far.
-    pub(super) fn count(&self) -> u64 {
-        self.state().count
-    }
-
-    /// Whether there is an event more than so many within a time.
-    pub(super) fn hears_more_than(&self, count: u64, within: Duration) -> bool {
-        let waited = self
-            .any
-            .wait_timeout_while(self.state(), within, |state| state.count <= count);
-        waited.map_or(true, |(state, _)| state.count > count)
+    /// Whether there is an event of any kind within a time, after something was done that makes one.
+    pub(super) fn probe(&self, within: Duration, act: impl FnOnce()) -> bool {
+        let (probing, probed) = channel();
+        self.state().probing = Some(probing);
+        act();
+        probed.recv_timeout(within).is_ok()
     }
 
     /// Takes in what the system tells.
     pub(super) fn hear(&self, told: notify::Result<Event>) {
-        self.state().count += 1;
-        self.any.notify_all();
+        if let Some(probing) = self.state().probing.take() {
+            let _ = probing.send(());
+        }
         let said = match told {
             Ok(event) if !event.need_rescan() => self.meaning(&event),
             Ok(_) | Err(_) => Some(Said::Lost),

@@ -20,11 +20,7 @@ impl Limit {
 
     /// That it is reached, by what needs so many, and the remedy.
     pub(super) fn reached(self, needed: usize) -> String {
-        match self.allowed() {
-            Ok(allowed) => self.sentence(needed, allowed),
-            // The very same error comes where this process has too many files open.
-            Err(error) => format!("inotify cannot be used: {error}"),
-        }
+        self.sentence(needed, self.allowed().ok())
     }
 
     fn allowed(self) -> io::Result<usize> {
@@ -32,10 +28,15 @@ impl Limit {
         text.trim().parse().map_err(io::Error::other)
     }
 
-    fn sentence(self, needed: usize, allowed: usize) -> String {
+    fn sentence(self, needed: usize, allowed: Option<usize>) -> String {
         let (what, key) = match self {
             Limit::Watches => ("watches", self.key()),
             Limit::Instances => ("instances", self.key()),
+        };
+        let Some(allowed) = allowed else {
+            return format!(
+                "inotify's {what} are used up: {needed} needed here; let root raise fs.inotify.{key}"
+            );
         };
         // Others have a share of it, nobody knows how large.
         let enough = needed.saturating_add(allowed).next_power_of_two();
@@ -75,15 +76,17 @@ mod tests {
     #[test]
     fn a_limit_is_told_with_both_numbers_and_the_remedy() {
         assert_eq!(
-            Limit::Watches.sentence(12_000, 8192),
+            Limit::Watches.sentence(12_000, Some(8192)),
             "inotify's watches are used up: 12000 needed here, 8192 allowed for all programs of this user together; as root: sysctl fs.inotify.max_user_watches=32768"
         );
-        let said = Limit::Instances.sentence(1, 128);
+        let said = Limit::Instances.sentence(1, Some(128));
         assert!(said.contains("instances are used up: 1 needed here, 128 allowed"));
         assert!(said.ends_with("sysctl fs.inotify.max_user_instances=256"));
         // What others use, this user's own Maildir needs none of.
-        let said = Limit::Watches.sentence(600, 65_536);
+        let said = Limit::Watches.sentence(600, Some(65_536));
         assert!(said.ends_with("max_user_watches=131072"));
+        let said = Limit::Watches.sentence(600, None);
+        assert!(said.ends_with("600 needed here; let root raise fs.inotify.max_user_watches"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 
 use rustix::fs::fstatfs;
 
@@ -9,7 +10,7 @@ use super::heard::Identity;
 use super::limits::silent;
 use crate::discover::{discover, follow_links};
 use crate::error::{Context, Result};
-use crate::path::{folder_text, join};
+use crate::path::join;
 use crate::root::Root;
 
 /// The directories below a root that have to be watched: each folder's `cur` and `new`, and all in which there may be
@@ -35,16 +36,17 @@ pub(super) fn with_links(mut root: Root) -> Result<Root> {
     Ok(root)
 }
 
-/// A folder that lies on a file system that does not tell of all changes, and what that is called.
+/// A directory that lies on a file system that does not tell of all changes, and what that is called.
 pub(super) fn silent_place(
     root: &Root,
     directories: &HashMap<Vec<u8>, Identity>,
-) -> Option<(String, &'static str)> {
-    let mut one_of_each: HashMap<u64, &[u8]> = HashMap::new();
+) -> Option<(PathBuf, &'static str)> {
+    let mut uppermost: HashMap<u64, &[u8]> = HashMap::new();
     for (path, (device, _)) in directories {
-        one_of_each.entry(*device).or_insert(path);
+        let found = uppermost.entry(*device).or_insert(path);
+        *found = path.as_slice().min(found);
     }
     let kind = |path: &[u8]| io::Result::Ok(fstatfs(root.open_dir(path)?)?.f_type);
-    let mut places = one_of_each.into_values();
-    places.find_map(|path| Some((folder_text(path), silent(kind(path).ok()?)?)))
+    let mut places = uppermost.into_values();
+    places.find_map(|path| Some((root.full(path), silent(kind(path).ok()?)?)))
 }
