@@ -153,9 +153,11 @@ fn was_put_back(
     dirs: &Dirs,
 ) -> Result<bool> {
     let is_another = is_another(before, now);
-    // A copy has a ctime of its own, also where inodes are numbered anew by each mount. It may have got the inode of what it
-    // replaces; then it was made after the old directory changed last. A hard link in a snapshot has the inode, and so has
-    // what was taken out of a snapshot whose directories were there before ours changed last.
+    // A file with the same ctime is the same one, even where each mount numbers the inodes anew: a copy has a later ctime.
+    // The same inode alone does not prove it:
+    // - A copy may have got the inode that the old file left free. Then it was made after the old directory last changed.
+    // - A hard link in a snapshot has the same inode. Then the file has several names; or the snapshot's directory, now in the
+    //   place of ours, was made before ours last changed.
     let is_same_file = |in_new, (stamp, origin): Looked, row: &FileRow| {
         let was = before.of(in_new);
         let is_younger = origin.birth_ns > was.ctime_ns;

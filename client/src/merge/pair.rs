@@ -218,9 +218,12 @@ fn alike(set: &WorkSet, index: usize, is_known: &mut [bool]) -> Option<Vec<usize
     (is_alike && group.len() > 1).then_some(group)
 }
 
-/// Exchanges what lies crosswise: what one message is on this side, another one is on the other side. Another client carried over
-/// what users did, and which of two equal ones went where was guessed on each side by itself; or an edit came to be a new message
-/// beside the old one, which then is the one that stands alone. Afterwards each has one place.
+/// Finds pairs of records that have each other's message on one side, and exchanges them. Afterwards each record has one place on
+/// both sides.
+///
+/// It comes from what another client carried over. Two messages with equal bytes were moved, and on each side it was guessed
+/// which of them went where, once one way and once the other. Or an edit was taken for a new message, and the old one was left
+/// alone.
 fn uncross(set: &mut WorkSet) {
     let here = set.all.iter().filter_map(|work| work.record.local.as_ref());
     let crossed = here.filter(|seen| {
@@ -289,8 +292,9 @@ fn is_torn(record: &Record) -> bool {
         .all(|seen| seen.as_ref().is_some_and(is_moved))
 }
 
-/// The same where it went on since: what one side has left of an agreed message, and the new one of the same bytes there,
-/// by unique name or as the only ones.
+/// Joins the two halves of a message that another client moved on one side, and that was moved once more on the other side. One
+/// half is an agreed message that only one side has left, the other one is new on the other side and has the same bytes. They
+/// must have the same unique name, or be the only ones with these bytes.
 fn pair_moved_on(set: &mut WorkSet) {
     for side in Side::BOTH {
         let left = singles(set, side, |record| record.base.is_some());

@@ -234,8 +234,9 @@ impl<'s, 'a> Executor<'s, 'a> {
         self.session.endpoint(side).request(Request::Finish);
     }
 
-    /// On each side the next step may wait for its message's bytes to go to the other one, behind another such step there. Then a
-    /// later one goes first that can; where none can, one is left for the next run. Returns whether it was so.
+    /// A step that moves a message waits until the other side has got its bytes. If the step there that fetches them stands behind
+    /// one that waits in the same way, both sides are stuck. Then a later step that need not wait goes first. If there is none, one
+    /// step is left for the next run. Returns whether both were stuck.
     fn go_on_if_stuck(&mut self) -> bool {
         let is_due = Side::BOTH.into_iter().any(|side| self.is_due_from(side));
         let is_stuck = |lane: &Lane| lane.next < lane.steps.len();

@@ -26,7 +26,7 @@ impl WorkSet {
                 ..Seen::new(place, entry, Seq::Known(0))
             })
         });
-        // Back where it was agreed on, as it was then, it lost nothing to a folder that it was in meanwhile.
+        // It is back in its agreed folder, with the letters that it had there: no folder in between has cost it one.
         let is_back = agreed.as_ref().is_some_and(|agreed| {
             agreed.place.folder == seen.place.folder
                 && agreed.entry.flags().keywords() == seen.entry.flags().keywords()

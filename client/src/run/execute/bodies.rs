@@ -16,8 +16,8 @@ use crate::run::failure::Failure;
 const FETCHES_AHEAD: usize = 4096;
 /// How many are asked for in one message: the other end looks all of them up before it sends the first.
 const FETCHES_STEP: usize = 256;
-/// How many bytes of bodies are asked for ahead, but for a single larger one. They have room in what is read ahead here,
-/// so that they do not wait in ssh, whose buffers cost the more the fuller they are.
+/// How many bytes of bodies are asked for ahead; one body alone may be larger. So much is read ahead here, so that nothing piles
+/// up in ssh, which gets slower the fuller its buffers are.
 const BYTES_ASKED: u64 = 4 << 20;
 
 impl Executor<'_, '_> {

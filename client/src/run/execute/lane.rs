@@ -19,22 +19,22 @@ pub(super) struct Lane {
     pub(super) steps: Vec<Step>,
     /// The next step that is in no batch.
     pub(super) next: usize,
-    /// Batches that are remembered as asked for, and have not all their bodies; of the first one they come.
+    /// Batches that the archive has as asked for, and whose bodies have not all come. They come for the first one only.
     pub(super) forming: VecDeque<Batch>,
-    /// Whether the first of those was asked for.
+    /// Whether the first of those batches has been sent to the side.
     pub(super) is_open: bool,
-    /// Steps of those batches whose bodies have not come, in order: first those that were asked for.
+    /// The steps of those batches whose bodies have not come, in the order in which they will.
     pub(super) awaited: VecDeque<usize>,
-    /// How many of them were asked for, and how many bytes those have.
+    /// How many of them, counted from the first, the other side was asked for; and how many bytes those have.
     pub(super) asked: usize,
     pub(super) asked_bytes: u64,
-    /// Nothing more is asked for: what was not is unavailable.
+    /// No more bodies are asked for. Those that were not count as unavailable.
     pub(super) is_cut: bool,
-    /// What outcomes are due of, oldest first.
+    /// Batches and folder operations whose outcomes are due, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
-    /// Messages whose bytes come from the other side, by their index: it must not move them meanwhile.
+    /// The messages, by their index, whose bytes come from the other side. Until they have come it must not move them.
     pub(super) under_way: HashSet<usize>,
-    /// The step that goes on with what is left here of a large body.
+    /// Which step goes on with the part of a large body that an earlier run left.
     pub(super) resumed: HashMap<Digest, usize>,
     pub(super) is_finish_sent: bool,
     pub(super) finished: Option<Cursor>,
