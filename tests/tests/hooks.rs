@@ -1,5 +1,6 @@
 //! Hooks: once no lock is held, one at a time, not for ever, and again when they failed; what each of them is told.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use harness::world::agent_command;
@@ -337,6 +338,29 @@ fn the_hook_for_failures_hears_of_the_first_and_of_the_recovery() {
     assert_eq!(taken(&world, "told"), format!("recovered\0\0{local}\0\0"));
     let _ = sync(&world);
     assert_eq!(taken(&world, "told"), "");
+}
+
+/// Much of it is kept while the run goes on, and told once, with the numbers of all.
+#[test]
+fn a_hook_hears_of_all_that_a_long_run_brought() {
+    let world = World::new();
+    for number in 0..1200 {
+        let unique = format!("{number:04}.M.mx");
+        world.server().store("INBOX", &unique, "", &body(&unique));
+    }
+    configure(
+        &world,
+        "hooks.new = '''cat >~/told; echo $MAILDIR_SYNC_NEW >~/count'''",
+    );
+    assert_eq!(sync(&world).here("new"), 1200);
+    let told: BTreeSet<String> = told(&world).into_iter().collect();
+    let inbox = world.local().dir("INBOX").join("cur");
+    let lie_there: BTreeSet<String> = harness::tree::files(&inbox)
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    assert_eq!((told.len(), &told), (1200, &lie_there));
+    assert_eq!(taken(&world, "count"), "1200\n");
 }
 
 /// What was over before a hook could be told of it is no news: a person interrupts a run, and the next one is fine.

@@ -27,7 +27,8 @@ use crate::run::session::keeps_state_inside;
 mod kept;
 mod notice;
 use kept::Kept;
-pub use notice::{Notice, Told};
+pub use kept::Told;
+pub use notice::Notice;
 
 /// The variable that names the run a hook is for.
 const RUN: &str = "MAILDIR_SYNC_RUN";
@@ -173,7 +174,7 @@ impl<'a> Hooks<'a> {
     /// Runs the hooks for which there is something to report, one at a time. Returns what went wrong, one sentence for a warning
     /// each, and no reason for the run to fail; what a hook did not get it gets after the next run.
     #[must_use]
-    pub fn run(mut self, summary: &Summary, stop: &Stop) -> Vec<String> {
+    pub fn run(self, summary: &Summary, stop: &Stop) -> Vec<String> {
         if self.account.dry_run {
             return Vec::new();
         }
@@ -184,15 +185,14 @@ impl<'a> Hooks<'a> {
             let Some(command) = event.command(self.account) else {
                 continue;
             };
-            let (kept, notices) = (Kept::of(self.account, event), self.told.of(event));
-            is_new |= !notices.is_empty();
-            if let Err(error) = kept.add(notices, self.numbers) {
+            let kept = Kept::of(self.account, event);
+            is_new |= self.told.has(event);
+            if let Err(error) = kept.add(&self.told, event, self.numbers) {
                 warnings.push(failed("keep what changed", event, &error));
             } else if kept.is_any() {
                 due.push((event, command, kept));
             }
         }
-        self.told = Told::default(); // It is kept now, and may be much.
         if stop.is_requested() {
             warnings.extend(due.iter().map(|(event, ..)| event.postponed()));
             return warnings;
@@ -238,19 +238,22 @@ impl<'a> Hooks<'a> {
         }
         let stored = kept.read();
         let stored = stored.map_err(|error| failed("read what changed", event, &error))?;
-        let (notices, numbers) = notice::read(&stored);
-        if notices.is_empty() {
+        let mut told = notice::each(&stored).map(|notice| notice.operation());
+        let Some(first) = told.next() else {
             return Ok(()); // Another run's hook got it.
-        }
-        let turns = [notices.first(), notices.last()].map(|turn| turn.map(Notice::operation));
+        };
+        let turns = match event {
+            Event::Failure => [Some(first), told.last()],
+            Event::Post | Event::New | Event::Conflict => [None; 2],
+        };
         if turns == [FAILED, RECOVERED].map(|turn| Some(turn.as_bytes())) && kept.why().is_empty() {
             // It was over before the hook could be told, as where a person interrupted a run.
             let settled = kept.settle(&stored, &Ok(()));
             return settled.map_err(|error| failed("remember", event, &error));
         }
         let hooks = &self.account.hooks;
-        let input = notice::written(&notices, hooks.format);
-        let environment = self.environment(numbers, exit);
+        let input = notice::written(notice::each(&stored), hooks.format);
+        let environment = self.environment(notice::numbers(&stored), exit);
         let called = call(&hook, command, input, &environment, hooks.limit(), stop);
         let result = called.and_then(|status| judge(&hook, status));
         let settled = kept.settle(&stored, &result);
@@ -283,10 +286,10 @@ pub fn waiting(account: &Account) -> Vec<String> {
         let count = match event {
             // As people have it in their hook: a renamed folder is two paths.
             Event::Post => {
-                let paths = notice::written(&notice::read(&stored).0, Format::Paths);
+                let paths = notice::written(notice::each(&stored), Format::Paths);
                 paths.iter().filter(|&&byte| byte == 0).count()
             }
-            Event::New | Event::Conflict | Event::Failure => notice::read(&stored).0.len(),
+            Event::New | Event::Conflict | Event::Failure => notice::each(&stored).count(),
         };
         let why = match kept.why() {
             why if why.is_empty() => format!("hooks.{} was not run", event.name()),
@@ -413,7 +416,7 @@ mod tests {
     fn told(paths: &[PathBuf]) -> Vec<u8> {
         let notice = |path| Notice::new("new", "INBOX", path);
         let notices: Vec<Notice> = paths.iter().map(|path| notice(path as &Path)).collect();
-        notice::written(&notices, Format::Paths)
+        notice::written(notices.into_iter(), Format::Paths)
     }
 
     fn call(

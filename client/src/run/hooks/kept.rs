@@ -9,9 +9,61 @@ use maildir::durable::replace_file;
 use maildir::private;
 
 use super::Event;
-use super::notice::{read, store_numbers};
+use super::notice::{Notice, each, numbers, store_numbers};
 use crate::config::Account;
 use crate::run::known;
+
+/// How much a run tells before that is kept: of a first pull all together would be as much as its index.
+const GATHERED: usize = 64 << 10;
+
+/// What a run tells its hooks.
+#[derive(Default)]
+pub struct Told([Part; Event::ALL.len()]);
+
+/// What it tells one of them.
+#[derive(Default)]
+struct Part {
+    /// What is not kept yet, as it is stored.
+    gathered: Vec<u8>,
+    /// Whether some is, without the run's numbers.
+    is_begun: bool,
+    /// The disk takes no more.
+    is_full: bool,
+}
+
+impl Told {
+    /// Adds a notice, if the account has a hook for it.
+    pub fn add(&mut self, account: &Account, event: Event, notice: &Notice) {
+        if event.command(account).is_none() {
+            return;
+        }
+        let part = &mut self.0[event as usize];
+        notice.store(&mut part.gathered);
+        if part.gathered.len() >= GATHERED && !part.is_full {
+            match Kept::of(account, event).append(&part.gathered) {
+                Ok(()) => {
+                    part.gathered.clear();
+                    part.is_begun = true;
+                }
+                Err(_) => part.is_full = true, // It is tried once more at the end, and said.
+            }
+        }
+    }
+
+    /// Adds what was told later.
+    pub fn append(&mut self, later: &mut Told) {
+        for (part, later) in self.0.iter_mut().zip(&mut later.0) {
+            part.gathered.append(&mut later.gathered);
+            part.is_begun |= std::mem::take(&mut later.is_begun);
+        }
+    }
+
+    /// Whether there is anything for a hook.
+    pub(super) fn has(&self, event: Event) -> bool {
+        let part = &self.0[event as usize];
+        part.is_begun || !part.gathered.is_empty()
+    }
+}
 
 /// The files of one hook.
 pub(super) struct Kept {
@@ -36,15 +88,23 @@ impl Kept {
         self.news.exists()
     }
 
-    /// Adds what a run tells, all of it or nothing.
-    pub(super) fn add(&self, notices: &[u8], numbers: [u64; 3]) -> io::Result<()> {
-        if notices.is_empty() {
-            return Ok(());
+    /// Keeps the rest of what a run tells, and its numbers.
+    pub(super) fn add(&self, told: &Told, event: Event, numbers: [u64; 3]) -> io::Result<()> {
+        match told.has(event) {
+            true => self.add_all(&told.0[event as usize].gathered, numbers),
+            false => Ok(()),
         }
+    }
+
+    fn add_all(&self, notices: &[u8], numbers: [u64; 3]) -> io::Result<()> {
+        self.append(&[notices, &store_numbers(numbers)].concat())
+    }
+
+    /// Adds bytes, all of them or none.
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut file = private::open(&self.news)?;
         let end = file.seek(SeekFrom::End(0))?;
-        let bytes = [&store_numbers(numbers), notices].concat();
-        file.write_all(&bytes).inspect_err(|_| {
+        file.write_all(bytes).inspect_err(|_| {
             let _ = file.set_len(end); // What is torn would be told all the same.
         })
     }
@@ -82,9 +142,8 @@ impl Kept {
 }
 
 fn once(told: &[u8]) -> Vec<u8> {
-    let (notices, numbers) = read(told);
-    let mut bytes = store_numbers(numbers);
-    for notice in notices {
+    let mut bytes = store_numbers(numbers(told));
+    for notice in each(told) {
         notice.store(&mut bytes);
     }
     bytes
@@ -103,7 +162,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notice::{Notice, written};
+    use super::super::notice::written;
     use super::*;
     use crate::config::file::Format;
 
@@ -119,9 +178,9 @@ mod tests {
             for path in paths {
                 Notice::new("new", "INBOX", Path::new(path)).store(&mut notices);
             }
-            kept.add(&notices, numbers).expect("kept");
+            kept.add_all(&notices, numbers).expect("kept");
         };
-        let paths = |bytes: &[u8]| written(&read(bytes).0, Format::Paths);
+        let paths = |bytes: &[u8]| written(each(bytes), Format::Paths);
         assert!(kept.read().expect("nothing is kept").is_empty());
         add(&["/a", "/b\n"], [2, 0, 0]);
         let first = kept.read().expect("it is read");
@@ -132,7 +191,7 @@ mod tests {
         add(&["/a"], [0, 1, 1]);
         let second = kept.read().expect("it is read");
         assert_eq!(paths(&second), b"/a\0/b\n\0/c\0");
-        assert_eq!(read(&second).1, [2, 2, 1]);
+        assert_eq!(numbers(&second), [2, 2, 1]);
         add(&["/d"], [1, 0, 0]);
         kept.settle(&second, &Ok(())).expect("settled");
         assert_eq!(kept.why(), "");

@@ -5,15 +5,15 @@
 //! fields of a notice, of which the operation comes first. A path alone is what an older version kept.
 
 use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hash};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use protocol::bytes::escape;
 use serde_json::{Value, json};
 
-use super::Event;
-use crate::config::Account;
 use crate::config::file::Format;
 
 const OPERATION: u8 = b'o';
@@ -93,64 +93,67 @@ fn text(field: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What a run tells its hooks, as it is stored.
+/// The fields of what is stored, each with the byte that says what it is.
+fn fields(stored: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let fields = stored.split(|&byte| byte == 0);
+    fields.filter_map(|field| Some((*field.first()?, field)))
+}
+
+/// What is stored, each notice once, in the order in which they came. There may be as many as messages: none is remembered in full.
+pub(super) fn each(stored: &[u8]) -> impl Iterator<Item = Notice<'_>> {
+    let mut fields = fields(stored).peekable();
+    let mut seen = Seen::default();
+    std::iter::from_fn(move || {
+        loop {
+            let mut notice = match fields.next()? {
+                (b'/', path) => Notice::new("change", "", Path::new(OsStr::from_bytes(path))),
+                (OPERATION, field) => Notice {
+                    operation: &field[1..],
+                    ..Notice::default()
+                },
+                _ => continue,
+            };
+            while let Some((key, field)) =
+                fields.next_if(|(key, _)| ![b'/', OPERATION].contains(key))
+            {
+                match key {
+                    FOLDER => notice.folder = &field[1..],
+                    PATH => notice.path = &field[1..],
+                    OLD => notice.old = &field[1..],
+                    _ => {}
+                }
+            }
+            if seen.is_new(notice) {
+                return Some(notice);
+            }
+        }
+    })
+}
+
+/// What was met before, by its hash.
 #[derive(Default)]
-pub struct Told([Vec<u8>; Event::ALL.len()]);
+struct Seen {
+    hashes: HashSet<u64>,
+    state: RandomState,
+}
 
-impl Told {
-    /// Adds a notice, if the account has a hook for it.
-    pub fn add(&mut self, account: &Account, event: Event, notice: &Notice) {
-        if event.command(account).is_some() {
-            notice.store(&mut self.0[event as usize]);
-        }
-    }
-
-    /// Adds what was told later.
-    pub fn append(&mut self, later: &mut Told) {
-        for (notices, later) in self.0.iter_mut().zip(&mut later.0) {
-            notices.append(later);
-        }
-    }
-
-    pub(super) fn of(&self, event: Event) -> &[u8] {
-        &self.0[event as usize]
+impl Seen {
+    fn is_new(&mut self, thing: impl Hash) -> bool {
+        self.hashes.insert(self.state.hash_one(thing))
     }
 }
 
-/// What is stored: each notice once, in the order in which they came, and the sums of the numbers.
-pub(super) fn read(stored: &[u8]) -> (Vec<Notice<'_>>, [u64; 3]) {
-    let mut notices: Vec<Notice> = Vec::new();
+/// The sums of the numbers of what is stored.
+pub(super) fn numbers(stored: &[u8]) -> [u64; 3] {
     let mut sums = [0; 3];
-    for field in stored.split(|&byte| byte == 0) {
-        let Some((&key, value)) = field.split_first() else {
-            continue;
-        };
-        let last = notices.last_mut();
-        match (key, last) {
-            (b'/', _) => notices.push(Notice::new(
-                "change",
-                "",
-                Path::new(OsStr::from_bytes(field)),
-            )),
-            (OPERATION, _) => notices.push(Notice {
-                operation: value,
-                ..Notice::default()
-            }),
-            (FOLDER, Some(last)) => last.folder = value,
-            (PATH, Some(last)) => last.path = value,
-            (OLD, Some(last)) => last.old = value,
-            _ => {
-                let words = std::str::from_utf8(field).unwrap_or_default();
-                let numbers = words.split(' ').filter_map(|word| word.parse::<u64>().ok());
-                for (sum, number) in sums.iter_mut().zip(numbers) {
-                    *sum += number;
-                }
-            }
+    for (_, field) in fields(stored).filter(|(key, _)| key.is_ascii_digit()) {
+        let words = std::str::from_utf8(field).unwrap_or_default();
+        let numbers = words.split(' ').filter_map(|word| word.parse::<u64>().ok());
+        for (sum, number) in sums.iter_mut().zip(numbers) {
+            *sum += number;
         }
     }
-    let mut seen = HashSet::new();
-    notices.retain(|notice| seen.insert(*notice));
-    (notices, sums)
+    sums
 }
 
 /// The numbers of a run, as they are stored.
@@ -159,13 +162,13 @@ pub(super) fn store_numbers([new, changed, deleted]: [u64; 3]) -> Vec<u8> {
 }
 
 /// Records as a hook reads them.
-pub(super) fn written(notices: &[Notice], format: Format) -> Vec<u8> {
+pub(super) fn written<'r>(notices: impl Iterator<Item = Notice<'r>>, format: Format) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for notice in notices {
         match format {
             Format::Paths => {
-                for path in notice.paths().filter(|path| seen.insert(*path)) {
+                for path in notice.paths().filter(|path| seen.is_new(path)) {
                     bytes.extend_from_slice(path);
                     bytes.push(0);
                 }
@@ -192,6 +195,14 @@ mod tests {
     /// What an older version kept, and what this one does.
     const PATHS: &[u8] = include_bytes!("../../../fixtures/address-hook");
     const RECORDS: &[u8] = include_bytes!("../../../fixtures/address-hook-2");
+
+    fn read(stored: &[u8]) -> (Vec<Notice<'_>>, [u64; 3]) {
+        (each(stored).collect(), numbers(stored))
+    }
+
+    fn written(notices: &[Notice], format: Format) -> Vec<u8> {
+        super::written(notices.iter().copied(), format)
+    }
 
     fn notices<'r>() -> [Notice<'r>; 3] {
         [
