@@ -77,6 +77,9 @@ pub enum Command {
     /// Does both over one connection
     #[command(override_usage = "maildir-sync sync [OPTIONS] [ACCOUNT | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
     Sync(SyncArgs),
+    /// Stays connected and keeps both sides the same until it is stopped
+    #[command(override_usage = "maildir-sync watch [OPTIONS] [ACCOUNT... | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
+    Watch(WatchArgs),
     /// Says how the last attempt ended, what is pending and why, and whether it is healthy; offline
     #[command(override_usage = "maildir-sync status [OPTIONS] [ACCOUNT | REMOTE LOCAL]", after_help = ADDRESS_HELP)]
     Status(StatusArgs),
@@ -104,6 +107,32 @@ pub struct SyncArgs {
     /// What may be done.
     #[command(flatten)]
     pub run: RunArgs,
+    /// Which folders.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    /// How the agent is reached.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Where configuration and state lie.
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// What is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Whether a progress line is shown.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}
+
+/// What `watch` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct WatchArgs {
+    /// Accounts of the config file; or where the remote Maildir is, and where the one on this machine
+    #[arg(value_name = "ACCOUNT | REMOTE LOCAL", value_hint = clap::ValueHint::Other)]
+    pub words: Vec<OsString>,
+    /// Not for this command: it is refused with a sentence.
+    #[arg(short = 'n', long, hide = true)]
+    pub dry_run: bool,
     /// Which folders.
     #[command(flatten)]
     pub folders: FolderArgs,

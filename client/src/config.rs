@@ -18,7 +18,7 @@ use crate::merge::filter::{Filter, FilterError};
 use crate::merge::guard::MaxDelete;
 use crate::merge::mapping::{FolderNames, Layout, Setting};
 
-pub use resolve::{Resolved, TypedPair, resolve, state_dir};
+pub use resolve::{Resolved, TypedPair, resolve, state_dir, watched};
 
 /// How long deleted and replaced messages are kept, in days, where nothing else is said.
 pub const TRASH_DAYS: u32 = 30;

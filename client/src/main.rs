@@ -5,6 +5,7 @@
 //! - [`cli`]: what was typed. [`config`]: what is meant.
 //! - [`mod@run`]: the story of one account's sync. Start reading there.
 //! - [`merge`]: who is who, what shall be, and what has to be done for it; [`merge::reconcile`] is the heart of it.
+//! - [`mod@watch`]: one run after the other, whenever either side changes.
 //! - [`archive`]: what both sides agreed on.
 //! - [`endpoint`]: how the replica here and the agent are reached.
 //! - [`report`]: what people and scripts see.
@@ -22,12 +23,15 @@ mod endpoint;
 mod merge;
 mod report;
 mod run;
+mod watch;
 
 use std::io;
 use std::path::Path;
 
-use crate::cli::{Cli, Command, PauseArgs, StandArgs, StatusArgs, SyncArgs, completions, man};
-use crate::config::{Dirs, Resolved, resolve, state_dir};
+use crate::cli::{
+    Cli, Command, PauseArgs, StandArgs, StatusArgs, SyncArgs, WatchArgs, completions, man,
+};
+use crate::config::{Account, Dirs, Resolved, resolve, state_dir, watched};
 use crate::endpoint::stop::Stop;
 use crate::merge::plan::Direction;
 use crate::report::exit_code::ExitCode;
@@ -38,6 +42,8 @@ use crate::run::attempt::last_synced;
 use crate::run::pause;
 use crate::run::run;
 use crate::run::status::Status;
+use crate::run::watching;
+use crate::watch::ToWatch;
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => sync(args, Direction::Pull),
         Command::Push(args) => sync(args, Direction::Push),
         Command::Sync(args) => sync(args, Direction::Sync),
+        Command::Watch(args) => watch(args),
         Command::Status(args) => status(args),
         Command::Pause(args) => pause(args),
         Command::Resume(args) => resume(args),
@@ -143,6 +150,77 @@ fn sync(args: &SyncArgs, direction: Direction) -> ExitCode {
     worst
 }
 
+/// Watches accounts until it is asked to end; one that fails does not stop the others.
+fn watch(args: &WatchArgs) -> ExitCode {
+    trace(args.output.verbose);
+    let reporter = Reporter::new(&args.output, Progress::hidden());
+    if args.dry_run {
+        let why = "watch keeps both sides the same, so it has no dry run; see what would be done with `maildir-sync sync -n`";
+        reporter.error(None, why);
+        return ExitCode::Usage;
+    }
+    let mut found = Vec::new();
+    for args in watched(args) {
+        let Some(accounts) = accounts(&args, "watch", &reporter) else {
+            return ExitCode::Usage;
+        };
+        found.extend(
+            accounts
+                .into_iter()
+                .map(|(name, account)| (args.clone(), name, account)),
+        );
+    }
+    let stop = match Stop::on_signals() {
+        Ok(stop) => stop,
+        Err(error) => {
+            reporter.error(None, &format!("Cannot listen for signals: {error}"));
+            return ExitCode::Error;
+        }
+    };
+    let is_alone = found.len() == 1;
+    let (mut to_watch, mut worst) = (Vec::new(), ExitCode::InSync);
+    for (sync_args, name, account) in found {
+        let account = match account {
+            Ok(account) => account,
+            Err(error) => {
+                reporter.error(Some(&name), &error.to_string());
+                worst = ExitCode::Usage;
+                continue;
+            }
+        };
+        let progress = match is_alone && !args.output.quiet {
+            true => Progress::new(args.progress.progress, &name),
+            false => Progress::hidden(),
+        };
+        to_watch.push(ToWatch {
+            account,
+            reload: Box::new(move || reloaded(&sync_args, &name)),
+            reporter: Reporter::new(&args.output, progress.clone()),
+            progress,
+        });
+    }
+    if to_watch.is_empty() {
+        return worst;
+    }
+    match watch::watch(to_watch, &stop) {
+        Ok(code) => worst.worst(code),
+        Err(error) => {
+            reporter.error(None, &format!("Cannot listen for signals: {error}"));
+            ExitCode::Error
+        }
+    }
+}
+
+/// An account as the configuration has it now.
+fn reloaded(args: &SyncArgs, name: &str) -> Result<Account, String> {
+    let accounts = Dirs::from_env().and_then(|dirs| resolve(args, "watch", &dirs, last_synced));
+    let accounts = accounts.map_err(|error| error.to_string())?;
+    let account = accounts.into_iter().find(|(known, _)| known == name);
+    let (_, account) =
+        account.ok_or_else(|| format!("Account \"{name}\" is not configured any more"))?;
+    account.map_err(|error| error.to_string())
+}
+
 fn status(args: &StatusArgs) -> ExitCode {
     trace(args.output.verbose);
     let reporter = Reporter::new(&args.output, Progress::hidden());
@@ -189,6 +267,7 @@ fn pause(args: &PauseArgs) -> ExitCode {
             None => "Paused until `maildir-sync resume`".to_owned(),
         };
         let text = text + "; a run that is under way comes to its end";
+        watching::call_all(state_dir);
         Ok((text, json!({ "paused": paused })))
     })
 }
@@ -199,6 +278,7 @@ fn resume(args: &StandArgs) -> ExitCode {
             true => "Not paused any more; the next run goes on",
             false => "Nothing is paused",
         };
+        watching::call_all(state_dir);
         Ok((text.to_owned(), json!({ "paused": null })))
     })
 }

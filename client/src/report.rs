@@ -167,6 +167,8 @@ pub struct Summary {
     pub notes: Vec<String>,
     /// What stopped the run, one sentence.
     pub error: Option<String>,
+    /// Whether no further try mends that: something must be changed first.
+    pub is_lasting: bool,
 }
 
 impl Summary {
@@ -174,6 +176,16 @@ impl Summary {
     #[must_use]
     pub fn waiting(&self) -> &[Waiting] {
         self.waiting.as_deref().unwrap_or_default()
+    }
+
+    /// Whether anything was done, or failed, or is to be known.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.is_news()
+            || self.error.is_some()
+            || self.refusal.is_some()
+            || !self.notes.is_empty()
+            || !self.skipped.is_empty()
     }
 
     /// Whether there is anything to report to a user who did not ask.

@@ -28,6 +28,7 @@ use crate::run::consent::{GuardInput, ask_guard};
 use crate::run::execute::{Executed, Executor};
 use crate::run::failure::Failure;
 use crate::run::hooks::Hooks;
+use crate::run::kept::Kept;
 use crate::run::session::{Session, keeps_state_inside};
 
 pub mod attempt;
@@ -35,13 +36,15 @@ mod consent;
 mod execute;
 mod failure;
 pub mod hooks;
-mod known;
+pub mod kept;
+pub mod known;
 mod left;
 pub mod pause;
 mod people;
 mod session;
 pub mod status;
 pub mod stream;
+pub mod watching;
 
 use left::Left;
 use people::{describe, preview};
@@ -55,6 +58,20 @@ pub fn run(
     detail: Detail,
     stop: &Stop,
 ) -> Summary {
+    // Without a connection that was kept, both sides are always compared.
+    round(account, direction, progress, detail, stop, None).unwrap_or_default()
+}
+
+/// The same, as a round on a connection that is kept; nothing where there is nothing new on either side.
+#[must_use]
+pub fn round(
+    account: &Account,
+    direction: Direction,
+    progress: &Progress,
+    detail: Detail,
+    stop: &Stop,
+    kept: Option<&mut Kept>,
+) -> Option<Summary> {
     let begun = Instant::now();
     let mut summary = Summary {
         account: account.name.clone(),
@@ -67,7 +84,7 @@ pub fn run(
     {
         summary.error = Some(paused.sentence());
         summary.exit = ExitCode::Temporary;
-        return summary;
+        return Some(summary);
     }
     let options = ConnectOptions::of(account, detail.is_verbose, stop);
     let given = Given {
@@ -78,18 +95,14 @@ pub fn run(
         detail,
     };
     let mut hooks = Hooks::new(account);
-    let stopped = match hooks.before(stop) {
-        Ok(warning) => {
-            summary.notes.extend(warning);
-            let done = sync(&given, &mut summary, &mut hooks);
-            let failure = done.err();
-            failure.map(|failure| (failure.to_string(), failure.exit_code()))
+    match sync(&given, &mut summary, &mut hooks, kept) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(failure) => {
+            summary.error = Some(failure.to_string());
+            summary.is_lasting = failure.is_lasting();
+            summary.exit = summary.exit.worst(failure.exit_code());
         }
-        Err(why) => Some((why, ExitCode::Temporary)),
-    };
-    if let Some((error, exit)) = stopped {
-        summary.error = Some(error);
-        summary.exit = summary.exit.worst(exit);
     }
     progress.clear();
     summary.seconds = begun.elapsed().as_secs_f64();
@@ -104,7 +117,7 @@ pub fn run(
     // No other run waits for a hook: every lock is released by now.
     let warnings = hooks.run(&summary, stop);
     summary.notes.extend(warnings);
-    summary
+    Some(summary)
 }
 
 /// What a run is given.
@@ -117,7 +130,13 @@ struct Given<'r> {
     detail: Detail,
 }
 
-fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), Failure> {
+/// Whether there was anything to compare.
+fn sync(
+    given: &Given,
+    summary: &mut Summary,
+    hooks: &mut Hooks,
+    mut kept: Option<&mut Kept>,
+) -> Result<bool, Failure> {
     let Given {
         account,
         direction,
@@ -126,9 +145,25 @@ fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), F
         detail,
     } = *given;
     progress.begin(Phase::Scanning, 0, 0);
-    let opened = Session::open(account, direction, options, progress);
+    let mut before = || match hooks.before(&options.stop) {
+        Ok(warning) => {
+            summary.notes.extend(warning);
+            Ok(())
+        }
+        Err(why) => Err(Failure::NotNow(why)),
+    };
+    let opened = Session::open(
+        account,
+        direction,
+        options,
+        progress,
+        kept.as_deref_mut(),
+        &mut before,
+    );
     let nothing = || "nothing had come".to_owned();
-    let mut session = opened.map_err(|failure| failure.after(nothing))?;
+    let Some(mut session) = opened.map_err(|failure| failure.after(nothing))? else {
+        return Ok(false);
+    };
     let (mut streamed, result) = session.stream(progress, &options.stop);
     account_for(&session, &mut streamed, summary, hooks)?;
     if result.is_err() {
@@ -138,7 +173,8 @@ fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), F
     result?;
     if streamed.full.iter().any(Option::is_some) {
         say_full(&streamed, summary);
-        return finish(session, streamed.skipped, summary);
+        finish(session, streamed.skipped, summary, kept)?;
+        return Ok(true);
     }
     let limits = Limits {
         direction,
@@ -173,7 +209,8 @@ fn sync(given: &Given, summary: &mut Summary, hooks: &mut Hooks) -> Result<(), F
     add_unseen(&session, &skipped, summary);
     say_full(&done, summary);
     skipped.append(&mut done.skipped);
-    finish(session, skipped, summary)
+    finish(session, skipped, summary, kept)?;
+    Ok(true)
 }
 
 /// How many messages were dealt with, for people.
@@ -366,7 +403,12 @@ fn execute(
 }
 
 /// Closes the connection and says what was left alone, but only when that list is another one than last time.
-fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Result<(), Failure> {
+fn finish(
+    session: Session,
+    skipped: Vec<Skipped>,
+    summary: &mut Summary,
+    kept: Option<&mut Kept>,
+) -> Result<(), Failure> {
     let skipped: BTreeSet<Skipped> = skipped.into_iter().collect();
     let known = reported_before(&session, "skipped", &skipped)?;
     // Whether deletions wait for it changes from run to run, and is no news of the thing itself.
@@ -378,7 +420,6 @@ fn finish(session: Session, skipped: Vec<Skipped>, summary: &mut Summary) -> Res
         summary.exit = summary.exit.worst(ExitCode::Skipped);
         summary.skipped = skipped.into_iter().collect();
     }
-    let (sent, received) = session.link.close();
-    (summary.bytes_sent, summary.bytes_received) = (sent, received);
+    (summary.bytes_sent, summary.bytes_received) = session.end(kept)?;
     Ok(())
 }

@@ -167,15 +167,29 @@ impl Replica {
     /// # Errors
     /// When the index fails, the lock cannot be taken, or the tree has lost its INBOX.
     pub fn scan(&mut self) -> Result<Scan> {
+        self.look(true, &BTreeSet::new())
+    }
+
+    /// The same; whether with the slice of all files, which a run of its own looks at. These files are said to have been written to: paths
+    /// below the root.
+    ///
+    /// # Errors
+    /// Like [`Replica::scan`].
+    pub fn look(&mut self, has_slice: bool, written: &BTreeSet<Vec<u8>>) -> Result<Scan> {
         let _lock = self.lock()?;
         if !self.options.dry_run {
             self.recover()?;
             relaxed::flush(&self.state, &self.index)?;
         }
-        self.scan_locked(self.options.checksum)
+        self.scan_locked(self.options.checksum, has_slice, written)
     }
 
-    fn scan_locked(&mut self, checksum: bool) -> Result<Scan> {
+    fn scan_locked(
+        &mut self,
+        checksum: bool,
+        has_slice: bool,
+        written: &BTreeSet<Vec<u8>>,
+    ) -> Result<Scan> {
         let _whole = self.index.whole();
         let file_system = self
             .root
@@ -199,8 +213,10 @@ impl Replica {
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
         let adopt = self.options.adopt;
-        let scan = Scanner::new(&self.root, &self.index, checksum, adopt)?.run(&mut spot)?;
-        if !self.options.dry_run
+        let scanner = Scanner::new(&self.root, &self.index, checksum, adopt)?;
+        let scan = scanner.run(has_slice.then_some(&mut spot), written)?;
+        if has_slice
+            && !self.options.dry_run
             && let Err(error) = private::write(&spot_path, spot.to_string().as_bytes())
         {
             tracing::debug!("Cannot remember where the spot check was: {error}"); // It begins anew, that is all.
@@ -308,7 +324,7 @@ impl Replica {
             let granularity = Duration::from_nanos(granularity_ns.unsigned_abs());
             std::thread::sleep(granularity.saturating_sub(applied_at.elapsed()));
         }
-        self.scan_locked(false).map(drop)
+        self.scan_locked(false, true, &BTreeSet::new()).map(drop)
     }
 
     fn trash_dir(&self) -> PathBuf {

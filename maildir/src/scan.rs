@@ -54,11 +54,16 @@ pub struct Scan {
 }
 
 impl Scanner<'_> {
-    /// Looks at the whole tree; `spot_from` says after which number the spot check goes on, and is moved.
-    pub(crate) fn run(mut self, spot_from: &mut u64) -> Result<Scan> {
+    /// Looks at the whole tree, and at files that are said to have been written to. `spot_from` says after which number the slice of
+    /// all files goes on, and is moved; without it there is none.
+    pub(crate) fn run(
+        mut self,
+        spot_from: Option<&mut u64>,
+        written: &BTreeSet<Vec<u8>>,
+    ) -> Result<Scan> {
         let begun = self.index.number()?;
         let before_ns = self.first_pass()?;
-        self.spot_check(spot_from)?;
+        self.spot_check(spot_from, written)?;
         // Every later pass reads what changed meanwhile or was too fresh to be trusted. If nothing had, all listings held
         // at the moment between both: what none of them has is nowhere, wherever it went while they were made.
         self.checksum = false;

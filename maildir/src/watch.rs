@@ -87,6 +87,8 @@ pub struct Watcher {
     /// Why there are no events may be over by itself.
     may_pass: bool,
     keeper: Keeper,
+    /// Files that were written to.
+    written: BTreeSet<Vec<u8>>,
 }
 
 impl Watcher {
@@ -106,6 +108,7 @@ impl Watcher {
             mode: Mode::Events,
             may_pass: false,
             keeper: Keeper::new(Arc::clone(&heard)),
+            written: BTreeSet::new(),
             heard,
         };
         watcher.set_anew();
@@ -120,7 +123,8 @@ impl Watcher {
 
     /// What happened since the last call. New folders are watched before they are told of, so nothing falls in between.
     pub fn take(&mut self) -> Changed {
-        let news = self.heard.take();
+        let mut news = self.heard.take();
+        self.written.append(&mut news.written);
         if news.is_lost || news.everything && self.may_pass {
             self.set_anew();
             return Changed::Everything;
@@ -134,6 +138,12 @@ impl Watcher {
             folders if folders.is_empty() => Changed::Nothing,
             folders => Changed::Folders(folders),
         }
+    }
+
+    /// The files that were written to in place since this was asked last, as far as [`Watcher::take`] has come: paths below the root.
+    /// The directories that hold them do not show it.
+    pub fn take_written(&mut self) -> BTreeSet<Vec<u8>> {
+        std::mem::take(&mut self.written)
     }
 
     /// Sets all watches anew, whatever the mode was, and so finds out whether its reason is over. Everything has to be looked

@@ -18,6 +18,9 @@ pub use op::{At, Consent, Expect, NewBody, Op, Outcome, Reason, Source};
 /// [`Request::Stream`].
 pub const STREAM: u64 = 1;
 
+/// The feature by which a conversation has several rounds: see [`Request::Round`].
+pub const ROUNDS: u64 = 2;
+
 /// What the client says in the word of the command that ssh executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
@@ -184,7 +187,7 @@ pub enum Request {
     Prefixes(Vec<Prefix>),
     /// Operations, applied as one batch and answered by [`Response::Outcomes`].
     Apply(Vec<Op>),
-    /// The client is through; answered by [`Response::Finished`].
+    /// The client is through, or with this round where [`ROUNDS`] are served; answered by [`Response::Finished`].
     Finish,
     /// What messages have in common with copies that were made over IMAP, answered by [`Response::Fingerprints`] in one
     /// or several messages.
@@ -198,6 +201,17 @@ pub enum Request {
         /// Bodies that the client has part of: it asks for the rest.
         kept: Vec<Digest>,
     },
+    /// Asks for the next round after [`Response::Finished`], with a hello whose path and versions say nothing any more. It waits until
+    /// something changed that the hello's cursor does not cover, and is then answered like the hello at the beginning. Only while
+    /// [`ROUNDS`] are served.
+    Round(Box<Hello>),
+    /// Lets the round that waits begin, whether or not there is news; means nothing where it has begun.
+    Begin {
+        /// Look at a slice of all files, too, as a run of its own does, and not only at what changed in directories.
+        whole: bool,
+    },
+    /// Asks whether the agent is alive, while a round waits; answered by [`Response::Alive`].
+    Ping,
 }
 
 /// A folder of which all messages are wanted, newest first.
@@ -253,11 +267,20 @@ pub enum Response {
     Fingerprints(Vec<Option<Fingerprint>>),
     /// It is still at work; said when nothing else has been for a while.
     Busy,
-    /// The explicit end; nothing follows.
+    /// The explicit end, of a round where [`ROUNDS`] are served; else nothing follows.
     Finished {
         /// How far the client knows the replica, its own changes included.
         cursor: Cursor,
     },
+    /// A round waits, and how the agent will hear of changes: empty where the system reports them, else why it looks at the tree now and
+    /// then instead, for people. Said for each round that waits, and again when that is another way.
+    Waits {
+        /// Why it does not hear of them.
+        #[serde(deserialize_with = "crate::bytes::escaped")]
+        polling: String,
+    },
+    /// It is there; the answer to [`Request::Ping`].
+    Alive,
 }
 
 /// Why the agent does not serve.

@@ -17,7 +17,7 @@ use crate::work::Due;
 
 /// For how long nothing comes from a client, and nothing is taken by it, until it counts as gone. It may be at work, too:
 /// it looks at all of its own tree while our list waits. A run that is cut off by this goes on with the next one.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) const CLIENT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How often an agent that has work says so: several times before its client gives up, and every ten seconds at least.
 pub(crate) fn heartbeat(hello: &Hello) -> Duration {

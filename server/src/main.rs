@@ -3,11 +3,14 @@
 //! Only turns arguments and the hello into a call of [`serve::serve`]. Started by ssh, often through a forced command;
 //! then the client's own command line, whose last word is the hello, is in `SSH_ORIGINAL_COMMAND`.
 
+mod agent;
 mod alive;
 mod allowance;
 mod answer;
 mod arguments;
+mod arrivals;
 mod pushed;
+mod rest;
 mod serve;
 mod stream;
 mod work;
@@ -73,7 +76,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     match arguments.hello() {
-        Ok(hello) => serve::serve(arguments.service()?, hello, input, output),
+        Ok(hello) => serve::serve(&arguments.service()?, hello, input, output),
         Err(error) => {
             if is_other_version(&error) {
                 write_greeting(&mut &output)?;

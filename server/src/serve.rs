@@ -1,44 +1,30 @@
-//! One conversation: decode, check rights, call the replica, encode.
+//! One conversation, of one round or many.
 //!
 //! Threads of its own: one reads stdin and sees its end at any time, one sends bodies, and the caller's works on the replica.
 //! None of them waits for the client to read before it reads itself, so that neither end can block the other.
-//! Keeps nothing per client: the client brings its cursor and owns the archive.
 
 use std::fs::File;
-use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use maildir::{Heard, Outlet, Pulse, Replica, Report, SMALL_BYTES_MAX, Shared};
-use protocol::codec::{decode, encode};
-use protocol::frame::{Frame, FrameReader};
+use maildir::Pulse;
+use protocol::Response;
 use protocol::handshake::{VERSIONS, choose_version, write_greeting};
-use protocol::message::{
-    Hello, Listing, PathBytes, Refusal, RefusalKind, Rights, STREAM, Source, Welcome,
-};
-use protocol::{Op, Request, Response};
+use protocol::message::{Hello, ROUNDS};
 
+use crate::agent::{Agent, Line, Refused, choose_root, usage};
 use crate::alive::{heartbeat, keep_alive, wait_for_end};
-use crate::allowance::{Allowance, Total};
-use crate::answer::{Output, send_bodies};
-use crate::arguments::{Service, resolve};
-use crate::pushed::Pushed;
-use crate::work::{Due, Work};
-
-/// How many frames are read ahead of the work.
-const FRAMES_AHEAD: usize = 16;
-/// How many bodies a client may ask for ahead of what was sent; past that it is not read for a while.
-const WANTED_MAX: usize = 10_000;
-/// How many bytes of small bodies one batch may have: they wait for it in `tmp`.
-const BATCH_BYTES_MAX: u64 = 64 << 20;
+use crate::answer::Output;
+use crate::arguments::Service;
+use crate::arrivals::Arrivals;
+use crate::rest::Rest;
+use crate::work::Due;
 
 /// Serves one client until it finishes or goes away.
 ///
 /// # Errors
 /// When the connection breaks or the client does not keep to the protocol; the tree is right all the same.
 pub(crate) fn serve(
-    service: Service,
+    service: &Service,
     hello: Hello,
     input: File,
     mut output: File,
@@ -49,23 +35,46 @@ pub(crate) fn serve(
         return Ok(()); // The greeting names our versions; the client explains.
     };
     let (pulse, due) = (Pulse::default(), Due::default());
-    let (frames, reader) = read_frames(input, pulse.clone());
+    let has_rounds = hello.features & ROUNDS != 0 && !hello.dry_run;
+    let (arrivals, reader) = Arrivals::read(input, pulse.clone(), has_rounds);
     let output = Output::new(output, pulse.clone());
-    let work = due.begin();
     keep_alive(output.clone(), due.clone(), pulse, heartbeat(&hello));
-    let refused = match Agent::open(service, &hello, output.clone(), (frames, due, work)) {
-        Ok(mut agent) => match agent.welcome(&hello, version) {
-            Ok(()) => {
-                agent.converse()?;
-                return linger(reader);
-            }
-            Err(refusal) => refusal,
-        },
-        Err(refusal) => refusal,
+    let line = Line {
+        output: output.clone(),
+        arrivals,
+        due,
     };
-    output.say(&Response::Refused(refused))?;
-    output.lock().finish()?;
+    match converse(service, hello, version, line) {
+        Ok(()) => {}
+        Err(error) => {
+            // What is no refusal broke the conversation, and nothing is said any more.
+            let refusal = error.downcast::<Refused>()?;
+            output.say(&Response::Refused(refusal.0))?;
+            output.lock().finish()?;
+        }
+    }
     linger(reader)
+}
+
+/// One round, or as many as the client asks for.
+fn converse(service: &Service, hello: Hello, version: u16, line: Line) -> anyhow::Result<()> {
+    if hello.features & ROUNDS == 0 || hello.dry_run {
+        let mut agent = Agent::open(service, &hello, line)?;
+        agent.welcome(&hello, version, None)?;
+        let line = agent.converse()?;
+        return Ok(line.output.lock().finish()?);
+    }
+    let root = choose_root(service.root.clone(), hello.path.as_bytes()).map_err(usage)?;
+    // Watched before the first look, so that nothing falls between.
+    let mut rest = Rest::begin(&root, service, &hello, &line.arrivals);
+    let mut agent = Agent::open(service, &hello, line)?;
+    let (mut hello, mut scan) = (hello, None);
+    loop {
+        agent.welcome(&hello, version, scan.take())?;
+        let line = agent.converse()?;
+        line.output.lock().flush()?;
+        (agent, hello, scan) = rest.next_round(service, line)?;
+    }
 }
 
 /// Waits until the client hangs up. An exit status may overtake the last bytes on a slow link, and ssh's multiplexing
@@ -74,350 +83,4 @@ fn linger(reader: JoinHandle<()>) -> anyhow::Result<()> {
     reader
         .join()
         .map_err(|_| anyhow::anyhow!("The reading thread panicked"))
-}
-
-/// Reads stdin on a thread of its own. When the client goes away before it finished, the process ends there and then:
-/// everything is made to be killed at any moment, and nobody is left to hear.
-fn read_frames(input: File, pulse: Pulse) -> (Receiver<Frame>, JoinHandle<()>) {
-    let (sender, receiver) = sync_channel(FRAMES_AHEAD);
-    let reader = std::thread::spawn(move || {
-        let rest = input.try_clone();
-        let mut reader = FrameReader::new(BufReader::new(Heard::new(input, pulse)));
-        loop {
-            match reader.next() {
-                Ok(Some(frame)) => {
-                    let is_end = matches!(&frame, Frame::Message(bytes) if *bytes == encode(&Request::Finish));
-                    if sender.send(frame).is_err() {
-                        return;
-                    }
-                    if is_end {
-                        // Nothing more is expected but the end.
-                        let _ = rest.and_then(|mut rest| io::copy(&mut rest, &mut io::sink()));
-                        return;
-                    }
-                }
-                Ok(None) => std::process::exit(0),
-                Err(error) => {
-                    eprintln!("maildir-sync-server: {error}");
-                    std::process::exit(1);
-                }
-            }
-        }
-    });
-    (receiver, reader)
-}
-
-pub(crate) struct Agent {
-    pub(crate) replica: Shared,
-    rights: Rights,
-    dry_run: bool,
-    pub(crate) output: Output,
-    frames: Receiver<Frame>,
-    allowance: Allowance,
-    due: Due,
-    /// What the worker owes.
-    work: Work,
-}
-
-pub(crate) fn broken(error: protocol::Error) -> Refusal {
-    Refusal {
-        kind: RefusalKind::Error,
-        why: error.to_string(),
-    }
-}
-
-/// What the client hears of what broke a list off.
-pub(crate) fn refused(error: anyhow::Error) -> Refusal {
-    match error.downcast::<maildir::Error>() {
-        Ok(error) => refusal(error),
-        Err(error) => Refusal {
-            kind: RefusalKind::Error,
-            why: error.to_string(),
-        },
-    }
-}
-
-pub(crate) fn refusal(error: maildir::Error) -> Refusal {
-    Refusal {
-        kind: error.kind(),
-        why: error.to_string(),
-    }
-}
-
-impl Agent {
-    fn open(
-        service: Service,
-        hello: &Hello,
-        output: Output,
-        (frames, due, work): (Receiver<Frame>, Due, Work),
-    ) -> Result<Agent, Refusal> {
-        let root = choose_root(service.root, hello.path.as_bytes()).map_err(|error| Refusal {
-            kind: RefusalKind::Usage,
-            why: error.to_string(),
-        })?;
-        let options = maildir::Options {
-            root,
-            state_dir: service.state_dir,
-            trash_dir: service.trash_dir,
-            trash_days: service.trash_days,
-            client: hello.client.clone(),
-            dry_run: hello.dry_run,
-            checksum: hello.checksum,
-            expect: hello.expect,
-            adopt: hello.adopt,
-            create: false,
-            follow_links: service.follow_links,
-        };
-        let replica = Replica::open(options).map_err(refusal)?;
-        Ok(Agent {
-            replica: Shared::new(replica),
-            rights: service.rights,
-            dry_run: hello.dry_run,
-            output,
-            frames,
-            allowance: Allowance::default(),
-            due,
-            work,
-        })
-    }
-
-    /// Introduces the replica. Returns whether the tree continues the hello's cursor, and whether a stream follows.
-    fn introduce(&self, hello: &Hello, version: u16) -> Result<(Option<bool>, bool), Refusal> {
-        let replica = self.replica.lock();
-        let continues = hello
-            .cursor
-            .map(|cursor| replica.continues(cursor.tag))
-            .transpose()
-            .map_err(refusal)?;
-        // A client that has something of another tree gets all of this one reported first.
-        let streams = hello.features & STREAM != 0 && !hello.dry_run && continues != Some(false);
-        let features = if streams { STREAM } else { 0 };
-        let root = std::os::unix::ffi::OsStrExt::as_bytes(replica.path().as_os_str());
-        let welcome = Welcome {
-            version,
-            features,
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
-            rights: self.rights,
-            replica: replica.id(),
-            fresh: replica.is_fresh(),
-            continues,
-            root: PathBytes::new(root).map_err(broken)?,
-        };
-        let said = self.output.say(&Response::Welcome(welcome));
-        said.map(|()| (continues, streams)).map_err(broken)
-    }
-
-    /// Introduces the replica, looks at the tree and reports what changed.
-    fn welcome(&mut self, hello: &Hello, version: u16) -> Result<(), Refusal> {
-        let (continues, streams) = self.introduce(hello, version)?;
-        let streamed = match streams {
-            true => Some(self.stream()?),
-            false => None,
-        };
-        let scan = self.replica.lock().scan().map_err(refusal)?;
-        let cursor = hello.cursor.filter(|_| continues == Some(true));
-        let knows = cursor
-            .map(|cursor| self.replica.lock().knows(&cursor))
-            .transpose()
-            .map_err(refusal)?;
-        let reported = self.replica.lock().promise().map_err(refusal)?;
-        let (from, since) = match (cursor, knows) {
-            (Some(cursor), Some(true)) => (Listing::Cursor, cursor.number),
-            (Some(_), Some(false) | None) => (Listing::Digests, 0),
-            (None, _) => match streamed {
-                Some(number) => (Listing::Cursor, number),
-                None => (Listing::Everything, 0),
-            },
-        };
-        let report = Report {
-            from,
-            since,
-            told: reported,
-            scan,
-            part: None,
-        };
-        let replica = self.replica.clone();
-        maildir::report(self, &replica, report).map_err(refused)?;
-        self.output.lock().flush().map_err(broken)
-    }
-
-    fn converse(mut self) -> anyhow::Result<()> {
-        let (wanted, queue) = sync_channel(WANTED_MAX);
-        let (output, bodies) = (self.output.clone(), self.replica.lock().bodies()?);
-        let work = self.due.begin();
-        let sender = std::thread::spawn(move || send_bodies(&output, &bodies, &queue, &work));
-        let mut pushed = Pushed::begin(&self.replica, self.output.clone());
-        let replica = self.replica.clone();
-        loop {
-            match decode(&self.message()?)? {
-                Request::Fetch(lines) => {
-                    let located = maildir::locate(&mut self, &replica, &lines)?;
-                    for (line, located) in lines.iter().zip(located) {
-                        wanted.send((located, line.offset))?;
-                    }
-                }
-                Request::Apply(ops) => self.apply(ops, &mut pushed)?,
-                Request::Finish => break,
-                question => {
-                    self.answer(question)?;
-                    self.output.lock().flush()?;
-                }
-            }
-        }
-        drop(wanted);
-        sender
-            .join()
-            .map_err(|_| anyhow::anyhow!("The sender of bodies panicked"))??;
-        let cursor = pushed.finish()?;
-        drop(self.work); // Nothing follows the end.
-        self.output.say(&Response::Finished { cursor })?;
-        self.output.lock().finish()?;
-        Ok(())
-    }
-
-    pub(crate) fn message(&self) -> anyhow::Result<Vec<u8>> {
-        match self.work.rest(|| self.frames.recv())? {
-            Frame::Message(bytes) => Ok(bytes),
-            Frame::Body { .. } => anyhow::bail!("A body came that nobody asked for"),
-        }
-    }
-
-    fn answer(&mut self, question: Request) -> anyhow::Result<()> {
-        let replica = self.replica.clone();
-        match question {
-            Request::Manifests { folders } => maildir::list_folders(self, &replica, &folders),
-            Request::Prefixes(lines) => maildir::report_prefixes(self, &replica, &lines),
-            Request::Fingerprints(lines) => maildir::report_fingerprints(self, &replica, &lines),
-            Request::Fetch(_) | Request::Apply(_) | Request::Finish | Request::Stream { .. } => {
-                anyhow::bail!("A stream is asked for where none is served")
-            }
-        }
-    }
-
-    /// Takes a batch in as far as the rights allow, and its bodies from the stream. Nothing of the others is stored.
-    fn apply(&mut self, ops: Vec<Op>, to: &mut Pushed) -> anyhow::Result<()> {
-        check_bodies(&ops)?;
-        let ops = ops.into_iter().map(|op| (self.allows(&op), op));
-        let ops: Vec<(Op, bool)> = ops.map(|(allowed, op)| (op, allowed)).collect();
-        let bodies = ops.iter().filter(|(op, _)| op.wired().is_some());
-        let bodies: Vec<bool> = bodies.map(|(_, allowed)| *allowed).collect();
-        to.take(ops, self.due.begin())?;
-        for is_allowed in bodies {
-            match is_allowed {
-                true => self.receive_body(&mut to.receiver)?,
-                false => self.pass_over()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn receive_body(&mut self, to: &mut maildir::Receiver) -> anyhow::Result<()> {
-        loop {
-            let (bytes, is_last) = self.next_piece()?;
-            let taken = to.take(bytes, is_last);
-            taken.map_err(|_| anyhow::anyhow!("The client goes on sending what is not taken"))?;
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes a body from the stream that is not kept.
-    fn pass_over(&mut self) -> anyhow::Result<()> {
-        loop {
-            let (bytes, is_last) = self.next_piece()?;
-            self.allowance.drop_bytes(bytes.len() as u64)?;
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The next piece of a body, and whether it is the last.
-    fn next_piece(&self) -> anyhow::Result<(Vec<u8>, bool)> {
-        match self.frames.recv()? {
-            Frame::Body { bytes, last } => Ok((bytes, last)),
-            Frame::Message(_) => anyhow::bail!("A message came where a body was due"),
-        }
-    }
-
-    fn allows(&self, op: &Op) -> bool {
-        if self.dry_run {
-            return false;
-        }
-        match (self.rights, op) {
-            (Rights::All, _) => true,
-            (Rights::NoDelete, op) => !matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. }),
-            (Rights::AppendOnly, op) => matches!(op, Op::Create { .. } | Op::MakeFolder { .. }),
-            (Rights::ReadOnly, _) => false,
-        }
-    }
-}
-
-/// Refuses a batch of which too much would lie in `tmp`, or whose bodies begin behind their end.
-fn check_bodies(ops: &[Op]) -> anyhow::Result<()> {
-    let mut small_bytes = 0;
-    for body in ops.iter().filter_map(Op::wired) {
-        if let Source::Body { offset } = body.source {
-            anyhow::ensure!(
-                offset <= body.size,
-                "A body of {} bytes is to begin at byte {offset}",
-                body.size
-            );
-        }
-        if body.size <= SMALL_BYTES_MAX {
-            small_bytes += body.size;
-        }
-        anyhow::ensure!(
-            small_bytes <= BATCH_BYTES_MAX,
-            "A batch is over its limit of {BATCH_BYTES_MAX} bytes"
-        );
-    }
-    Ok(())
-}
-
-impl Outlet for Agent {
-    type Error = anyhow::Error;
-
-    fn say(&mut self, response: Response) -> anyhow::Result<()> {
-        Ok(self.output.lock().message(&response)?)
-    }
-
-    fn piece(&mut self, _: Vec<u8>, _: bool) -> anyhow::Result<()> {
-        anyhow::bail!("Bodies are sent by a thread of their own")
-    }
-
-    fn count_listed(&mut self, replica: &Replica, count: usize) -> anyhow::Result<()> {
-        self.allowance.list(count as u64, || replica.messages())
-    }
-
-    fn count_read(&mut self, replica: &Replica, bytes: u64) -> anyhow::Result<()> {
-        self.allowance.read(bytes, || {
-            Ok(Total {
-                messages: replica.messages()?,
-                bytes: replica.bytes()?,
-            })
-        })
-    }
-}
-
-/// The root to serve: the server's choice where it made one, and then nothing else.
-fn choose_root(forced: Option<PathBuf>, asked: &[u8]) -> anyhow::Result<PathBuf> {
-    let Some(forced) = forced else {
-        anyhow::ensure!(
-            !asked.is_empty(),
-            "No Maildir was named; write it after the colon, as in host:Maildir"
-        );
-        return resolve(asked);
-    };
-    if asked.is_empty() {
-        return Ok(forced);
-    }
-    let asked = resolve(asked)?;
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    anyhow::ensure!(
-        real(&asked) == real(&forced),
-        "This key serves {forced:?} only, and {asked:?} was asked for; name {forced:?} in the address, or change the server's authorized_keys"
-    );
-    Ok(forced)
 }

@@ -12,8 +12,8 @@ use protocol::message::{Course, Listed, Listing, Refusal, RefusalKind};
 use protocol::pace::Pace;
 use protocol::{Cursor, Digest, Request, Response};
 
+use crate::agent::{Agent, broken, refusal};
 use crate::answer::Output;
-use crate::serve::{Agent, broken, refusal};
 
 /// How many bodies a client may have part of.
 const KEPT_MAX: usize = 100_000;

@@ -22,6 +22,7 @@ pub mod snapshot;
 pub mod sshd;
 pub mod terminal;
 pub mod tree;
+pub mod watch;
 pub mod world;
 
 pub use dovecot::Dovecot;
@@ -34,4 +35,5 @@ pub use snapshot::{Message, Snapshot, assert_same, assert_untouched};
 pub use sshd::Sshd;
 pub use terminal::Terminal;
 pub use tree::{Layout, Tree};
+pub use watch::{Manager, Watch};
 pub use world::{Client, Invocation, World};

@@ -143,6 +143,24 @@ impl Sshd {
         let _ = self.stopped_family();
     }
 
+    /// Stops the sessions that there are, and goes on listening. Returns those that serve a login, stopped.
+    #[must_use]
+    pub fn freeze_sessions(&self) -> Vec<Pid> {
+        let sessions = children_of(pid_of(&self.child));
+        for &session in &sessions {
+            let _ = kill_process(session, Signal::STOP);
+            // Where privileges are separated, a child of it speaks to the client.
+            for child in children_of(session) {
+                let is_agent = fs::read_to_string(format!("/proc/{}/comm", child.as_raw_nonzero()))
+                    .is_ok_and(|name| !name.starts_with("sshd"));
+                if !is_agent {
+                    let _ = kill_process(child, Signal::STOP);
+                }
+            }
+        }
+        sessions
+    }
+
     /// Ends all sessions, and goes on listening.
     pub fn forget_connections(&self) {
         for session in children_of(pid_of(&self.child)) {

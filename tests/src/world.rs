@@ -442,7 +442,7 @@ impl Invocation {
         Run::of(what, self.start().wait())
     }
 
-    fn command(self) -> Command {
+    pub(crate) fn command(self) -> Command {
         let client = &self.client;
         let mut words: Vec<OsString> = self.wrapper.clone();
         words.push(client.program.clone().into());

@@ -62,4 +62,5 @@ mod unread;
 mod unseen;
 mod usage;
 mod waits;
+mod watch;
 mod wire;

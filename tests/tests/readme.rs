@@ -7,7 +7,7 @@ use std::process::Command;
 
 use harness::process::{Finished, LIMIT, run};
 use harness::world::{agent_program, client_program};
-use harness::{Tree, World, body, tree};
+use harness::{Manager, Tree, Watch, World, body, tree};
 
 use crate::errors::U1;
 use crate::tidy::root;
@@ -81,6 +81,10 @@ impl Account {
 
     /// Types a line into a shell; the server of the examples is a Maildir of this machine.
     fn types(&self, line: &str) -> Finished {
+        run(self.shell(line), LIMIT)
+    }
+
+    fn shell(&self, line: &str) -> Command {
         let server = self.world.server().root().display().to_string();
         let line = line.replace("me@mail.example.org:Maildir", &server);
         let path = format!("{}:/usr/bin:/bin", self.world.path("bin").display());
@@ -90,7 +94,19 @@ impl Account {
             .current_dir(root())
             .env_clear();
         command.env("HOME", self.home()).env("PATH", path);
-        run(command, LIMIT)
+        command
+    }
+
+    /// Types a line that goes on until it is ended, which is once its first round is through.
+    fn goes_on(&self, line: &str) {
+        let manager = Manager::new(&self.home());
+        let mut command = self.shell(&format!("exec {line}"));
+        command.env("NOTIFY_SOCKET", manager.path());
+        let watch = Watch::spawn(command);
+        manager.hears("READY=1");
+        let (code, _) = watch.end();
+        assert_eq!(code, Some(0), "{line}");
+        fs::remove_file(manager.path()).expect("it was there");
     }
 
     #[track_caller]
@@ -118,6 +134,8 @@ fn the_readme_s_commands_work_in_an_account_without_any_directory() {
             assert!(root().join(line).is_file(), "{line}");
         } else if line.starts_with("command=") {
             assert!(line.contains("maildir-sync-server --root"), "{line}");
+        } else if line.starts_with("maildir-sync watch") {
+            account.goes_on(line);
         } else {
             if line.starts_with("maildir-sync sync") && !line.contains("example.org") {
                 let server = account.world.server().root().display().to_string();

@@ -205,8 +205,8 @@ fn the_merge_is_pure() {
 }
 
 /// The rooms of the client, from the bottom up.
-const ROOMS: [&str; 7] = [
-    "merge", "cli", "archive", "config", "report", "endpoint", "run",
+const ROOMS: [&str; 8] = [
+    "merge", "cli", "archive", "config", "report", "endpoint", "run", "watch",
 ];
 
 #[test]

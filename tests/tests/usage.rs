@@ -65,7 +65,7 @@ fn options_of_other_commands_are_refused() {
         let last = words[words.len() - 1];
         let _ = wrong(&world, world.client().bare(words), 2, &[last]);
     }
-    for absent in ["watch", "undo", "verify", "setup", "doctor"] {
+    for absent in ["undo", "verify", "setup", "doctor"] {
         let _ = wrong(&world, world.client().bare(&[absent]), 2, &[absent]);
     }
 }

@@ -1,6 +1,6 @@
 //! Puts the file and the typed options together: what was typed stands above what was written.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::file::{Accounts, Keys, Text, nearest};
 use super::{Account, ConfigError, Dirs, TIMEOUT, TRASH_DAYS};
-use crate::cli::{StateArgs, SyncArgs};
+use crate::cli::{StateArgs, SyncArgs, TargetArgs, WatchArgs};
 use crate::config::address::{Address, quote};
 use crate::merge::filter::{Filter, Verdict};
 
@@ -54,6 +54,32 @@ pub fn resolve(
         (None, Some(_)) => Err(ConfigError::Target(
             "Name the remote before the local Maildir".to_owned(),
         )),
+    }
+}
+
+/// What `watch` was given as the arguments of runs: one for each account, or one for the pair, or one for all accounts.
+#[must_use]
+pub fn watched(args: &WatchArgs) -> Vec<SyncArgs> {
+    let of = |account_or_remote, local: Option<&OsString>| SyncArgs {
+        target: TargetArgs {
+            account_or_remote,
+            local: local.map(PathBuf::from),
+        },
+        folders: args.folders.clone(),
+        connection: args.connection.clone(),
+        places: args.places.clone(),
+        output: args.output.clone(),
+        ..SyncArgs::default()
+    };
+    match &args.words[..] {
+        [] => vec![of(None, None)],
+        [remote, local] if Address::looks_like_one(remote) => {
+            vec![of(Some(remote.clone()), Some(local))]
+        }
+        names => names
+            .iter()
+            .map(|name| of(Some(name.clone()), None))
+            .collect(),
     }
 }
 

@@ -39,7 +39,11 @@ fn resolved(home: &Home, line: &str) -> Result<Vec<Account>, ConfigError> {
     {
         Command::Pull(args) | Command::Push(args) | Command::Sync(args) => args,
         Command::Status(args) => args.to_sync(),
-        Command::Pause(_) | Command::Resume(_) | Command::Completions { .. } | Command::Man => {
+        Command::Watch(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Completions { .. }
+        | Command::Man => {
             unreachable!("not asked for here")
         }
     };
@@ -385,4 +389,29 @@ fn the_example_in_contrib_is_valid() {
         accounts[1].filter.scope(b"Sent", &|_| false),
         Scope::NotSelected
     );
+}
+
+#[test]
+fn watch_takes_accounts_or_a_pair() {
+    let targets = |line: &str| match Cli::from_words(
+        ["maildir-sync"]
+            .into_iter()
+            .chain(line.split(' '))
+            .map(Into::into),
+    )
+    .expect(line)
+    .command
+    {
+        Command::Watch(args) => {
+            let each = watched(&args).into_iter();
+            let each = each.map(|args| (args.target.account_or_remote, args.target.local));
+            each.collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(targets("watch"), [(None, None)]);
+    let names = ["a", "b"].map(|name| (Some(name.into()), None));
+    assert_eq!(targets("watch a b"), names);
+    let pair = (Some("host:Maildir".into()), Some("here".into()));
+    assert_eq!(targets("watch host:Maildir here"), [pair]);
 }

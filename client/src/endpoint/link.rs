@@ -19,7 +19,7 @@ use protocol::{Request, Response};
 use crate::config::address::Address;
 use crate::endpoint::connect::connect;
 use crate::endpoint::inflow::{Feed, Intake, Next, inflow};
-use crate::endpoint::stop::Stop;
+use crate::endpoint::stop::{Call, Stop};
 use crate::endpoint::transport::{
     ConnectError, ConnectOptions, Connection, Patience, Peer, wait_readable,
 };
@@ -57,6 +57,27 @@ impl LinkError {
             self,
             LinkError::Interrupted | LinkError::Connect(Lost { .. } | Hung { .. } | Interrupted)
         )
+    }
+
+    /// Whether no further try mends it, until the network, the configuration or the server is another one.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        use ConnectError::{Denied, HostKey, NotInstalled, OpenKey, Options, Start, Stranger};
+        match self {
+            LinkError::Connect(error) => matches!(
+                error,
+                Denied { .. }
+                    | OpenKey { .. }
+                    | HostKey { .. }
+                    | Options(_)
+                    | Start { .. }
+                    | NotInstalled { .. }
+                    | Stranger { .. }
+            ),
+            LinkError::Protocol(_) => true,
+            LinkError::Refused(refusal) => refusal.kind == protocol::message::RefusalKind::Usage,
+            LinkError::Interrupted => false,
+        }
     }
 
     /// How a run ends because of it.
@@ -102,7 +123,22 @@ pub struct Link {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     silence: Silence,
+    /// The bytes of earlier rounds, sent and received.
+    before: (u64, u64),
     stop: Stop,
+    /// Rings when we are asked to end.
+    _call: Call,
+}
+
+/// What an agent says between rounds.
+#[derive(Debug)]
+pub enum Between {
+    /// The round that waited has begun.
+    Began(Welcome),
+    /// How it hears of changes: empty where the system reports them, else why not.
+    Waits(String),
+    /// It is there.
+    Alive,
 }
 
 /// How long the end of a finished conversation is waited for.
@@ -200,6 +236,7 @@ impl Link {
         });
         let counter = Arc::clone(&received);
         std::thread::spawn(move || read_all(reader, &mut to_read, &counter));
+        let waker = bell.clone();
         let mut link = Link {
             outbound,
             unwritten,
@@ -209,21 +246,69 @@ impl Link {
             sent,
             received,
             silence: Silence::new(options.timeout, pulse),
+            before: (0, 0),
             stop: options.stop.clone(),
+            _call: options.stop.on_request(move || waker.ring()),
         };
-        let waker = bell.clone();
-        link.stop.on_request(move || waker.ring());
         let welcome = link.welcome()?;
         Ok((link, welcome))
     }
 
-    fn welcome(&mut self) -> Result<Welcome, LinkError> {
-        match self.answer()? {
-            Answer::Response(Response::Welcome(welcome)) => Ok(welcome),
-            Answer::Response(other) => Err(unexpected(&other)),
-            Answer::Body(..) => Err(LinkError::Protocol(
-                "A body came that nobody asked for".to_owned(),
-            )),
+    /// How the agent introduces itself, at the beginning of a round that was asked for.
+    ///
+    /// # Errors
+    /// When it refuses, or says something else, or nothing for too long.
+    pub fn welcome(&mut self) -> Result<Welcome, LinkError> {
+        loop {
+            match self.answer()? {
+                Answer::Response(answer) => match between(answer)? {
+                    Some(Between::Began(welcome)) => return Ok(welcome),
+                    Some(Between::Waits(_) | Between::Alive) | None => {}
+                },
+                Answer::Body(..) => return Err(unasked()),
+            }
+        }
+    }
+
+    /// Asks for the next round, which waits for news, or to be begun.
+    pub fn ask_next(&mut self, hello: Hello) {
+        self.before = (
+            self.sent.load(Ordering::Relaxed),
+            self.received.load(Ordering::Relaxed),
+        );
+        self.request(Request::Round(Box::new(hello)));
+    }
+
+    /// What the agent has said since, while a round waits.
+    ///
+    /// # Errors
+    /// When the connection is lost, or it says something else.
+    pub fn said_between(&mut self) -> Result<Option<Between>, LinkError> {
+        loop {
+            let next = self.inbound.next();
+            match self.judge(next)? {
+                None => return Ok(None),
+                Some(Answer::Response(answer)) => match between(answer)? {
+                    None => {}
+                    said => return Ok(said),
+                },
+                Some(Answer::Body(..)) => return Err(unasked()),
+            }
+        }
+    }
+
+    /// How many bytes have come in all: the agent's sign of life.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Gives up an agent that was silent for so long.
+    #[must_use]
+    pub fn give_up(mut self, seconds: u64) -> LinkError {
+        match self.peer.take() {
+            Some(peer) => LinkError::Connect(peer.hung(seconds)),
+            None => self.lost(),
         }
     }
 
@@ -278,6 +363,7 @@ impl Link {
             written,
             sent,
             received,
+            before,
             ..
         } = self;
         drop(outbound);
@@ -287,17 +373,17 @@ impl Link {
             peer.close();
         }
         (
-            sent.load(Ordering::Relaxed),
-            received.load(Ordering::Relaxed),
+            sent.load(Ordering::Relaxed) - before.0,
+            received.load(Ordering::Relaxed) - before.1,
         )
     }
 
-    /// The bytes that went over the wire so far, sent and received.
+    /// The bytes that went over the wire so far in this round, sent and received.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (
-            self.sent.load(Ordering::Relaxed),
-            self.received.load(Ordering::Relaxed),
+            self.sent.load(Ordering::Relaxed) - self.before.0,
+            self.received.load(Ordering::Relaxed) - self.before.1,
         )
     }
 }
@@ -336,10 +422,7 @@ impl Endpoint for Link {
     fn response(&mut self) -> Result<Response, EndpointError> {
         match self.answer()? {
             Answer::Response(response) => Ok(response),
-            Answer::Body(..) => {
-                let why = "A body came that nobody asked for".to_owned();
-                Err(LinkError::Protocol(why).into())
-            }
+            Answer::Body(..) => Err(unasked().into()),
         }
     }
 
@@ -351,6 +434,22 @@ impl Endpoint for Link {
     }
 
     fn rest(&mut self) {}
+}
+
+fn unasked() -> LinkError {
+    LinkError::Protocol("A body came that nobody asked for".to_owned())
+}
+
+/// Takes an answer between rounds; nothing where it says nothing new.
+fn between(answer: Response) -> Result<Option<Between>, LinkError> {
+    match answer {
+        Response::Welcome(welcome) => Ok(Some(Between::Began(welcome))),
+        Response::Waits { polling } => Ok(Some(Between::Waits(polling))),
+        Response::Alive => Ok(Some(Between::Alive)),
+        // The end of a round in which nothing was asked is not waited for; and it may be looking.
+        Response::Finished { .. } | Response::Busy => Ok(None),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn write_all(

@@ -11,7 +11,7 @@ use protocol::{Op, Request, Response};
 
 use super::inflow::{Feed, Intake, Next, inflow};
 use super::link::LinkError;
-use super::stop::Stop;
+use super::stop::{Call, Stop};
 use super::{Answer, Bell, Endpoint, EndpointError};
 
 /// For how long an answer is waited for at a time.
@@ -24,6 +24,8 @@ pub struct Local {
     replica: Shared,
     bell: Bell,
     stop: Stop,
+    /// Rings when we are asked to end.
+    _call: Call,
     feed: Feed<Reply>,
     answers: Intake<Reply>,
     /// Carries batches out, from the first one on.
@@ -44,11 +46,12 @@ impl Local {
     pub fn new(replica: Replica, bell: &Bell, stop: &Stop) -> Local {
         let (feed, answers) = inflow(bell);
         let waker = bell.clone();
-        stop.on_request(move || waker.ring());
+        let call = stop.on_request(move || waker.ring());
         Local {
             replica: Shared::new(replica),
             bell: bell.clone(),
             stop: stop.clone(),
+            _call: call,
             feed,
             answers,
             receiver: None,
@@ -228,7 +231,12 @@ impl Reading {
             Request::Fingerprints(lines) => maildir::report_fingerprints(self, &replica, &lines),
             Request::Fetch(lines) => self.send_bodies(&lines),
             // Carried out elsewhere, or by an agent only.
-            Request::Apply(_) | Request::Finish | Request::Stream { .. } => Ok(()),
+            Request::Apply(_)
+            | Request::Finish
+            | Request::Stream { .. }
+            | Request::Round(_)
+            | Request::Begin { .. }
+            | Request::Ping => Ok(()),
         }
     }
 

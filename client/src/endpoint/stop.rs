@@ -1,15 +1,28 @@
 //! A request to end: Ctrl-C, SIGTERM and SIGHUP. The first one reaches every thread that waits, and what is under way is ended
 //! in order; a second one ends the process at once, as signals do.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 type Callback = Box<dyn Fn() + Send>;
+
+/// A function is called on a request to end as long as this lives.
+pub struct Call {
+    number: u64,
+    inner: Arc<Inner>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.inner.callbacks().remove(&self.number);
+    }
+}
 
 /// Whether the process shall end; clones say the same.
 #[derive(Clone, Default)]
@@ -18,7 +31,15 @@ pub struct Stop(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     is_requested: AtomicBool,
-    callbacks: Mutex<Vec<Callback>>,
+    callbacks: Mutex<BTreeMap<u64, Callback>>,
+}
+
+impl Inner {
+    fn callbacks(&self) -> MutexGuard<'_, BTreeMap<u64, Callback>> {
+        self.callbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl std::fmt::Debug for Stop {
@@ -60,25 +81,25 @@ impl Stop {
     /// Requests it.
     pub fn request(&self) {
         self.0.is_requested.store(true, Ordering::SeqCst);
-        for callback in &*self.callbacks() {
+        for callback in self.0.callbacks().values() {
             callback();
         }
     }
 
-    /// Calls a function when it is requested, at once where it was requested already.
-    pub fn on_request(&self, callback: impl Fn() + Send + 'static) {
-        let mut callbacks = self.callbacks();
+    /// Calls a function when it is requested, at once where it was requested already, as long as what is returned lives.
+    #[must_use]
+    pub fn on_request(&self, callback: impl Fn() + Send + 'static) -> Call {
+        let mut callbacks = self.0.callbacks();
         if self.is_requested() {
             callback();
         }
-        callbacks.push(Box::new(callback));
-    }
-
-    fn callbacks(&self) -> std::sync::MutexGuard<'_, Vec<Callback>> {
-        self.0
-            .callbacks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let number = callbacks.last_key_value().map_or(0, |(last, _)| last + 1);
+        callbacks.insert(number, Box::new(callback));
+        drop(callbacks);
+        Call {
+            number,
+            inner: Arc::clone(&self.0),
+        }
     }
 }
 
@@ -97,16 +118,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callback_is_called_also_when_it_comes_late() {
+    fn a_callback_is_called_also_when_it_comes_late_and_not_once_it_is_dropped() {
         let stop = Stop::default();
         let (sender, heard) = channel();
         let early = sender.clone();
-        stop.on_request(move || early.send("early").expect("it is heard"));
+        let _early = stop.on_request(move || early.send("early").expect("it is heard"));
+        drop(stop.on_request(|| panic!("it is not wanted any more")));
         assert!(heard.try_recv().is_err() && !stop.is_requested());
         stop.clone().request();
         assert_eq!(heard.try_recv(), Ok("early"));
         assert!(stop.is_requested());
-        stop.on_request(move || sender.send("late").expect("it is heard"));
+        let _late = stop.on_request(move || sender.send("late").expect("it is heard"));
         assert_eq!(heard.try_recv(), Ok("late"));
     }
 }

@@ -29,6 +29,8 @@ pub enum Phase {
     Comparing,
     /// Moving bodies and carrying out the plan.
     Transferring,
+    /// Waiting until either side changes.
+    Watching,
 }
 
 /// A progress line, or nothing; clones draw the same line.
@@ -195,6 +197,7 @@ impl Count {
             Phase::Scanning => "scanning",
             Phase::Comparing => "comparing",
             Phase::Transferring => "transferring",
+            Phase::Watching => "in sync, watching",
         }
         .to_owned();
         if self.messages != (0, 0) {
@@ -206,7 +209,10 @@ impl Count {
         if self.bytes != (0, 0) {
             text += &format!(", {}", done_of(self.bytes, bytes_text));
         }
-        text + &self.rate(elapsed)
+        match self.phase {
+            Phase::Watching => text,
+            _ => text + &self.rate(elapsed),
+        }
     }
 
     /// Bytes per second, and the time that the rest takes at that rate; messages decide where there are no bytes.

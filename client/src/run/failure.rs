@@ -20,6 +20,9 @@ pub enum Failure {
     /// Going on could delete mail.
     #[error("{0}")]
     Unsafe(String),
+    /// A hook wants no run now.
+    #[error("{0}")]
+    NotNow(String),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -53,6 +56,20 @@ impl Failure {
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Failure::Link(LinkError::Interrupted))
+    }
+
+    /// Whether no further try mends it, until the network, the configuration or the server is another one.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Failure::Link(error) => error.is_lasting(),
+            Failure::Usage(_) => true,
+            Failure::Replica(error) => error.kind() == protocol::message::RefusalKind::Usage,
+            Failure::Archive(_)
+            | Failure::Unsafe(_)
+            | Failure::NotNow(_)
+            | Failure::CutOff { .. } => false,
+        }
     }
 
     /// Says how far the run had come, where this cut it off.
@@ -91,6 +108,7 @@ impl Failure {
             }
             Failure::Unsafe(_) => ExitCode::Unsafe,
             Failure::Usage(_) => ExitCode::Usage,
+            Failure::NotNow(_) => ExitCode::Temporary,
         }
     }
 }

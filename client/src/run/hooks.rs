@@ -371,7 +371,7 @@ fn call(
     let program = Program::watch(child, move |status| {
         drop(sender.send(Waited::Ended(status)))
     });
-    stop.on_request(move || drop(stopped.send(Waited::Stopped)));
+    let _call = stop.on_request(move || drop(stopped.send(Waited::Stopped)));
     let why = match waited.recv_timeout(limit) {
         Ok(Waited::Ended(Ok(status))) => return Ok(status),
         Ok(Waited::Ended(Err(error))) => return Err(format!("Cannot wait for {hook}: {error}")),

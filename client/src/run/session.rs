@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use maildir::{Lock, Scan};
-use protocol::message::Welcome;
+use protocol::message::{Hello, ROUNDS, Welcome};
 use protocol::{Cursor, Digest};
 
 use crate::archive::Archive;
@@ -26,6 +26,7 @@ use crate::report::heading::Heading;
 use crate::report::progress::Progress;
 use crate::report::skipped::Skipped;
 use crate::run::failure::Failure;
+use crate::run::kept::{Kept, Resting};
 use crate::run::known::{self, Pair};
 
 mod answers;
@@ -36,7 +37,7 @@ mod open;
 
 use lists::{List, PARTS_UNTIL};
 pub(crate) use open::keeps_state_inside;
-use open::{Expected, PlaceholderRoot, refuse_overlap};
+use open::{Before, Expected, PlaceholderRoot, reach, refuse_overlap};
 
 /// A run whose both sides are reached.
 pub struct Session<'a> {
@@ -91,7 +92,9 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Opens both sides; what they report is taken in by [`Session::stream`] and [`Session::observe`].
+    /// Opens both sides; what they report is taken in by [`Session::stream`] and [`Session::observe`]. With a connection that was
+    /// kept, this is the round that waits on it: nothing where neither side has anything new. `before` is called before it begins,
+    /// while nothing is locked.
     ///
     /// # Errors
     /// When a side cannot be reached or used, or going on could delete mail.
@@ -100,10 +103,14 @@ impl<'a> Session<'a> {
         direction: Direction,
         options: &ConnectOptions,
         progress: &Progress,
-    ) -> Result<Session<'a>, Failure> {
+        mut kept: Option<&mut Kept>,
+        before: Before,
+    ) -> Result<Option<Session<'a>>, Failure> {
         refuse_overlap(account)?;
-        let mut expected = Expected::find(account, direction, &options.stop)?;
-        let (link, welcome, scan) = expected.meet(options, progress)?;
+        let reached = reach(account, direction, options, progress, &mut kept, before)?;
+        let Some((mut expected, (link, welcome, scan))) = reached else {
+            return Ok(None);
+        };
         let pair = Pair {
             local: expected.local.lock().id(),
             remote: welcome.replica,
@@ -112,7 +119,8 @@ impl<'a> Session<'a> {
             // Ask again, now with its cursor.
             known::remember(account, pair)?;
             drop((link, expected));
-            return Session::open(account, direction, options, progress);
+            let asked = &mut || Ok(());
+            return Session::open(account, direction, options, progress, kept, asked);
         }
         let (archive, notes) = expected.archive_of(pair, &welcome)?;
         let Expected {
@@ -153,7 +161,30 @@ impl<'a> Session<'a> {
         if !account.dry_run {
             known::remember(account, pair)?;
         }
-        Ok(session)
+        Ok(Some(session))
+    }
+
+    /// Ends a run whose both sides are through: the connection is closed, or rests until the next round. Returns the bytes that were
+    /// sent and received.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn end(self, kept: Option<&mut Kept>) -> Result<(u64, u64), Failure> {
+        let Some(kept) = kept.filter(|_| self.welcome.features & ROUNDS != 0) else {
+            return Ok(self.link.close());
+        };
+        let bytes = self.link.bytes();
+        let pair = Pair {
+            local: self.local.lock().id(),
+            remote: self.welcome.replica,
+        };
+        let cursor = self.archive.get::<Cursor>("remote_cursor")?;
+        let hello = Hello {
+            features: ROUNDS,
+            ..open::hello(self.account, Some(pair), cursor)?
+        };
+        kept.resting = Some(Resting::new(self.link, hello));
+        Ok(bytes)
     }
 
     /// Whether all of both lists is taken in.

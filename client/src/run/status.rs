@@ -21,6 +21,7 @@ use crate::run::failure::Failure;
 use crate::run::hooks;
 use crate::run::known;
 use crate::run::pause::{self, Paused};
+use crate::run::watching::{self, Record};
 
 /// How an account stands.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Status {
     pub hooks: Vec<String>,
     /// The pause that is in force, which is nothing that is wrong.
     pub paused: Option<Paused>,
+    /// The watch that is running, if there is one.
+    pub watch: Option<Record>,
 }
 
 impl Status {
@@ -62,6 +65,7 @@ impl Status {
             is_known: true,
             hooks: hooks::waiting(account),
             paused: pause::current(&account.state_dir),
+            watch: watching::running(account),
         };
         if let Err(failure) = status.look(account) {
             status.error = Some(failure.to_string());
@@ -161,7 +165,7 @@ impl Status {
             "error": error.or(failed.and_then(|attempt| attempt.error.as_ref())),
             "last_attempt": attempt, "failing_since": failed.and_then(|attempt| attempt.failing_since),
             "plan": failed.and_then(|attempt| attempt.plan.as_ref()), "healthy": self.is_healthy(),
-            "hook": hook, "paused": self.paused, "unmatched": self.unmatched,
+            "hook": hook, "paused": self.paused, "watch": self.watch, "unmatched": self.unmatched,
         })
     }
 
@@ -185,6 +189,9 @@ impl Status {
         );
         if let Some(paused) = &self.paused {
             text += &format!("\n  {}", paused.sentence());
+        }
+        if let Some(watch) = &self.watch {
+            text += &format!("\n  {}", watch.sentence());
         }
         let said = self.failed().and_then(|attempt| attempt.error.as_ref());
         if let Some(attempt) = self.failed() {

@@ -29,6 +29,14 @@ impl Replica {
             && (cursor.number == 0 || self.index.lists_tag(cursor.tag)?))
     }
 
+    /// Whether the index has anything that a cursor does not cover.
+    ///
+    /// # Errors
+    /// When the index cannot be asked.
+    pub fn has_news(&self, cursor: &Cursor) -> Result<bool> {
+        Ok(!self.knows(cursor)? || self.index.number()? > cursor.number)
+    }
+
     /// Says how far the index has come, and makes it a promise: a client may remember it, so a tag that vouches for it is in the
     /// marker first.
     ///

@@ -1,12 +1,13 @@
 //! The slice of all files that every run stats, and of the files that are due that it hashes, so that the whole tree comes round.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::folder_scan;
 use crate::held::Held;
 use crate::index::{FileRow, path_of};
+use crate::path::split_path;
 use crate::scanner::Scanner;
 
 /// How long one run hashes files whose names changed.
@@ -21,8 +22,13 @@ const SPOT_CHECK_FILES: u64 = 80 * SPOT_CHECK_STEP;
 const SPOT_CHECK_STEP: u64 = 64;
 
 impl Scanner<'_> {
-    /// Looks at drafts, which are edited in place, at what is due, and in turn at some others of all files.
-    pub(super) fn spot_check(&mut self, spot_from: &mut u64) -> Result<()> {
+    /// Looks at drafts, which are edited in place, at what is said to have been written to, and with a slice at what is due, and in
+    /// turn at some others of all files.
+    pub(super) fn spot_check(
+        &mut self,
+        spot_from: Option<&mut u64>,
+        written: &BTreeSet<Vec<u8>>,
+    ) -> Result<()> {
         let (begun, held) = (Instant::now(), Held::new(self.root));
         // Of what is missing nothing new is to be found out.
         let missing = self.missing.values().flatten().map(|row| row.seq);
@@ -32,16 +38,22 @@ impl Scanner<'_> {
             self.look_at(&held, row, &mut changed);
             Ok(())
         })?;
-        let mut due = Vec::new();
-        self.index
-            .each_file("due ORDER BY seq LIMIT ?1", [DUE_FILES], |row| {
-                let path = self.live_path(&row).filter(|_| !missing.contains(&row.seq));
-                due.extend(path.map(|path| (path, row)));
-                Ok(())
-            })?;
-        let mut suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
-        self.index
-            .reading(|| self.look_at_some(&held, spot_from, &mut changed))?;
+        for path in written {
+            self.look_at_written(&held, path, &mut changed)?;
+        }
+        let mut suspects = BTreeSet::new();
+        if let Some(spot_from) = spot_from {
+            let mut due = Vec::new();
+            self.index
+                .each_file("due ORDER BY seq LIMIT ?1", [DUE_FILES], |row| {
+                    let path = self.live_path(&row).filter(|_| !missing.contains(&row.seq));
+                    due.extend(path.map(|path| (path, row)));
+                    Ok(())
+                })?;
+            suspects = folder_scan::prove(self, due, begun + DUE_MAX)?;
+            self.index
+                .reading(|| self.look_at_some(&held, spot_from, &mut changed))?;
+        }
         drop(held);
         changed.retain(|row| !missing.contains(&row.seq));
         suspects.extend(changed.iter().map(|row| row.folder));
@@ -82,6 +94,22 @@ impl Scanner<'_> {
             }
         }
         *spot_from = last;
+        Ok(())
+    }
+
+    /// Stats the files that bear the unique name of a path.
+    fn look_at_written(&self, held: &Held, path: &[u8], changed: &mut Vec<FileRow>) -> Result<()> {
+        let (subdir, file) = split_path(path);
+        let (dir, _) = split_path(subdir);
+        let mut live = self.folders.iter().filter(|folder| !folder.gone);
+        let folder = live.find(|folder| folder.dir == dir);
+        let (Some(folder), Ok((unique, _))) = (folder, protocol::name::split(file)) else {
+            return Ok(());
+        };
+        let rows = self.index.files_at(folder.id, &unique)?;
+        for row in rows.into_iter().filter(|row| !row.gone) {
+            self.look_at(held, row, changed);
+        }
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use protocol::FolderDir;
 use crate::discover::{is_never_looked_into, is_ours};
 use crate::path::split_path;
 
+/// How many files that were written to are remembered until somebody asks.
+const WRITTEN_MAX: usize = 1000;
+
 /// A directory, whatever it is called: device and inode.
 pub(super) type Identity = (u64, u64);
 
@@ -41,6 +44,8 @@ struct State {
 pub(super) struct News {
     /// Folders in which mail changed.
     pub(super) folders: BTreeSet<FolderDir>,
+    /// Files that were written to: their paths below the root. No directory shows that.
+    pub(super) written: BTreeSet<Vec<u8>>,
     /// Directories that came or went: what is at or below these paths is watched no more, or something else is.
     pub(super) moved: HashSet<Vec<u8>>,
     /// Everything is to be looked at.
@@ -59,6 +64,7 @@ pub(super) struct Difference {
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Mail(FolderDir),
+    Written(FolderDir, Vec<u8>),
     Moved(Vec<u8>),
     Lost,
 }
@@ -189,6 +195,13 @@ impl Heard {
             let news = &mut self.state().news;
             match said {
                 Said::Mail(folder) => drop(news.folders.insert(folder)),
+                Said::Written(folder, path) => {
+                    news.folders.insert(folder);
+                    // Of more than that the slice of all files has to find some.
+                    if news.written.len() < WRITTEN_MAX {
+                        news.written.insert(path);
+                    }
+                }
                 Said::Moved(path) => drop(news.moved.insert(path)),
                 Said::Lost => news.is_lost = true,
             }
@@ -212,7 +225,10 @@ impl Heard {
         if is_for_mail(sub) {
             let may_be_mail = happened != Happened::WasTouched && !name.starts_with(b".");
             let folder = FolderDir::new(folder).ok()?;
-            return may_be_mail.then_some(Said::Mail(folder));
+            return may_be_mail.then(|| match happened {
+                Happened::WasWritten => Said::Written(folder, below.to_vec()),
+                _ => Said::Mail(folder),
+            });
         }
         let is_said = !is_never_looked_into(name)
             && !is_ours(name)

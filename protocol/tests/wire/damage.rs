@@ -3,15 +3,14 @@
 use protocol::Result;
 use protocol::frame::{Frame, FrameReader};
 
-use crate::samples;
-use crate::session::{noise, record, replay, unwrap, wrap};
+use crate::session::{self, noise, record, replay, unwrap, wrap};
 
 const BODY: &[u8] = b"From: me\n\nA body of a few words, and of a few words more.\n";
 
 #[test]
 fn a_whole_session_is_read() {
     let (responses, body) = replay(&record(BODY)).expect("whole");
-    assert_eq!(responses, samples::responses());
+    assert_eq!(responses, session::responses());
     assert_eq!(body, BODY);
 }
 

@@ -237,6 +237,9 @@ fn request() -> impl Strategy<Value = Request> {
         vec((at(), digest()), 0..9).prop_map(Request::Fingerprints),
         (vec(course, 0..9), vec(digest(), 0..9))
             .prop_map(|(folders, kept)| Request::Stream { folders, kept }),
+        hello().prop_map(|hello| Request::Round(Box::new(hello))),
+        any::<bool>().prop_map(|whole| Request::Begin { whole }),
+        Just(Request::Ping),
     ]
 }
 
@@ -312,6 +315,8 @@ fn response() -> impl Strategy<Value = Response> {
         Just(Response::Busy),
         cursor().prop_map(|cursor| Response::Finished { cursor }),
         vec(option::of(fingerprint()), 0..9).prop_map(Response::Fingerprints),
+        text().prop_map(|polling| Response::Waits { polling }),
+        Just(Response::Alive),
     ]
 }
 

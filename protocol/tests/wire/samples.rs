@@ -64,6 +64,9 @@ pub(crate) fn requests() -> Vec<Request> {
             }],
             kept: vec![digest()],
         },
+        Request::Round(Box::new(hello())),
+        Request::Begin { whole: true },
+        Request::Ping,
     ]
 }
 
@@ -165,6 +168,8 @@ pub(crate) fn responses() -> Vec<Response> {
         Response::Fingerprints(vec![Some(fingerprint()), None]),
         Response::Busy,
         Response::Finished { cursor: cursor() },
+        Response::Waits { polling: why() },
+        Response::Alive,
     ]
 }
 

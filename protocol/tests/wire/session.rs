@@ -5,11 +5,20 @@ use protocol::{Error, Response, Result, codec};
 
 use crate::samples;
 
-/// Everything that an agent may say, with a body of several pieces; the last message is `Finished`.
+/// Everything that an agent may say; the last message is `Finished`.
+pub(crate) fn responses() -> Vec<Response> {
+    let (end, mut all): (Vec<_>, Vec<_>) = samples::responses()
+        .into_iter()
+        .partition(|response| matches!(response, Response::Finished { .. }));
+    all.extend(end);
+    all
+}
+
+/// The same, with a body of several pieces.
 pub(crate) fn record(body: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     let mut writer = FrameWriter::new(&mut stream);
-    for response in samples::responses() {
+    for response in responses() {
         if matches!(response, Response::Finished { .. }) {
             let (half, rest) = body.split_at(body.len() / 2);
             writer.body_chunk(half, false).expect("writes");

@@ -1,5 +1,6 @@
 //! The local side as an account means it, and what the hello says of it.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::Cursor;
-use protocol::message::{Hello, PathBytes, STREAM, Welcome};
+use protocol::message::{Hello, PathBytes, ROUNDS, STREAM, Welcome};
 
 use crate::archive::Archive;
 use crate::config::Account;
@@ -21,6 +22,7 @@ use crate::merge::plan::Direction;
 use crate::merge::record::Side;
 use crate::report::progress::Progress;
 use crate::run::failure::Failure;
+use crate::run::kept::{Kept, Resting};
 use crate::run::known::{self, Pair};
 use crate::run::stream::Progressed;
 
@@ -34,12 +36,74 @@ pub(super) struct Expected<'a> {
     archive: Option<Archive>,
     continues_here: bool,
     changes_here: bool,
+    has_rounds: bool,
     pub(super) local: Local,
     pub(super) placeholder: Option<PlaceholderRoot>,
     pub(super) lock: Option<Lock>,
 }
 
 type Opened = Result<(Link, Welcome), LinkError>;
+
+/// What is called before a run begins, while nothing is locked. With an error it does not.
+pub(super) type Before<'b> = &'b mut dyn FnMut() -> Result<(), Failure>;
+
+/// Both sides, once they are reached.
+pub(super) type Reached<'a> = (Expected<'a>, (Link, Welcome, Scan));
+
+/// How it stands with a round that waits.
+enum Look {
+    /// It is due.
+    Due(Scan),
+    /// Neither side has anything new.
+    Nothing,
+    /// It was asked with what does not hold any more: another run was here meanwhile.
+    Elsewhere,
+}
+
+/// Reaches both sides: by a connection that was kept, where there is one. Nothing where a round is not due.
+pub(super) fn reach<'a>(
+    account: &'a Account,
+    direction: Direction,
+    options: &ConnectOptions,
+    progress: &Progress,
+    kept: &mut Option<&mut Kept>,
+    before: Before,
+) -> Result<Option<Reached<'a>>, Failure> {
+    let bell = kept
+        .as_ref()
+        .map_or_else(Bell::default, |kept| kept.bell.clone());
+    let has_rounds = kept.is_some();
+    let find = || Expected::find(account, direction, &bell, has_rounds, &options.stop);
+    let mut is_asked = false;
+    if let Some(kept) = kept {
+        while let Some(resting) = &kept.resting {
+            let expected = find()?;
+            match expected.look(resting, (kept.whole, &kept.written), &options.stop)? {
+                Look::Nothing => return Ok(None),
+                Look::Elsewhere => kept.resting = None,
+                // It must not be locked while a hook runs, and may have changed by then.
+                Look::Due(_) if account.hooks.pre.is_some() && !is_asked => {
+                    drop(expected);
+                    before()?;
+                    is_asked = true;
+                }
+                Look::Due(scan) => {
+                    let Some(resting) = kept.resting.take() else {
+                        break;
+                    };
+                    let (link, welcome) = resting.begin(kept.whole)?;
+                    return Ok(Some((expected, (link, welcome, scan))));
+                }
+            }
+        }
+    }
+    if !is_asked {
+        before()?;
+    }
+    let mut expected = find()?;
+    let met = expected.meet(options, progress)?;
+    Ok(Some((expected, met)))
+}
 
 /// What happens while both sides are opened.
 enum Met {
@@ -53,6 +117,8 @@ impl<'a> Expected<'a> {
     pub(super) fn find(
         account: &'a Account,
         direction: Direction,
+        bell: &Bell,
+        has_rounds: bool,
         stop: &Stop,
     ) -> Result<Expected<'a>, Failure> {
         let lock = if account.dry_run {
@@ -82,7 +148,8 @@ impl<'a> Expected<'a> {
             archive,
             continues_here,
             changes_here: direction.changes(Side::Local),
-            local: Local::new(local, &Bell::default(), stop),
+            has_rounds,
+            local: Local::new(local, bell, stop),
             placeholder,
             lock,
         })
@@ -93,10 +160,61 @@ impl<'a> Expected<'a> {
             Some(archive) if self.continues_here => archive.get::<Cursor>("remote_cursor")?,
             Some(_) | None => None,
         };
+        let streams = if self.streams()? { STREAM } else { 0 };
+        let rounds = if self.has_rounds { ROUNDS } else { 0 };
         Ok(Hello {
-            features: if self.streams()? { STREAM } else { 0 },
+            features: streams | rounds,
             ..hello(self.account, self.hint, cursor)?
         })
+    }
+
+    /// Looks whether the round that waits on a connection is due: either side has anything new, or it is to be a `whole` one.
+    fn look(
+        &self,
+        resting: &Resting,
+        (whole, written): (bool, &BTreeSet<Vec<u8>>),
+        stop: &Stop,
+    ) -> Result<Look, Failure> {
+        if !resting.is_asked_with(&self.hello()?) {
+            return Ok(Look::Elsewhere);
+        }
+        let scan = self.scan(whole, written.clone(), stop)?;
+        let is_due = whole || resting.has_begun() || self.has_news()?;
+        Ok(if is_due {
+            Look::Due(scan)
+        } else {
+            Look::Nothing
+        })
+    }
+
+    /// Whether anything changed here since the last run.
+    fn has_news(&self) -> Result<bool, Failure> {
+        let archive = self.archive.as_ref();
+        let cursor = archive.map(|archive| archive.get::<Cursor>("local_cursor"));
+        Ok(match cursor.transpose()?.flatten() {
+            Some(cursor) => self.local.lock().has_news(&cursor)?,
+            None => true,
+        })
+    }
+
+    /// Looks at the tree here. When we are asked to end, it is not waited for: it is made to be cut off.
+    fn scan(
+        &self,
+        has_slice: bool,
+        written: BTreeSet<Vec<u8>>,
+        stop: &Stop,
+    ) -> Result<Scan, Failure> {
+        let (sender, ended) = channel();
+        let (scanning, local) = (sender.clone(), self.local.shared());
+        std::thread::spawn(move || {
+            let scanned = local.lock().look(has_slice, &written);
+            scanning.send(Some(scanned))
+        });
+        let _call = stop.on_request(move || drop(sender.send(None)));
+        match ended.recv() {
+            Ok(Some(scanned)) => Ok(scanned?),
+            Ok(None) | Err(_) => Err(Failure::interrupted()),
+        }
     }
 
     /// Whether messages are to come with their bodies: nothing is here yet, but for what such a stream has brought.
@@ -160,7 +278,7 @@ impl<'a> Expected<'a> {
             let scanned = local.lock().scan();
             scanning.send(Met::Scanned(scanned))
         });
-        options
+        let _call = options
             .stop
             .on_request(move || drop(sender.send(Met::Stopped)));
         let (mut opened, mut scanned) = (None, None);
@@ -344,7 +462,11 @@ fn client_name() -> String {
     protocol::bytes::escape(&name[..name.len().min(64)])
 }
 
-fn hello(account: &Account, hint: Option<Pair>, cursor: Option<Cursor>) -> Result<Hello, Failure> {
+pub(super) fn hello(
+    account: &Account,
+    hint: Option<Pair>,
+    cursor: Option<Cursor>,
+) -> Result<Hello, Failure> {
     use std::os::unix::ffi::OsStrExt;
     let path = match &account.remote {
         Address::Ssh { path, .. } => path.as_os_str().as_bytes(),

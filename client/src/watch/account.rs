@@ -1,0 +1,469 @@
+//! One account that is watched: rounds while it is connected, and the way back where it is not.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use maildir::watch::{Changed, Debounce, Mode, Options, Watcher};
+use protocol::bytes::escape;
+
+use super::Standing;
+use super::alive::{Alive, Due};
+use super::backoff::Backoff;
+use super::calls::Ear;
+use crate::archive::now_secs;
+use crate::config::Account;
+use crate::endpoint::stop::Stop;
+use crate::merge::plan::Direction;
+use crate::report::exit_code::ExitCode;
+use crate::report::figures::duration_text;
+use crate::report::progress::{Phase, Progress};
+use crate::report::{Detail, Reporter, Summary};
+use crate::run::kept::Kept;
+use crate::run::watching::{self, Record};
+use crate::run::{pause, round};
+
+/// How often everything is looked at, whatever was reported.
+const WHOLE: Duration = Duration::from_secs(3600);
+/// How long a round waits that something wants none of.
+const PUT_OFF: Duration = Duration::from_secs(15);
+/// How often a failure that no further try mends is looked at again: whether the configuration is another one.
+const LASTING: Duration = Duration::from_secs(30);
+/// For how long at most it sleeps, so that it can be seen that it works.
+const TICK: Duration = Duration::from_secs(60);
+
+/// Gives the account as the configuration has it now.
+pub(super) type Reload = Box<dyn Fn() -> Result<Account, String> + Send>;
+
+/// What an account's loop is given.
+pub(super) struct Setup {
+    pub(super) account: Account,
+    pub(super) reload: Reload,
+    pub(super) reporter: Reporter,
+    pub(super) progress: Progress,
+    pub(super) stop: Stop,
+    pub(super) ear: Ear,
+    pub(super) standing: Standing,
+}
+
+/// Why sleeping ended.
+enum Woken {
+    /// Something is to be compared.
+    Round,
+    /// The connection is gone: why, in a sentence.
+    Lost(String),
+    /// We are asked to end.
+    Stopped,
+}
+
+pub(super) struct Watched {
+    setup: Setup,
+    detail: Detail,
+    kept: Kept,
+    watcher: Option<Watcher>,
+    debounce: Debounce,
+    backoff: Backoff,
+    whole_at: Instant,
+    /// Until when no round begins: something wants none now.
+    not_before: Instant,
+    record: Record,
+    /// What was said of a series of failures.
+    said: Option<String>,
+}
+
+impl Watched {
+    pub(super) fn new(setup: Setup) -> Watched {
+        let kept = Kept {
+            bell: setup.ear.bell().clone(),
+            ..Kept::default()
+        };
+        Watched {
+            detail: setup.reporter.detail(),
+            kept,
+            watcher: None,
+            debounce: Debounce::new(),
+            backoff: Backoff::default(),
+            whole_at: Instant::now(),
+            not_before: Instant::now(),
+            record: Record {
+                pid: std::process::id(),
+                since: now_secs(),
+                ..Record::default()
+            },
+            said: None,
+            setup,
+        }
+    }
+
+    /// Watches until it is asked to end.
+    pub(super) fn run(mut self) -> ExitCode {
+        let _lock = match watching::lock(&self.setup.account) {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.say(&error.to_string());
+                return ExitCode::Temporary;
+            }
+        };
+        let bell = self.kept.bell.clone();
+        let _call = self.setup.stop.on_request(move || bell.ring());
+        self.kept.whole = true;
+        while !self.is_stopped() {
+            if pause::current(&self.setup.account.state_dir).is_some() {
+                self.stand_still();
+                continue;
+            }
+            self.watch_tree();
+            self.setup.standing.begin_round();
+            let summary = self.round();
+            self.setup.standing.end_round();
+            let woken = match (&self.kept.resting, summary) {
+                (Some(_), _) => self.rest(),
+                (None, Some(summary)) => {
+                    self.retry(&summary);
+                    continue;
+                }
+                (None, None) => continue,
+            };
+            match woken {
+                Woken::Round | Woken::Stopped => {}
+                Woken::Lost(why) => {
+                    self.disconnected();
+                    self.say(&why);
+                    self.kept.whole = true;
+                }
+            }
+        }
+        drop(self.kept.resting.take());
+        watching::forget(&self.setup.account);
+        ExitCode::InSync
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.setup.stop.is_requested()
+    }
+
+    /// Sees to it that the tree here is watched, before it is looked at.
+    fn watch_tree(&mut self) {
+        let account = &self.setup.account;
+        if self.watcher.is_none() {
+            let bell = self.kept.bell.clone();
+            let wake = Box::new(move || bell.ring());
+            let options = Options {
+                follow_links: account.follow_links,
+                ..Options::default()
+            };
+            self.watcher = Some(Watcher::new(account.local.clone(), options, wake));
+        }
+    }
+
+    /// The first round may have made the root.
+    fn watch_made_root(&mut self) {
+        if let Some(watcher) = &mut self.watcher
+            && *watcher.mode() != Mode::Events
+        {
+            watcher.renew();
+            self.debounce.event(Instant::now());
+        }
+        self.show_polling_here();
+    }
+
+    /// An ordinary run, over the connection that is kept.
+    fn round(&mut self) -> Option<Summary> {
+        let is_first = self.kept.resting.is_none();
+        if self.kept.whole || is_first {
+            self.whole_at = Instant::now() + WHOLE;
+        }
+        self.take_events();
+        if let Some(watcher) = &mut self.watcher {
+            self.kept.written.append(&mut watcher.take_written());
+        }
+        self.debounce.begin();
+        let Setup {
+            account,
+            progress,
+            stop,
+            ..
+        } = &self.setup;
+        let kept = Some(&mut self.kept);
+        let summary = round(account, Direction::Sync, progress, self.detail, stop, kept);
+        self.debounce.end(Instant::now());
+        let is_put_off = !is_first
+            && self.kept.resting.is_some()
+            && summary
+                .as_ref()
+                .is_some_and(|summary| summary.error.is_some());
+        if is_put_off {
+            // Another run holds the account, a hook wants none now, or the tree here is missing. What happened is looked at later.
+            self.not_before = Instant::now() + PUT_OFF;
+            self.debounce.event(Instant::now());
+            if let Some(summary) = &summary {
+                self.say_failure(summary);
+            }
+            return summary;
+        }
+        (self.kept.whole, self.kept.written) = (false, BTreeSet::new());
+        if self.kept.resting.is_some() {
+            if is_first {
+                self.watch_made_root();
+                self.backoff.reset();
+                self.record.connected_since = Some(now_secs());
+            }
+            if let Some(summary) = &summary {
+                self.record.last_round = Some(now_secs());
+                self.said = None;
+                self.report(summary);
+            }
+        }
+        summary
+    }
+
+    /// Says what a round moved, or that it failed.
+    fn report(&self, summary: &Summary) {
+        if summary.has_news() {
+            // Whether a terminal takes it is no reason to stop.
+            let _ = self.setup.reporter.summary(summary);
+        }
+    }
+
+    fn say(&self, sentence: &str) {
+        let name = &self.setup.account.name;
+        self.setup.reporter.error(Some(name), sentence);
+    }
+
+    /// Says what failed, once for as long as it is the same.
+    fn say_failure(&mut self, summary: &Summary) {
+        let sentence = summary.error.clone().unwrap_or_default();
+        if self.said.as_ref() != Some(&sentence) {
+            let _ = self.setup.reporter.summary(summary);
+            self.said = Some(sentence);
+        }
+    }
+
+    /// Takes in what happened here; whether anything did.
+    fn take_events(&mut self) -> bool {
+        let watcher = self.watcher.as_mut();
+        let happened = watcher.is_some_and(|watcher| watcher.take() != Changed::Nothing);
+        if happened {
+            self.debounce.event(Instant::now());
+            self.record.last_event = Some(now_secs());
+        }
+        happened
+    }
+
+    /// Sleeps, holding nothing, until there is something to do.
+    fn rest(&mut self) -> Woken {
+        let received = self
+            .kept
+            .resting
+            .as_ref()
+            .map_or(0, |resting| resting.received());
+        let mut alive = Alive::new(self.setup.account.timeout, received, Instant::now());
+        self.show();
+        loop {
+            let count = self.kept.bell.count();
+            self.setup.standing.tick();
+            if self.is_stopped() {
+                return Woken::Stopped;
+            }
+            let was_called = self.setup.ear.take_again();
+            if was_called {
+                self.not_before = Instant::now();
+            }
+            if self.setup.ear.take_doubt() {
+                alive.doubt();
+            }
+            let Some(resting) = &mut self.kept.resting else {
+                return Woken::Round;
+            };
+            if let Err(error) = resting.hear() {
+                return Woken::Lost(error.to_string());
+            }
+            let now = Instant::now();
+            let is_free = now >= self.not_before;
+            if resting.has_begun() && is_free {
+                return Woken::Round;
+            }
+            let until = match alive.look(resting.received(), now) {
+                Due::Nothing(until) => until,
+                // It waits for us.
+                Due::Ask | Due::Gone | Due::Proven if resting.has_begun() => self.not_before,
+                Due::Ask => {
+                    resting.ping();
+                    now
+                }
+                // After a sleep of the machine everything is looked at.
+                Due::Proven => {
+                    self.kept.whole = true;
+                    return Woken::Round;
+                }
+                Due::Gone => {
+                    let seconds = alive.silence(now).as_secs();
+                    let gone = self.kept.resting.take();
+                    let why = gone.map(|resting| resting.give_up(seconds).to_string());
+                    return Woken::Lost(why.unwrap_or_default());
+                }
+            };
+            let polling = resting.polling.clone();
+            if self.record.polling_there != polling {
+                self.say_polling("there", polling.as_deref());
+                self.record.polling_there = polling;
+                self.show();
+            }
+            if self.take_events() {
+                self.show_polling_here();
+            }
+            if (now >= self.whole_at || was_called) && is_free {
+                self.kept.whole = true;
+                return Woken::Round;
+            }
+            let due = self.debounce.due().map(|due| due.max(self.not_before));
+            if due.is_some_and(|due| due <= now) {
+                return Woken::Round;
+            }
+            let whole_at = self.whole_at.max(self.not_before);
+            let until = [Some(until), Some(whole_at), due, Some(now + TICK)];
+            let until = until.into_iter().flatten().min().unwrap_or(now);
+            self.kept.bell.wait(count, until);
+        }
+    }
+
+    /// Waits until it is worth trying again after a failure, which is said once.
+    fn retry(&mut self, summary: &Summary) {
+        self.disconnected();
+        if self.is_stopped() {
+            return;
+        }
+        self.say_failure(summary);
+        self.kept.whole = true;
+        self.show();
+        let [chance] = maildir::random::<1>().unwrap_or([128]);
+        let wait = match summary.is_lasting {
+            true => None,
+            false => Some(Instant::now() + self.backoff.after_failure(chance)),
+        };
+        loop {
+            let count = self.kept.bell.count();
+            self.setup.standing.tick();
+            let now = Instant::now();
+            self.setup.ear.take_doubt();
+            if self.setup.ear.take_again() {
+                self.backoff.reset();
+                return self.reload();
+            }
+            if self.is_stopped() {
+                return;
+            }
+            match wait {
+                Some(wait) if now >= wait => return self.reload(),
+                None if self.reload_changed() => return,
+                Some(_) | None => {}
+            }
+            let until = wait.unwrap_or(now + LASTING).min(now + TICK);
+            self.kept.bell.wait(count, until);
+        }
+    }
+
+    /// Takes the account as the configuration has it now; what is wrong with that is said, and the old one stands.
+    fn reload(&mut self) {
+        self.reload_changed();
+    }
+
+    /// The same; whether it is another one.
+    fn reload_changed(&mut self) -> bool {
+        match (self.setup.reload)() {
+            Ok(account) if account == self.setup.account => false,
+            Ok(account) => {
+                if account.local != self.setup.account.local {
+                    self.watcher = None;
+                }
+                self.setup.account = account;
+                true
+            }
+            Err(why) => {
+                if self.said.as_ref() != Some(&why) {
+                    self.say(&why);
+                    self.said = Some(why);
+                }
+                false
+            }
+        }
+    }
+
+    /// Stands still, without a connection, until a pause has ended. Its beginning is said once.
+    fn stand_still(&mut self) {
+        self.kept.resting = None;
+        self.record.connected_since = None;
+        self.kept.whole = true;
+        let mut is_said = false;
+        while !self.is_stopped()
+            && let Some(paused) = pause::current(&self.setup.account.state_dir)
+        {
+            let count = self.kept.bell.count();
+            if !is_said {
+                self.say(&paused.sentence());
+                is_said = true;
+            }
+            self.said = Some(paused.sentence());
+            self.setup.standing.tick();
+            self.setup.ear.take_again();
+            self.show();
+            let left = paused
+                .until
+                .map(|until| until.saturating_sub(now_secs()).max(1));
+            let left = left.map_or(TICK, |left| TICK.min(Duration::from_secs(left)));
+            self.kept.bell.wait(count, Instant::now() + left);
+        }
+        self.said = None;
+    }
+
+    fn disconnected(&mut self) {
+        self.kept.resting = None;
+        if self.record.connected_since.take().is_some() {
+            self.record.reconnected();
+        }
+        self.record.polling_there = None;
+        self.show();
+    }
+
+    /// Says once why a side is looked at now and then instead of being watched.
+    fn say_polling(&self, side: &str, polling: Option<&str>) {
+        if let Some(why) = polling.filter(|why| !why.is_empty()) {
+            self.say(&format!("What changes {side} is found within 30 s: {why}"));
+        }
+    }
+
+    fn show_polling_here(&mut self) {
+        let mode = self.watcher.as_ref().map(Watcher::mode);
+        let why = match mode {
+            Some(Mode::Polling { why }) => why.clone(),
+            Some(Mode::Events) | None => String::new(),
+        };
+        if why != self.record.polling_here {
+            self.say_polling("here", Some(&why));
+            self.record.polling_here = why;
+            self.show();
+        }
+    }
+
+    /// Shows how it stands: for `status`, for systemd, and on a terminal.
+    fn show(&mut self) {
+        let Setup {
+            account,
+            progress,
+            standing,
+            ..
+        } = &self.setup;
+        if let Err(error) = self.record.store(account) {
+            tracing::debug!("Cannot remember how the watch stands: {error}"); // It costs `status` an answer.
+        }
+        let text = match (&self.record.connected_since, &self.said) {
+            (Some(since), _) => {
+                let seconds = now_secs().saturating_sub(*since);
+                format!("connected for {}", duration_text(seconds as f64))
+            }
+            (None, Some(why)) => escape(why.as_bytes()),
+            (None, None) => "connecting".to_owned(),
+        };
+        standing.say(&account.name, text);
+        progress.begin(Phase::Watching, 0, 0);
+    }
+}
