@@ -101,6 +101,9 @@ impl Rest {
                         Request::Begin { whole } => {
                             if let Some(hello) = standing.take() {
                                 self.debounce.begin();
+                                if whole && *self.watcher.mode() != Mode::Events {
+                                    self.watcher.renew(); // Limits may be others by now.
+                                }
                                 let written = self.watcher.take_written();
                                 return begin(service, hello, (whole, &written), line);
                             }

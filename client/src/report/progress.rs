@@ -31,6 +31,14 @@ pub enum Phase {
     Transferring,
     /// Waiting until either side changes.
     Watching,
+    /// Waiting until it is time to connect again.
+    Unconnected,
+}
+
+impl Phase {
+    fn is_rest(self) -> bool {
+        matches!(self, Phase::Watching | Phase::Unconnected)
+    }
 }
 
 /// A progress line, or nothing; clones draw the same line.
@@ -169,7 +177,14 @@ impl Progress {
         count.drawn = Instant::now();
         let text = format!("{}: {}", line.account, count.text(count.begun.elapsed()));
         if line.terminal {
-            line.bar().get_or_insert_with(bar).set_message(text);
+            let mut drawn = line.bar();
+            let bar = drawn.get_or_insert_with(bar);
+            match count.phase.is_rest() {
+                // Nothing moves, so nothing wakes up to draw it.
+                true => bar.disable_steady_tick(),
+                false => bar.enable_steady_tick(INTERVAL),
+            }
+            bar.set_message(text);
         } else {
             drop(writeln!(std::io::stderr(), "{text}"));
         }
@@ -187,7 +202,6 @@ fn bar() -> ProgressBar {
     bar.set_style(
         ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is valid"),
     );
-    bar.enable_steady_tick(INTERVAL);
     bar
 }
 
@@ -198,6 +212,7 @@ impl Count {
             Phase::Comparing => "comparing",
             Phase::Transferring => "transferring",
             Phase::Watching => "in sync, watching",
+            Phase::Unconnected => "not connected, trying again",
         }
         .to_owned();
         if self.messages != (0, 0) {
@@ -209,9 +224,9 @@ impl Count {
         if self.bytes != (0, 0) {
             text += &format!(", {}", done_of(self.bytes, bytes_text));
         }
-        match self.phase {
-            Phase::Watching => text,
-            _ => text + &self.rate(elapsed),
+        match self.phase.is_rest() {
+            true => text,
+            false => text + &self.rate(elapsed),
         }
     }
 

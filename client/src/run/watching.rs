@@ -169,3 +169,55 @@ pub fn call_all(state_dir: &Path) {
 pub fn forget(account: &Account) {
     let _ = fs::remove_file(known::beside(account, SUFFIX)); // What is left over is not believed.
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXTURE: &str = include_str!("../../fixtures/watch");
+
+    #[test]
+    fn what_is_stored_is_read_and_written_as_the_fixture_has_it() {
+        let record = Record {
+            pid: 4711,
+            since: 1_700_000_000,
+            connected_since: Some(1_700_000_001),
+            polling_here: String::new(),
+            polling_there: Some("it lies on NFS".to_owned()),
+            last_event: Some(1_700_000_002),
+            last_round: None,
+            reconnects: vec![1_700_000_003],
+        };
+        let read: Record = serde_json::from_str(FIXTURE).expect("JSON");
+        assert_eq!(read, record);
+        let written = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(written, FIXTURE.trim_end());
+    }
+
+    #[test]
+    fn what_nobody_holds_is_not_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [path, lock] = ["a-watch", "a-watch.lock"].map(|name| dir.path().join(name));
+        fs::write(&path, FIXTURE).expect("it is written");
+        assert_eq!(running_at(&path, &lock), None);
+        let held = Lock::take(&lock, Duration::ZERO, "busy").expect("it is free");
+        assert_eq!(
+            running_at(&path, &lock).map(|record| record.pid),
+            Some(4711)
+        );
+        drop(held);
+        assert_eq!(running_at(&path, &lock), None);
+    }
+
+    #[test]
+    fn reconnects_count_for_an_hour() {
+        let mut record = Record {
+            reconnects: vec![1, now_secs() - COUNTED_SECS + 60],
+            ..Record::default()
+        };
+        assert_eq!(record.reconnects_lately(), 1);
+        record.reconnected();
+        assert_eq!(record.reconnects.len(), 2);
+        assert_eq!(record.reconnects_lately(), 2);
+    }
+}

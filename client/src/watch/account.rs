@@ -14,6 +14,7 @@ use crate::archive::now_secs;
 use crate::config::Account;
 use crate::endpoint::stop::Stop;
 use crate::merge::plan::Direction;
+use crate::merge::record::Side;
 use crate::report::exit_code::ExitCode;
 use crate::report::figures::duration_text;
 use crate::report::progress::{Phase, Progress};
@@ -68,6 +69,8 @@ pub(super) struct Watched {
     record: Record,
     /// What was said of a series of failures.
     said: Option<String>,
+    /// What was said last of why a side is not watched.
+    said_polling: [String; 2],
 }
 
 impl Watched {
@@ -90,6 +93,7 @@ impl Watched {
                 ..Record::default()
             },
             said: None,
+            said_polling: Default::default(),
             setup,
         }
     }
@@ -128,6 +132,7 @@ impl Watched {
                 Woken::Lost(why) => {
                     self.disconnected();
                     self.say(&why);
+                    self.said = Some(why);
                     self.kept.whole = true;
                 }
             }
@@ -155,8 +160,8 @@ impl Watched {
         }
     }
 
-    /// The first round may have made the root.
-    fn watch_made_root(&mut self) {
+    /// Tries once more to watch a tree that is not: the first round may have made the root, and limits may be others by now.
+    fn watch_again(&mut self) {
         if let Some(watcher) = &mut self.watcher
             && *watcher.mode() != Mode::Events
         {
@@ -171,6 +176,7 @@ impl Watched {
         let is_first = self.kept.resting.is_none();
         if self.kept.whole || is_first {
             self.whole_at = Instant::now() + WHOLE;
+            self.watch_again();
         }
         self.take_events();
         if let Some(watcher) = &mut self.watcher {
@@ -203,7 +209,7 @@ impl Watched {
         (self.kept.whole, self.kept.written) = (false, BTreeSet::new());
         if self.kept.resting.is_some() {
             if is_first {
-                self.watch_made_root();
+                self.watch_again();
                 self.backoff.reset();
                 self.record.connected_since = Some(now_secs());
             }
@@ -264,12 +270,14 @@ impl Watched {
             if self.is_stopped() {
                 return Woken::Stopped;
             }
-            let was_called = self.setup.ear.take_again();
+            let mut was_called = self.setup.ear.take_again();
             if was_called {
                 self.not_before = Instant::now();
             }
             if self.setup.ear.take_doubt() {
+                // First it must be known whether the connection is of any use.
                 alive.doubt();
+                was_called = false;
             }
             let Some(resting) = &mut self.kept.resting else {
                 return Woken::Round;
@@ -304,7 +312,7 @@ impl Watched {
             };
             let polling = resting.polling.clone();
             if self.record.polling_there != polling {
-                self.say_polling("there", polling.as_deref());
+                self.say_polling(Side::Remote, polling.as_deref().unwrap_or_default());
                 self.record.polling_there = polling;
                 self.show();
             }
@@ -425,9 +433,15 @@ impl Watched {
     }
 
     /// Says once why a side is looked at now and then instead of being watched.
-    fn say_polling(&self, side: &str, polling: Option<&str>) {
-        if let Some(why) = polling.filter(|why| !why.is_empty()) {
-            self.say(&format!("What changes {side} is found within 30 s: {why}"));
+    fn say_polling(&mut self, side: Side, polling: &str) {
+        if self.said_polling[side as usize] != polling {
+            polling.clone_into(&mut self.said_polling[side as usize]);
+            if !polling.is_empty() {
+                let side = side.word();
+                self.say(&format!(
+                    "What changes {side} is found within 30 s: {polling}"
+                ));
+            }
         }
     }
 
@@ -438,7 +452,7 @@ impl Watched {
             Some(Mode::Events) | None => String::new(),
         };
         if why != self.record.polling_here {
-            self.say_polling("here", Some(&why));
+            self.say_polling(Side::Local, &why);
             self.record.polling_here = why;
             self.show();
         }
@@ -464,6 +478,10 @@ impl Watched {
             (None, None) => "connecting".to_owned(),
         };
         standing.say(&account.name, text);
-        progress.begin(Phase::Watching, 0, 0);
+        let phase = match self.record.connected_since {
+            Some(_) => Phase::Watching,
+            None => Phase::Unconnected,
+        };
+        progress.begin(phase, 0, 0);
     }
 }
