@@ -3,8 +3,9 @@
 //! Scanning, hashing and flushing can take minutes, in which no byte would move. A client that waits cannot distinguish that
 //! from an agent that hangs, so a thread of its own says that it is at work. It knows nothing of what the work is.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,12 @@ pub(crate) fn wait_for_end(mut input: File) {
     let _ = end.recv_timeout(CLIENT_PATIENCE);
 }
 
+/// Ends the process, and says why if anybody hears it: `eprintln` would panic where the client is gone, and end its thread alone.
+pub(crate) fn end_with(why: &dyn Display) -> ! {
+    let _ = writeln!(io::stderr(), "maildir-sync-server: {why}");
+    std::process::exit(1);
+}
+
 /// Starts saying so, and watching over the client.
 pub(crate) fn keep_alive(output: Output, due: Due, pulse: Pulse, interval: Duration) {
     let (said, mut heard) = (pulse.clone(), pulse.count());
@@ -49,8 +56,7 @@ pub(crate) fn keep_alive(output: Output, due: Due, pulse: Pulse, interval: Durat
     });
     // Not the same thread: what is said may have to wait for the client, too.
     watch(pulse, CLIENT_PATIENCE, || {
-        eprintln!("maildir-sync-server: The client has been silent for too long");
-        std::process::exit(1);
+        end_with(&"The client has been silent for too long");
     });
 }
 

@@ -11,6 +11,8 @@ use protocol::Request;
 use protocol::codec::encode;
 use protocol::frame::{Frame, FrameReader};
 
+use crate::alive::end_with;
+
 /// How many frames are read ahead of the work.
 const FRAMES_AHEAD: usize = 16;
 
@@ -20,6 +22,17 @@ pub(crate) enum Arrival {
     Frame(Frame),
     /// Something happened in the tree.
     Call,
+}
+
+/// Whoever waits for frames would do so for ever if the thread that reads them were gone.
+struct EndsAll;
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Frames and calls, in the order in which they came.
@@ -38,6 +51,7 @@ impl Arrivals {
             receiver,
         };
         let reader = std::thread::spawn(move || {
+            let _end = EndsAll;
             let rest = input.try_clone();
             let mut reader = FrameReader::new(BufReader::new(Heard::new(input, pulse)));
             loop {
@@ -55,10 +69,7 @@ impl Arrivals {
                         }
                     }
                     Ok(None) => std::process::exit(0),
-                    Err(error) => {
-                        eprintln!("maildir-sync-server: {error}");
-                        std::process::exit(1);
-                    }
+                    Err(error) => end_with(&error),
                 }
             }
         });

@@ -16,7 +16,7 @@ mod stream;
 mod work;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         // The client went away; nobody is left to hear, and everything is made to be cut off at any moment.
         Err(error) if is_lost(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("maildir-sync-server: {error:#}");
+            let _ = writeln!(io::stderr(), "maildir-sync-server: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,7 @@ use maildir::{Received, Receiver, Shared};
 use protocol::codec::batches;
 use protocol::{Cursor, Op, Outcome, Response};
 
+use crate::alive::end_with;
 use crate::answer::Output;
 use crate::work::Work;
 
@@ -51,8 +52,7 @@ impl Pushed {
             };
             // Everything is made to be cut off at any moment, and the tree is right all the same.
             if let Err(error) = done {
-                eprintln!("maildir-sync-server: {error:#}");
-                std::process::exit(1);
+                end_with(&format_args!("{error:#}"));
             }
         });
         Pushed {

@@ -62,7 +62,7 @@ impl Rest {
     }
 
     fn sleep(&mut self, service: &Service, mut line: Line) -> anyhow::Result<Opened> {
-        self.debounce.end(Instant::now());
+        self.debounce.end(Instant::now(), true);
         let mut heard = Instant::now();
         let mut standing: Option<Hello> = None;
         let mut said = None;
@@ -85,7 +85,7 @@ impl Rest {
                         Looked::News(opened) => return Ok(*opened),
                         Looked::Nothing(back) => line = back,
                     }
-                    self.debounce.end(Instant::now());
+                    self.debounce.end(Instant::now(), false);
                 }
             }
             let silence = heard + self.silence_max;

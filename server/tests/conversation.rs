@@ -9,6 +9,10 @@ use protocol::message::{Hello, PathBytes};
 use protocol::{Request, Response};
 
 fn agent(dir: &std::path::Path) -> Child {
+    agent_with(dir, Stdio::inherit())
+}
+
+fn agent_with(dir: &std::path::Path, stderr: Stdio) -> Child {
     let hello = Hello {
         versions: VERSIONS,
         features: 0,
@@ -29,7 +33,8 @@ fn agent(dir: &std::path::Path) -> Child {
         .arg(dir.join("state"))
         .arg(hello_word(&hello).expect("a short hello"))
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(stderr);
     std::fs::create_dir_all(dir.join("root/cur")).expect("a Maildir");
     command.spawn().expect("the agent starts")
 }
@@ -78,4 +83,27 @@ fn an_agent_whose_client_goes_away_ends_quietly() {
     let mut stdout = child.stdout.take().expect("a pipe");
     stdout.read_to_end(&mut rest).expect("readable");
     assert!(child.wait().expect("it ends").success());
+}
+
+/// Killed in the middle of a frame, it hears the agent's complaint no more, and printing that must not keep the agent.
+#[test]
+fn an_agent_whose_client_is_killed_in_a_frame_ends_though_nobody_hears_why() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (stderr, to_stderr) = std::io::pipe().expect("a pipe");
+    let mut child = agent_with(dir.path(), to_stderr.into());
+    drop(stderr);
+    let mut frame = Vec::new();
+    let mut writer = FrameWriter::new(&mut frame);
+    writer.message(&Request::Finish).expect("written");
+    writer.flush().expect("flushed");
+    drop(writer);
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let cut = &frame[..frame.len() - 1];
+    stdin.write_all(cut).expect("written");
+    drop(stdin);
+    let mut rest = Vec::new();
+    let mut stdout = child.stdout.take().expect("a pipe");
+    // Its end is the agent's.
+    stdout.read_to_end(&mut rest).expect("readable");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
 }

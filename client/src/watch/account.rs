@@ -191,7 +191,7 @@ impl Watched {
         } = &self.setup;
         let kept = Some(&mut self.kept);
         let summary = round(account, Direction::Sync, progress, self.detail, stop, kept);
-        self.debounce.end(Instant::now());
+        self.debounce.end(Instant::now(), summary.is_some());
         let is_put_off = !is_first
             && self.kept.resting.is_some()
             && summary

@@ -8,14 +8,17 @@ const QUIET: Duration = Duration::from_millis(200);
 /// For how long at most anything waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Makes few rounds of many events. The first event after quiet starts one at once; what happens during a round, or right
-/// after it, waits for 200 ms of quiet, 2 s at the most.
+/// Makes few rounds of many events. The first event after quiet starts one at once. What happens during a round may be what it does
+/// itself, so it is looked at as soon as it has ended; where there was more to it than that, much is going on, and what comes then
+/// waits for 200 ms of quiet, 2 s at the most.
 #[derive(Clone, Debug, Default)]
 pub struct Debounce {
     waiting: Option<Waiting>,
     is_running: bool,
     /// When the last round ended.
     ended: Option<Instant>,
+    /// How many rounds in a row, without quiet between them, had something to do.
+    busy_rounds: u32,
 }
 
 /// Events that no round has looked at yet.
@@ -23,7 +26,6 @@ pub struct Debounce {
 struct Waiting {
     first: Instant,
     last: Instant,
-    is_first_after_quiet: bool,
 }
 
 impl Debounce {
@@ -38,12 +40,13 @@ impl Debounce {
         match &mut self.waiting {
             Some(waiting) => waiting.last = at,
             None => {
-                let is_right_after = |ended| at.saturating_duration_since(ended) < QUIET;
+                let is_quiet = |ended| at.saturating_duration_since(ended) >= QUIET;
+                if !self.is_running && self.ended.is_none_or(is_quiet) {
+                    self.busy_rounds = 0;
+                }
                 self.waiting = Some(Waiting {
                     first: at,
                     last: at,
-                    is_first_after_quiet: !self.is_running
-                        && !self.ended.is_some_and(is_right_after),
                 });
             }
         }
@@ -55,20 +58,24 @@ impl Debounce {
         self.is_running = true;
     }
 
-    /// The round ended.
-    pub fn end(&mut self, at: Instant) {
+    /// The round ended; whether it had anything to do, and was not only a look.
+    pub fn end(&mut self, at: Instant, was_busy: bool) {
         self.is_running = false;
         self.ended = Some(at);
+        self.busy_rounds = match was_busy {
+            true => self.busy_rounds.saturating_add(1),
+            false => 0,
+        };
     }
 
     /// When the next round is due: a time that has come means now. None while nothing waits, or a round runs.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let waiting = self.waiting.filter(|_| !self.is_running)?;
-        match waiting.is_first_after_quiet {
-            true => Some(waiting.first),
-            false => Some((waiting.last + QUIET).min(waiting.first + PATIENCE)),
-        }
+        Some(match self.busy_rounds {
+            0 | 1 => waiting.first,
+            _ => (waiting.last + QUIET).min(waiting.first + PATIENCE),
+        })
     }
 }
 
@@ -80,18 +87,20 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A debounce after a round that ended at the time that is returned, too.
-    fn after_a_round() -> (Debounce, Instant) {
+    /// A debounce after so many rounds in a row that had something to do, and when the last one ended.
+    fn after_rounds(count: usize) -> (Debounce, Instant) {
         let (mut debounce, at) = (Debounce::new(), Instant::now());
-        debounce.begin();
-        debounce.end(at);
+        for _ in 0..count {
+            debounce.begin();
+            debounce.end(at, true);
+        }
         (debounce, at)
     }
 
     #[test]
     fn nothing_is_due_before_anything_happened() {
         assert_eq!(Debounce::new().due(), None);
-        assert_eq!(after_a_round().0.due(), None);
+        assert_eq!(after_rounds(1).0.due(), None);
     }
 
     #[test]
@@ -101,9 +110,11 @@ mod tests {
         assert_eq!(debounce.due(), Some(at));
         debounce.event(at + ms(1));
         assert_eq!(debounce.due(), Some(at), "more of them put nothing off");
-        let (mut debounce, end) = after_a_round();
-        debounce.event(end + QUIET);
-        assert_eq!(debounce.due(), Some(end + QUIET), "after quiet, too");
+        for rounds in [1, 2, 9] {
+            let (mut debounce, end) = after_rounds(rounds);
+            debounce.event(end + QUIET);
+            assert_eq!(debounce.due(), Some(end + QUIET), "after quiet, too");
+        }
     }
 
     #[test]
@@ -112,32 +123,37 @@ mod tests {
         debounce.event(at);
         debounce.begin();
         assert_eq!(debounce.due(), None);
-        debounce.end(at + ms(50));
+        debounce.end(at + ms(50), true);
         assert_eq!(debounce.due(), None);
     }
 
+    /// What it does itself makes events, and the next delivery must not wait for that.
     #[test]
-    fn what_happens_during_a_round_waits_for_its_end_and_for_quiet() {
+    fn what_happens_during_a_round_is_looked_at_once_it_has_ended() {
         let (mut debounce, at) = (Debounce::new(), Instant::now());
         debounce.begin();
         debounce.event(at);
         assert_eq!(debounce.due(), None);
-        debounce.end(at + ms(50));
-        assert_eq!(debounce.due(), Some(at + QUIET));
-        debounce.event(at + ms(150));
-        assert_eq!(debounce.due(), Some(at + ms(350)));
+        debounce.end(at + ms(50), true);
+        assert_eq!(debounce.due(), Some(at));
+        debounce.begin();
+        debounce.end(at + ms(60), false);
+        debounce.event(at + ms(70));
+        assert_eq!(debounce.due(), Some(at + ms(70)), "it was nothing else");
     }
 
     #[test]
-    fn what_happens_right_after_a_round_waits_for_quiet() {
-        let (mut debounce, end) = after_a_round();
-        debounce.event(end + ms(199));
-        assert_eq!(debounce.due(), Some(end + ms(399)));
+    fn where_much_is_going_on_it_waits_for_quiet() {
+        let (mut debounce, end) = after_rounds(2);
+        debounce.event(end + ms(1));
+        assert_eq!(debounce.due(), Some(end + ms(201)));
+        debounce.event(end + ms(150));
+        assert_eq!(debounce.due(), Some(end + ms(350)));
     }
 
     #[test]
     fn nothing_waits_for_longer_than_two_seconds() {
-        let (mut debounce, end) = after_a_round();
+        let (mut debounce, end) = after_rounds(2);
         for after in (10..5000).step_by(100) {
             debounce.event(end + ms(after));
         }
@@ -153,9 +169,9 @@ mod tests {
             if debounce.due().is_some_and(|due| due <= at) {
                 rounds += 1;
                 debounce.begin();
-                debounce.end(at + ms(20));
+                debounce.end(at + ms(20), true);
             }
         }
-        assert_eq!(rounds, 5);
+        assert_eq!(rounds, 6);
     }
 }
