@@ -210,7 +210,8 @@ pub enum Request {
         /// Look at a slice of all files, too, as a run of its own does, and not only at what changed in directories.
         whole: bool,
     },
-    /// Asks whether the agent is alive, while a round waits; answered by [`Response::Alive`].
+    /// Asks whether the agent is alive, while a round waits; answered by [`Response::Alive`]. Means nothing where the round has begun,
+    /// which answers it.
     Ping,
 }
 

@@ -253,11 +253,8 @@ impl Agent {
     pub(crate) fn message(&self) -> anyhow::Result<Vec<u8>> {
         loop {
             match self.work.rest(|| self.arrivals.frame(self.patience))? {
-                // It crossed the beginning of the round that it asks for.
-                Frame::Message(bytes)
-                    if [true, false]
-                        .iter()
-                        .any(|&whole| bytes == encode(&Request::Begin { whole })) => {}
+                // The round began before it came, which answers it.
+                Frame::Message(bytes) if is_of_the_rest(&bytes) => {}
                 Frame::Message(bytes) => return Ok(bytes),
                 Frame::Body { .. } => anyhow::bail!("A body came that nobody asked for"),
             }
@@ -336,6 +333,14 @@ impl Agent {
             (Rights::ReadOnly, _) => false,
         }
     }
+}
+
+/// Whether a message is for an agent that rests, and may cross the beginning of a round.
+fn is_of_the_rest(bytes: &[u8]) -> bool {
+    let [whole, part] = [true, false].map(|whole| Request::Begin { whole });
+    [whole, part, Request::Ping]
+        .iter()
+        .any(|request| bytes == encode(request))
 }
 
 /// Refuses a batch of which too much would lie in `tmp`, or whose bodies begin behind their end.
