@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::LIMIT;
 use crate::run::Run;
+use crate::watch::Watch;
 use crate::world::{Invocation, World, agent_command, wrap_program};
 
 /// System calls that change a disk. What a kernel or libc does not have is passed over (`?`). A file that was made and
@@ -81,28 +83,70 @@ impl Kill {
     pub fn run(&self, world: &World, invocation: Invocation) -> (bool, Run) {
         let alive = Alive::new(world);
         let log = world.path("strace.log");
-        let strace = self.strace(&log);
-        let agent = agent_command(&world.server_state());
-        let run = match self.end {
-            End::Client => {
-                let words: Vec<&str> = strace.iter().map(String::as_str).collect();
-                invocation
-                    .through(&alive.wrap("", &agent))
-                    .under(&words)
-                    .run()
-            }
-            End::Agent => invocation
-                .through(&alive.wrap("", &format!("{} {agent}", strace.join(" "))))
-                .run(),
-        };
+        let run = self
+            .begin(world, invocation, &self.strace(&log, "SIGKILL"))
+            .run();
         alive.wait_for_end();
         let traced = std::fs::read_to_string(log).expect("strace keeps a log");
         (traced.contains("killed by SIGKILL"), run)
     }
 
+    /// How often a watch got that signal so far.
+    #[must_use]
+    pub fn hits(&self, world: &World, signal: &str) -> usize {
+        let log = std::fs::read_to_string(world.path("strace.log")).unwrap_or_default();
+        log.matches(&format!("--- {signal} ")).count()
+    }
+
+    /// Waits until no agent is left.
+    pub fn wait_for_end(&self, world: &World) {
+        Alive::new(world).wait_for_end();
+    }
+
+    /// Starts a watch whose one end gets a signal there.
+    #[must_use]
+    pub fn watch(&self, world: &World, invocation: Invocation, signal: Signal) -> Watch {
+        let signal = signal.as_raw().to_string();
+        let mut strace = self.strace(&world.path("strace.log"), &signal);
+        // What is started stays who is asked to end.
+        strace.insert(1, "-D".to_owned());
+        let invocation = self.begin(world, invocation, &strace);
+        Watch::invoke(match self.end {
+            End::Client => invocation,
+            End::Agent => invocation.through(&self.only_first(world, &strace)),
+        })
+    }
+
+    /// The agent's command where only the first one is killed.
+    fn only_first(&self, world: &World, strace: &[String]) -> String {
+        let (script, first) = (world.path("agent.sh"), world.path("first"));
+        let (alive, agent) = (Alive::new(world), agent_command(&world.server_state()));
+        let traced = alive.wrap("", &format!("{} {agent}", strace.join(" ")));
+        let (agent, first) = (alive.wrap("", &agent), first.display());
+        let text = format!(
+            "if mkdir {first} 2>/dev/null; then exec {traced} \"$@\"; fi\nexec {agent} \"$@\"\n"
+        );
+        std::fs::write(&script, text).expect("script is written");
+        format!("sh {}", script.display())
+    }
+
+    fn begin(&self, world: &World, invocation: Invocation, strace: &[String]) -> Invocation {
+        let agent = agent_command(&world.server_state());
+        let alive = Alive::new(world);
+        match self.end {
+            End::Client => {
+                let words: Vec<&str> = strace.iter().map(String::as_str).collect();
+                invocation.through(&alive.wrap("", &agent)).under(&words)
+            }
+            End::Agent => {
+                invocation.through(&alive.wrap("", &format!("{} {agent}", strace.join(" "))))
+            }
+        }
+    }
+
     /// The agent is started by the client and must not die with it: strace lets go of it when it is executed.
-    fn strace(&self, log: &Path) -> Vec<String> {
-        let inject = format!("inject=?{}:signal=SIGKILL:when={}", self.call, self.nth);
+    fn strace(&self, log: &Path, signal: &str) -> Vec<String> {
+        let inject = format!("inject=?{}:signal={signal}:when={}", self.call, self.nth);
         let trace = format!("trace=?{}", self.call);
         let log = log.display().to_string();
         [
@@ -124,6 +168,44 @@ impl Hold {
         invocation: Invocation,
         meanwhile: impl FnOnce(),
     ) -> (bool, Run) {
+        let (invocation, alive, reached) = self.begin(world, invocation);
+        let what = invocation.to_string();
+        let running = invocation.start();
+        let thread = reached.recv_timeout(LIMIT).expect("it gets there or ends");
+        if let Some(thread) = thread {
+            meanwhile();
+            let _ = kill_process(tracer_of(thread), Signal::KILL);
+        }
+        let run = Run::of(what, running.wait());
+        alive.wait_for_end();
+        (thread.is_some(), run)
+    }
+
+    /// Starts a watch that stands still there, if it ever gets there.
+    #[must_use]
+    pub fn watch(&self, world: &World, invocation: Invocation) -> (Watch, StandsStill) {
+        let (invocation, _, reached) = self.begin(world, invocation);
+        let watch = Watch::invoke(invocation);
+        let state = Arc::new(Mutex::new(Standing::default()));
+        let still = StandsStill(Arc::clone(&state));
+        std::thread::spawn(move || {
+            if let Some(thread) = reached.iter().flatten().next() {
+                let mut state = state.lock().expect("nobody panics with it");
+                state.thread = Some(thread);
+                if state.is_let_go {
+                    let_go(thread);
+                }
+            }
+        });
+        (watch, still)
+    }
+
+    /// What is to be started, and what tells that it stands still: the thread, or none if everything ends before.
+    fn begin(
+        &self,
+        world: &World,
+        invocation: Invocation,
+    ) -> (Invocation, Alive, Receiver<Option<i32>>) {
         let alive = Alive::new(world);
         let log = world.path("strace.fifo");
         let _ = std::fs::remove_file(&log);
@@ -148,16 +230,7 @@ impl Hold {
             // Whoever writes must not stand still for want of a reader.
             let _ = std::io::copy(&mut log, &mut std::io::sink());
         });
-        let what = invocation.to_string();
-        let running = invocation.start();
-        let thread = reached.recv_timeout(LIMIT).expect("it gets there or ends");
-        if let Some(thread) = thread {
-            meanwhile();
-            let _ = kill_process(tracer_of(thread), Signal::KILL);
-        }
-        let run = Run::of(what, running.wait());
-        alive.wait_for_end();
-        (thread.is_some(), run)
+        (invocation, alive, reached)
     }
 
     /// A tracer that is killed lets go of what it traces, which then makes the call.
@@ -174,6 +247,42 @@ impl Hold {
         ]
         .map(str::to_owned)
         .into()
+    }
+}
+
+/// A watch that may stand still; it goes on when this is dropped, and never stands still after that.
+#[derive(Debug)]
+pub struct StandsStill(Arc<Mutex<Standing>>);
+
+#[derive(Debug, Default)]
+struct Standing {
+    thread: Option<i32>,
+    is_let_go: bool,
+}
+
+impl StandsStill {
+    /// Whether it stands still now.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.0.lock().is_ok_and(|state| state.thread.is_some())
+    }
+}
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.lock() {
+            state.is_let_go = true;
+            if let Some(thread) = state.thread {
+                let_go(thread);
+            }
+        }
+    }
+}
+
+/// Kills the tracer of a thread, which may have ended by now.
+fn let_go(thread: i32) {
+    if Path::new(&format!("/proc/{thread}/status")).exists() {
+        let _ = kill_process(tracer_of(thread), Signal::KILL);
     }
 }
 

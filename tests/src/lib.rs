@@ -31,7 +31,7 @@ pub use mail::{body, bulky, digest_hex, fresh_name};
 pub use mount::Mount;
 pub use rng::Rng;
 pub use run::Run;
-pub use snapshot::{Message, Snapshot, assert_same, assert_untouched};
+pub use snapshot::{Message, Snapshot, are_same, assert_same, assert_untouched};
 pub use sshd::Sshd;
 pub use terminal::Terminal;
 pub use tree::{Layout, Tree};

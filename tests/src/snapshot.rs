@@ -249,6 +249,17 @@ pub fn assert_same(server: &Tree, client: &Tree) {
     assert_eq!(client.rubbish, Vec::<PathBuf>::new(), "tmp of the client");
 }
 
+/// Whether [`assert_same`] would fail for none of these.
+#[must_use]
+pub fn are_same(trees: &[&Tree]) -> bool {
+    // Each is looked at once: what still goes from one to another is then missing somewhere.
+    let views: Vec<Snapshot> = trees.iter().map(|tree| Snapshot::of(tree)).collect();
+    views.iter().all(|view| {
+        let is_equal = view.folders == views[0].folders && view.mail() == views[0].mail();
+        is_equal && view.rubbish.is_empty()
+    })
+}
+
 /// Fails if a message, its file or a folder is not as it was.
 pub fn assert_untouched(before: &Snapshot, tree: &Tree, what: &str) {
     let after = Snapshot::of(tree);

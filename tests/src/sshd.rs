@@ -120,6 +120,12 @@ impl Sshd {
         self.dir.join("key")
     }
 
+    /// The host keys that the client knows.
+    #[must_use]
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.join("known_hosts")
+    }
+
     /// A client of the world that goes through this sshd, to a path there.
     #[must_use]
     pub fn client(&self, client: &Client, path: &str) -> Client {
@@ -132,9 +138,19 @@ impl Sshd {
     /// How many logins there were since the last call.
     #[must_use]
     pub fn logins(&self) -> usize {
+        self.logged("Accepted publickey")
+    }
+
+    /// How many connections there were since the last call, whatever became of them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.logged("Connection from ")
+    }
+
+    fn logged(&self, words: &str) -> usize {
         self.log
             .try_iter()
-            .filter(|line| line.contains("Accepted publickey"))
+            .filter(|line| line.contains(words))
             .count()
     }
 

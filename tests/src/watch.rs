@@ -136,6 +136,26 @@ impl Watch {
         }
     }
 
+    /// The same, unless it ends before; whether it holds.
+    ///
+    /// # Panics
+    /// When it neither holds in time nor ends.
+    pub fn until_or_end(&mut self, what: &str, holds: impl Fn() -> bool) -> bool {
+        let begun = Instant::now();
+        while !holds() {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            assert!(
+                begun.elapsed() < LIMIT,
+                "{what}: not in time; {:?}",
+                self.said()
+            );
+            let _ = self.rounds.recv_timeout(Duration::from_millis(200));
+        }
+        true
+    }
+
     /// How many rounds moved something and were not taken yet.
     #[must_use]
     pub fn rounds_left(&self) -> usize {

@@ -1,12 +1,19 @@
 //! `watch`: mail is here when it comes, and there is one connection, however long it takes.
 
+mod ends;
+mod gaps;
+mod limits;
+mod machine;
+mod users;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::sshd::Login;
-use harness::{Client, Manager, Snapshot, Sshd, Watch, World, assert_same, body};
-use rustix::process::Signal;
+use harness::world::agent_command;
+use harness::{Client, Invocation, Manager, Snapshot, Sshd, Watch, World, assert_same, body};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::errors::U1;
@@ -263,19 +270,32 @@ fn a_silent_link_is_given_up_and_leaves_no_agent() {
     world.server().deliver("INBOX", U2, &body("two"));
     assert_eq!(here(&watch.round(), "new"), 1);
     // Frozen sessions pass nothing on, so their agent hears nothing and is not heard; it counts the time itself.
-    watch.until("the old agent has ended", || agents_of(&world) == 1);
+    watch.until("the old agent has ended", || agents(&world).len() == 1);
 }
 
-/// How many agents serve this world.
-fn agents_of(world: &World) -> usize {
-    let root = world.server().root().display().to_string();
+/// The account `home` of a client, with more settings; the command has no other options.
+fn configured(world: &World, client: &Client, more: &str) -> Invocation {
+    client.configure(&format!(
+        "[account.home]\nremote = {:?}\nlocal = {:?}\nserver_command = {:?}\n{more}\n",
+        world.server().root(),
+        client.tree().root(),
+        agent_command(&world.server_state()),
+    ));
+    let watch = client.bare(&["watch", "home", "--json"]);
+    watch.arg("--state-dir").arg(client.state())
+}
+
+/// The agents that serve this world.
+fn agents(world: &World) -> Vec<Pid> {
+    let state = world.server_state().display().to_string();
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     let serves = |entry: &fs::DirEntry| {
         let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = words.split(|&byte| byte == 0).collect();
-        words[0].ends_with(b"/maildir-sync-server") && words.contains(&root.as_bytes())
+        words[0].ends_with(b"/maildir-sync-server") && words.contains(&state.as_bytes())
     };
-    processes.filter(serves).count()
+    let pid = |entry: fs::DirEntry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
+    processes.filter(serves).filter_map(pid).collect()
 }
 
 /// Another run, by hand or by a timer, moves what the archive knows of the server.
