@@ -91,6 +91,8 @@ fn ten_changes_of_a_flag_are_ten_rounds() {
     world.server().deliver("INBOX", U2, &body("two"));
     assert_eq!(here(&watch.round(), "new"), 1);
     assert_eq!(watch.rounds_left(), 0);
+    // Nor that the first round made the root here.
+    assert_eq!(watch.said(), Vec::<String>::new());
 }
 
 #[test]

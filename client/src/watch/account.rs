@@ -168,7 +168,6 @@ impl Watched {
             watcher.renew();
             self.debounce.event(Instant::now());
         }
-        self.show_polling_here();
     }
 
     /// An ordinary run, over the connection that is kept.
@@ -177,6 +176,10 @@ impl Watched {
         if self.kept.whole || is_first {
             self.whole_at = Instant::now() + WHOLE;
             self.watch_again();
+            // The first round may make the root.
+            if !is_first {
+                self.show_polling_here();
+            }
         }
         self.take_events();
         if let Some(watcher) = &mut self.watcher {
@@ -210,6 +213,7 @@ impl Watched {
         if self.kept.resting.is_some() {
             if is_first {
                 self.watch_again();
+                self.show_polling_here();
                 self.backoff.reset();
                 self.record.connected_since = Some(now_secs());
             }
