@@ -169,6 +169,8 @@ pub struct Summary {
     pub error: Option<String>,
     /// Whether no further try mends that: something must be changed first.
     pub is_lasting: bool,
+    /// Whether it did not begin because somebody wanted none now: nothing failed.
+    pub is_not_now: bool,
 }
 
 impl Summary {

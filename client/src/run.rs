@@ -84,6 +84,7 @@ pub fn round(
     {
         summary.error = Some(paused.sentence());
         summary.exit = ExitCode::Temporary;
+        summary.is_not_now = true;
         return Some(summary);
     }
     let options = ConnectOptions::of(account, detail.is_verbose, stop);
@@ -101,11 +102,15 @@ pub fn round(
         Err(failure) => {
             summary.error = Some(failure.to_string());
             summary.is_lasting = failure.is_lasting();
+            summary.is_not_now = matches!(failure, Failure::NotNow(_));
             summary.exit = summary.exit.worst(failure.exit_code());
         }
     }
     progress.clear();
     summary.seconds = begun.elapsed().as_secs_f64();
+    if summary.is_not_now {
+        return Some(summary);
+    }
     if !account.dry_run && !keeps_state_inside(account) {
         match attempt::remember(account, &summary) {
             Ok(turn) => turn.into_iter().for_each(|turn| hooks.add_turn(turn)),

@@ -385,6 +385,7 @@ impl Watched {
             Ok(account) if account == self.setup.account => false,
             Ok(account) => {
                 if account.local != self.setup.account.local {
+            false if summary.is_not_now => Some(Instant::now() + PUT_OFF),
                     self.watcher = None;
                 }
                 self.setup.account = account;
