@@ -13,7 +13,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy as _;
 
 use crate::config::address::{Address, AddressError};
-use crate::config::file::Hooks;
+use crate::config::file::{Hooks, Metered};
 use crate::merge::filter::{Filter, FilterError};
 use crate::merge::guard::MaxDelete;
 use crate::merge::mapping::{FolderNames, Layout, Setting};
@@ -63,6 +63,8 @@ pub struct Account {
     pub follow_links: bool,
     /// Trust no cached digest.
     pub checksum: bool,
+    /// What `watch` does on a metered network.
+    pub metered: Metered,
     /// Write nothing.
     pub dry_run: bool,
     /// Treat it as a first sync.

@@ -187,6 +187,7 @@ fn sync(
         no_delete: account.no_delete,
         is_unguarded: account.guard == MaxDelete::Percent(100),
         is_first: session.is_first,
+        body_max: kept.as_ref().and_then(|kept| kept.body_max),
     };
     let mut done = streamed;
     loop {

@@ -2,13 +2,14 @@
 //!
 //! One thread for each account ([`mod@account`]), which sleeps until either tree changes; [`alive`] knows whether the agent is there,
 //! [`backoff`] how long a failed connection is not tried again, [`calls`] what all of them are to hear, [`machine`]
-//! when this machine has slept or its network is another one, [`service`] what systemd wants to know. It must never know what is synced, nor how: that is [`mod@crate::run`]'s.
+//! when this machine has slept or its network is another one, [`metered`] whether that costs, [`service`] what systemd wants to know. It must never know what is synced, nor how: that is [`mod@crate::run`]'s.
 
 mod account;
 mod alive;
 mod backoff;
 mod calls;
 mod machine;
+mod metered;
 mod service;
 
 use std::io;

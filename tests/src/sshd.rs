@@ -24,6 +24,21 @@ pub struct Sshd {
     log: Receiver<String>,
 }
 
+/// One that is not running.
+#[derive(Debug)]
+pub struct Down(PathBuf);
+
+impl Down {
+    /// Starts it again.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(&self) -> Sshd {
+        Sshd::listen(&self.0).expect("sshd comes up again")
+    }
+}
+
 /// What the server does with the client's key.
 #[derive(Clone, Debug)]
 pub enum Login {
@@ -74,6 +89,11 @@ impl Sshd {
             .expect("a port is free")
             .port();
         configure(dir, port);
+        Sshd::listen(dir)
+    }
+
+    /// Starts one as it is configured.
+    fn listen(dir: &Path) -> Option<Sshd> {
         let mut command = Command::new(sshd_program());
         command
             .args(["-D", "-e", "-f"])
@@ -101,6 +121,13 @@ impl Sshd {
                 }
             }
         }
+    }
+
+    /// Refuses every connection until it is started again, on the same port.
+    #[must_use]
+    pub fn refuse(mut self) -> Down {
+        self.stop();
+        Down(self.dir.clone())
     }
 
     /// Changes what the key may do, from the next login on.

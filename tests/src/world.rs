@@ -456,11 +456,9 @@ impl Invocation {
             words.extend([client.remote.clone(), client.tree.root().into()]);
         }
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .env_clear()
-            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(&words[1..]).env_clear();
         environment(&mut command, &client.home);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(user) = client.user {
             command.uid(user).gid(user);
         }

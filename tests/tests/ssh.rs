@@ -7,8 +7,10 @@ use std::path::Path;
 use harness::faults::Held;
 use harness::snapshot::everything;
 use harness::sshd::Login;
+use harness::tree::files;
 use harness::world::agent_program;
-use harness::{Client, Run, Snapshot, Sshd, World, body, bulky};
+use harness::{Client, Run, Snapshot, Sshd, Watch, World, body, bulky};
+use serde_json::Value;
 
 const U1: &str = "1700000001.M1P1.mx,S=20";
 const U2: &str = "1700000002.M2P1.mx,S=20";
@@ -71,6 +73,38 @@ fn a_run_with_nothing_to_do_costs_under_a_kilobyte_each_way() {
         "{}",
         run.stdout
     );
+}
+
+/// SPEC §8: a machine that wakes up has no network yet. What says so is that it has slept for longer than it had at the last attempt.
+#[test]
+fn a_run_after_a_sleep_of_this_machine_waits_for_the_network() {
+    let (world, sshd, client) = over_ssh("");
+    let _ = client.sync().run().ok();
+    let sshd = sshd.refuse();
+    let _ = client.sync().run().exits(75).says("Connection refused");
+    wake_up(&client);
+    world.local().set_flags("INBOX", U1, "FS");
+    let mut run = Watch::invoke(client.sync().arg("-v"));
+    let _ = run.says("This machine has slept: its network is waited for");
+    let _sshd = sshd.start();
+    assert_eq!(run.wait(), Some(0));
+    assert_eq!(world.server().flags("INBOX", U1), "FS");
+}
+
+/// Lets what is remembered of the last attempt be of before a sleep.
+fn wake_up(client: &Client) {
+    let mut changed = 0;
+    for path in files(&client.state().join("addresses")) {
+        if path.as_os_str().as_encoded_bytes().ends_with(b"-last") {
+            let text = fs::read(&path).expect("it is there");
+            let mut last: Value = serde_json::from_slice(&text).expect("JSON");
+            let slept = last["suspended"].as_i64().expect("seconds");
+            last["suspended"] = (slept - 60).into();
+            fs::write(&path, last.to_string()).expect("it is changed");
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 1, "one attempt");
 }
 
 #[test]

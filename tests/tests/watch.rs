@@ -4,10 +4,11 @@ mod ends;
 mod gaps;
 mod limits;
 mod machine;
+mod metered;
 mod users;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::sshd::Login;
@@ -343,6 +344,90 @@ fn a_pause_holds_it_at_once_and_resume_lets_it_go_on() {
     world.server().deliver("INBOX", U2, &body("two"));
     let _ = command(&["resume"]);
     assert_eq!(here(&watch.round(), "new"), 1);
+}
+
+/// A hook that wants no round holds none of what it lets through later, whether it was asked first of all or before a round.
+#[test]
+fn a_hook_that_says_not_now_is_asked_again_and_told_of_once() {
+    let world = World::new();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    let not_now = world.path("not-now");
+    fs::write(&not_now, "").expect("it says not now");
+    let asked = world.path("asked");
+    let watch = configured(
+        &world,
+        world.client(),
+        &format!(
+            "hooks.pre = '''echo asked >>{}; ! test -e {} || exit 75'''",
+            asked.display(),
+            not_now.display()
+        ),
+    );
+    let watch = Watch::invoke(watch);
+    let _ = watch.says("not now");
+    for count in [2, 3] {
+        watch.signal(Signal::USR1);
+        watch.until("it is asked again", || lines(&asked) >= count);
+    }
+    fs::remove_file(&not_now).expect("it lets runs begin");
+    watch.signal(Signal::USR1);
+    assert_eq!(here(&watch.round(), "new"), 1);
+    fs::write(&not_now, "").expect("it says not now");
+    let before = lines(&asked);
+    world.server().deliver("INBOX", U2, &body("two"));
+    let _ = watch.says("not now");
+    watch.signal(Signal::USR1);
+    watch.until("it is asked again", || lines(&asked) >= before + 2);
+    fs::remove_file(&not_now).expect("it lets runs begin");
+    watch.signal(Signal::USR1);
+    assert_eq!(here(&watch.round(), "new"), 1);
+    assert_eq!(watch.said(), Vec::<String>::new());
+    let (code, _) = watch.end();
+    assert_eq!(code, Some(0));
+}
+
+/// What `status` says to people.
+fn status(world: &World) -> String {
+    let status = world.client().bare(&["status"]);
+    let status = status.arg("--state-dir").arg(world.client().state());
+    let status = status.arg(world.server().root());
+    status.arg(world.local().root()).run().stdout
+}
+
+/// Since when it is connected, how each side hears of changes and why so, what happened last, and whether it is paused.
+#[test]
+fn status_tells_people_how_a_running_watch_stands() {
+    let world = World::new();
+    let watch = watched(&world);
+    world.local().set_flags("INBOX", U1, "FS");
+    assert_eq!(there(&watch.round(), "flags"), 1);
+    let pid = watch.pid().as_raw_nonzero();
+    let begin = format!("watch (process {pid}) connected for ");
+    let rest = "; changes are found by events here, by events there; last event here ";
+    watch.until("status has it", || {
+        let text = status(&world);
+        let line = text
+            .lines()
+            .find(|line| line.trim_start().starts_with(&begin));
+        line.is_some_and(|line| {
+            line.contains(rest)
+                && !line.contains("never")
+                && line.ends_with("connected anew in the last hour: 0 times")
+        })
+    });
+    let pause = world.client().bare(&["pause", "--state-dir"]);
+    let _ = pause.arg(world.client().state()).run().ok();
+    let _ = watch.says("Paused");
+    let stands = format!("watch (process {pid}) not connected; ");
+    watch.until("status has it", || {
+        let text = status(&world);
+        text.contains(&stands) && text.contains("\n  Paused ")
+    });
+}
+
+/// How many lines a file has.
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).unwrap_or_default().lines().count()
 }
 
 /// The root is not there: refused as ever, and gone on with when it is back.

@@ -48,7 +48,7 @@ exclude    = ["Junk", "Archive/20*"]
 hooks.post = "notmuch new --quiet""#;
 
 /// Every key of an account.
-const KEYS: [(&str, &str); 23] = [
+const KEYS: [(&str, &str); 24] = [
     ("remote", "Where the remote Maildir is; see ADDRESSES."),
     (
         "local",
@@ -81,6 +81,10 @@ const KEYS: [(&str, &str); 23] = [
     (
         "timeout",
         "How long a server is waited for that says nothing (\"60s\").",
+    ),
+    (
+        "metered",
+        "What watch does where NetworkManager calls the network metered: \"pause\" (nothing), \"small\" (all but bodies over 64 KiB) or \"ignore\". Any other run does everything.",
     ),
     (
         "hooks.pre",

@@ -64,6 +64,22 @@ pub struct Keys {
     /// Trust no cached digest.
     #[serde(default)]
     pub checksum: bool,
+    /// What `watch` does on a metered network.
+    #[serde(default)]
+    pub metered: Metered,
+}
+
+/// What `watch` does where NetworkManager calls the network metered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metered {
+    /// Nothing.
+    Pause,
+    /// All but large bodies.
+    Small,
+    /// What it does elsewhere.
+    #[default]
+    Ignore,
 }
 
 /// Commands to run.
@@ -341,6 +357,7 @@ mod tests {
             layout = "maildir++"
             folder_names = "utf-7"
             checksum = true
+            metered = "small"
         "#;
         let accounts = parsed(text).expect("valid");
         assert_eq!(accounts.names().collect::<Vec<_>>(), ["work", "home"]);
@@ -359,6 +376,7 @@ mod tests {
         );
         assert_eq!(home.persist, Some(Duration::from_secs(600)));
         assert_eq!(home.hooks.post.as_deref(), Some("notmuch new --quiet"));
+        assert_eq!(home.metered, Metered::Small);
         assert_eq!(
             parsed("").expect("an empty file is valid").names().count(),
             0

@@ -339,6 +339,7 @@ fn build(
         folder_names: keys.folder_names,
         follow_links: keys.follow_links.unwrap_or(false),
         checksum: run.checksum || keys.checksum,
+        metered: keys.metered,
         dry_run: run.dry_run,
         adopt: run.adopt,
         confirm: run.confirm,

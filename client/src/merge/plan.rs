@@ -167,14 +167,14 @@ impl Planner<'_> {
             plan.before[side as usize] = renames;
             let sources = self.sources(agreed, side)?;
             // A ring of messages that wait for each other's names is broken by a temporary rename of one of them.
-            let (mut renamed, mut stuck) = (HashSet::new(), HashSet::new());
+            let (mut renamed, mut stuck) = (HashSet::new(), HashMap::new());
             loop {
                 let mut steps = self.steps(side, &sources, &mut plan.waits);
                 steps.retain(|step| {
                     let why = if held.contains(&(side, step.index)) {
                         Why::Guard
-                    } else if stuck.contains(&step.index) {
-                        Why::Changed
+                    } else if let Some(why) = stuck.get(&step.index) {
+                        *why
                     } else {
                         return true;
                     };
@@ -186,13 +186,20 @@ impl Planner<'_> {
                 match order(steps, &self.occupied(side)) {
                     Ok(mut steps) => {
                         self.settle_sources(side, &sources, &mut steps);
-                        plan.steps[side as usize] = steps;
-                        break;
+                        // What was to be copied may have to be sent by now.
+                        let forbid =
+                            |step: &Step| Some((step.index, self.limits.forbid(side, &step.op)?));
+                        let known = stuck.len();
+                        stuck.extend(steps.iter().filter_map(forbid));
+                        if stuck.len() == known {
+                            plan.steps[side as usize] = steps;
+                            break;
+                        }
                     }
                     Err(index) if renamed.insert(index) => {}
                     // Never seen, but a run must end: the message waits.
                     Err(index) => {
-                        stuck.insert(index);
+                        stuck.insert(index, Why::Changed);
                     }
                 }
             }

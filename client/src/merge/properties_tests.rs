@@ -484,6 +484,7 @@ impl World {
                 no_delete: false,
                 is_unguarded: false,
                 is_first: false,
+                body_max: None,
             },
             reported,
         )
@@ -503,6 +504,9 @@ impl World {
         let plan = self
             .merge(&mut set, reported, limits)
             .expect("it is in memory");
+        let steps = plan.steps.iter().flatten();
+        let sent = steps.filter(|step| matches!(&step.op, Op::Create { body, .. } | Op::Update { body: Some(body), .. } if matches!(body.source, Source::Body { .. })));
+        prop_assert!(limits.body_max.is_none() || sent.count() == 0);
         let folder_ops = plan.before.iter().chain(&plan.after).flatten().count();
         prop_assert_eq!(folder_ops, 0);
         for side in self.order {
@@ -553,6 +557,7 @@ impl World {
                 no_delete: false,
                 is_unguarded: false,
                 is_first: false,
+                body_max: None,
             },
             &reported.concat(),
             cuts,
@@ -1020,12 +1025,13 @@ proptest! {
     }
 
     #[test]
-    fn what_was_not_allowed_is_made_up_for(case in wild(), rights in rights(), no_delete in any::<bool>()) {
+    fn what_was_not_allowed_is_made_up_for(case in wild(), rights in rights(), no_delete in any::<bool>(), is_narrow in any::<bool>()) {
         let mut world = World::new(&case.base, case.seed);
         let base = world.sides[0].tree();
         let reported = world.edit(&case.edits);
         let sides = world.trees();
-        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false, is_first: false }, &reported)?;
+        let body_max = is_narrow.then_some(0);
+        world.run_within(Limits { direction: Direction::Sync, rights, no_delete, is_unguarded: false, is_first: false, body_max }, &reported)?;
         world.run(Direction::Sync, &Reports::new())?;
         check_kept(&base, &sides, &check_settled(&mut world)?)?;
     }

@@ -110,6 +110,7 @@ fn words(why: Why) -> &'static str {
         Why::NotChosen => "their folder is excluded or not chosen",
         Why::NoPlace(Side::Local) => "their folder has no place here",
         Why::NoPlace(Side::Remote) => "their folder has no place there",
+        Why::Large => "the network is metered, and they are over 64 KiB",
         Why::NoGoodCopy => "no good copy is left to send",
         Why::Full(Side::Local) => "the disk here takes no more",
         Why::Full(Side::Remote) => "the disk there takes no more",

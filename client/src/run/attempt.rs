@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use maildir::durable::replace_file;
 use maildir::{Lock, private};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::now_secs;
@@ -52,6 +53,9 @@ pub struct Attempt {
     pub pair: String,
     /// The options of a run that belong to them.
     pub options: String,
+    /// For how long the machine had slept in all since it was started, in seconds; not known of an older version.
+    #[serde(default)]
+    pub suspended: Option<i64>,
 }
 
 impl Attempt {
@@ -121,6 +125,7 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<Option<
         },
         pair: pair(account),
         options: options(account),
+        suspended: Some(suspended()),
     };
     let text = serde_json::to_vec(&attempt).expect("plain values become JSON");
     replace_file(&path, &text).inspect_err(|_| {
@@ -132,6 +137,19 @@ pub fn remember(account: &Account, summary: &Summary) -> maildir::Result<Option<
         (Some(_), false) => Some(RECOVERED),
         (None, false) | (Some(_), true) => None,
     })
+}
+
+/// Whether this machine has slept since the last attempt at an account.
+#[must_use]
+pub fn has_slept_since(account: &Account) -> bool {
+    let before = find(account).and_then(|attempt| attempt.suspended);
+    // The two clocks are not read at the same moment, so that a second more proves nothing.
+    before.is_some_and(|before| suspended() > before.saturating_add(1))
+}
+
+/// For how long this machine has slept in all since it was started, in seconds.
+fn suspended() -> i64 {
+    clock_gettime(ClockId::Boottime).tv_sec - clock_gettime(ClockId::Monotonic).tv_sec
 }
 
 fn lock(path: &Path) -> maildir::Result<Lock> {
@@ -197,10 +215,17 @@ mod tests {
             plan: Some("1a2b3c4d".to_owned()),
             pair: "me@host:Mail '/home/me/my mail'".to_owned(),
             options: "-i /home/me/key ".to_owned(),
+            suspended: Some(3600),
         };
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/address-last");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let path = fixtures.join("address-last-2");
         assert_eq!(read(&path).as_ref(), Some(&attempt));
         let text = serde_json::to_vec(&attempt).expect("it becomes JSON");
         assert_eq!(text, std::fs::read(&path).expect("it is there"));
+        let older = Attempt {
+            suspended: None,
+            ..attempt
+        };
+        assert_eq!(read(&fixtures.join("address-last")), Some(older));
     }
 }

@@ -21,6 +21,8 @@ pub struct Kept {
     pub written: BTreeSet<Vec<u8>>,
     /// Whether the next round begins in any case, and looks at a slice of all files, too.
     pub whole: bool,
+    /// How large a body may be that goes over the wire, where that is limited.
+    pub body_max: Option<u64>,
 }
 
 /// A connection on which a round waits.

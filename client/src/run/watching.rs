@@ -44,6 +44,9 @@ pub struct Record {
     pub last_round: Option<u64>,
     /// When it connected again, within the last hour.
     pub reconnects: Vec<u64>,
+    /// What it does because the network is metered; empty where it is not.
+    #[serde(default)]
+    pub metered: String,
 }
 
 impl Record {
@@ -54,10 +57,8 @@ impl Record {
         self.reconnects.retain(|&at| at + COUNTED_SECS > now);
     }
 
-    /// How often it connected again within the last hour.
-    #[must_use]
-    pub fn reconnects_lately(&self) -> usize {
-        let now = now_secs();
+    /// How often it connected again within the hour before.
+    fn reconnects_before(&self, now: u64) -> usize {
         let lately = self
             .reconnects
             .iter()
@@ -65,36 +66,42 @@ impl Record {
         lately.count()
     }
 
-    /// For people: since when it watches and is connected, how each side hears of changes, when something last happened.
+    /// For people: since when it is connected, how each side hears of changes, when something last happened.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let ago = |at: u64| {
-            format!(
-                "{} ago",
-                duration_text(now_secs().saturating_sub(at) as f64)
-            )
-        };
+        self.sentence_at(now_secs())
+    }
+
+    fn sentence_at(&self, now: u64) -> String {
+        let span = |from: u64| duration_text(now.saturating_sub(from) as f64);
         let connected = match self.connected_since {
-            Some(since) => format!("connected since {}", ago(since)),
+            Some(since) => format!("connected for {}", span(since)),
             None => "not connected".to_owned(),
         };
         let mode = |polling: &str| match polling.is_empty() {
             true => "events".to_owned(),
             false => format!("a look every 30 s ({polling})"),
         };
-        let there = self
-            .polling_there
-            .as_deref()
-            .map_or_else(|| "not known".to_owned(), mode);
-        let at = |at: Option<u64>| at.map_or_else(|| "never".to_owned(), ago);
+        let there = self.polling_there.as_deref().map_or_else(
+            || "in a way not known yet".to_owned(),
+            |polling| format!("by {}", mode(polling)),
+        );
+        let at = |at: Option<u64>| match at {
+            Some(at) => format!("{} ago", span(at)),
+            None => "never".to_owned(),
+        };
+        let metered = match self.metered.is_empty() {
+            true => String::new(),
+            false => format!("; {}", self.metered),
+        };
         format!(
-            "watch (process {}) {connected}; changes are found by {} here, by {there} there; last event here {}, last round {}; \
-             connected anew {} times in the last hour",
+            "watch (process {}) {connected}; changes are found by {} here, {there} there; last event here {}, last round {}; \
+             connected anew in the last hour: {} times{metered}",
             self.pid,
             mode(&self.polling_here),
             at(self.last_event),
             at(self.last_round),
-            self.reconnects_lately(),
+            self.reconnects_before(now),
         )
     }
 
@@ -177,8 +184,34 @@ mod tests {
     const FIXTURE: &str = include_str!("../../fixtures/watch");
 
     #[test]
-    fn what_is_stored_is_read_and_written_as_the_fixture_has_it() {
+    fn what_is_stored_is_read_and_written_as_the_fixture_has_it_and_said_in_words() {
         let record = Record {
+            pid: 4711,
+            since: 1_700_000_000,
+            connected_since: Some(1_700_003_000),
+            polling_here: String::new(),
+            polling_there: Some("NFS reports nothing".to_owned()),
+            last_event: Some(1_700_003_570),
+            last_round: None,
+            reconnects: vec![1_700_000_000, 1_700_001_000, 1_700_003_000],
+            metered: "the network is metered, so bodies over 64 KiB wait".to_owned(),
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/watch-2");
+        assert_eq!(read(&path).as_ref(), Some(&record));
+        let text = serde_json::to_vec(&record).expect("it becomes JSON");
+        assert_eq!(text, fs::read(&path).expect("it is there"));
+        assert_eq!(
+            record.sentence_at(1_700_003_600),
+            "watch (process 4711) connected for 10 min 0 s; changes are found by events here, by a look every 30 s (NFS reports \
+             nothing) there; last event here 30 s ago, last round never; connected anew in the last hour: 2 times; the network is \
+             metered, so bodies over 64 KiB wait"
+        );
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let record: Record = serde_json::from_str(FIXTURE).expect("JSON");
+        let expected = Record {
             pid: 4711,
             since: 1_700_000_000,
             connected_since: Some(1_700_000_001),
@@ -187,11 +220,22 @@ mod tests {
             last_event: Some(1_700_000_002),
             last_round: None,
             reconnects: vec![1_700_000_003],
+            metered: String::new(),
         };
-        let read: Record = serde_json::from_str(FIXTURE).expect("JSON");
-        assert_eq!(read, record);
-        let written = serde_json::to_string(&record).expect("JSON");
-        assert_eq!(written, FIXTURE.trim_end());
+        assert_eq!(record, expected);
+        let idle = Record {
+            connected_since: None,
+            polling_here: "why".to_owned(),
+            polling_there: None,
+            last_event: None,
+            last_round: Some(1_700_000_002),
+            ..record
+        };
+        assert_eq!(
+            idle.sentence_at(1_700_000_004),
+            "watch (process 4711) not connected; changes are found by a look every 30 s (why) here, in a way not known yet there; last \
+             event here never, last round 2 s ago; connected anew in the last hour: 1 times"
+        );
     }
 
     #[test]
@@ -215,9 +259,9 @@ mod tests {
             reconnects: vec![1, now_secs() - COUNTED_SECS + 60],
             ..Record::default()
         };
-        assert_eq!(record.reconnects_lately(), 1);
+        assert_eq!(record.reconnects_before(now_secs()), 1);
         record.reconnected();
         assert_eq!(record.reconnects.len(), 2);
-        assert_eq!(record.reconnects_lately(), 2);
+        assert_eq!(record.reconnects_before(now_secs()), 2);
     }
 }

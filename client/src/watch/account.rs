@@ -1,6 +1,7 @@
 //! One account that is watched: rounds while it is connected, and the way back where it is not.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use maildir::watch::{Changed, Debounce, Mode, Options, Watcher};
@@ -10,8 +11,10 @@ use super::Standing;
 use super::alive::{Alive, Due};
 use super::backoff::Backoff;
 use super::calls::Ear;
+use super::metered::Network;
 use crate::archive::now_secs;
 use crate::config::Account;
+use crate::config::file::Metered;
 use crate::endpoint::stop::Stop;
 use crate::merge::plan::Direction;
 use crate::merge::record::Side;
@@ -20,8 +23,9 @@ use crate::report::figures::duration_text;
 use crate::report::progress::{Phase, Progress};
 use crate::report::{Detail, Reporter, Summary};
 use crate::run::kept::Kept;
+use crate::run::pause::{self, Paused};
+use crate::run::round;
 use crate::run::watching::{self, Record};
-use crate::run::{pause, round};
 
 /// How often everything is looked at, whatever was reported.
 const WHOLE: Duration = Duration::from_secs(3600);
@@ -31,6 +35,11 @@ const PUT_OFF: Duration = Duration::from_secs(15);
 const LASTING: Duration = Duration::from_secs(30);
 /// For how long at most it sleeps, so that it can be seen that it works.
 const TICK: Duration = Duration::from_secs(60);
+
+/// How large a body may be where the network is metered and only small ones move.
+const SMALL: u64 = 64 << 10;
+const METERED_PAUSE: &str = "the network is metered, so nothing moves";
+const METERED_SMALL: &str = "the network is metered, so bodies over 64 KiB wait";
 
 /// Gives the account as the configuration has it now.
 pub(super) type Reload = Box<dyn Fn() -> Result<Account, String> + Send>;
@@ -44,6 +53,25 @@ pub(super) struct Setup {
     pub(super) stop: Stop,
     pub(super) ear: Ear,
     pub(super) standing: Standing,
+}
+
+/// Why it stands still.
+enum Held {
+    Paused(Paused),
+    Metered,
+}
+
+impl Held {
+    fn sentence(&self) -> String {
+        match self {
+            Held::Paused(paused) => paused.sentence(),
+            Held::Metered => {
+                "The network is metered, so nothing moves (metered = \"pause\") until it is another one; \
+                 `maildir-sync sync` does not mind"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// Why sleeping ended.
@@ -63,6 +91,7 @@ pub(super) struct Watched {
     watcher: Option<Watcher>,
     debounce: Debounce,
     backoff: Backoff,
+    network: Network,
     whole_at: Instant,
     /// Until when no round begins: something wants none now.
     not_before: Instant,
@@ -85,6 +114,7 @@ impl Watched {
             watcher: None,
             debounce: Debounce::new(),
             backoff: Backoff::default(),
+            network: Network::default(),
             whole_at: Instant::now(),
             not_before: Instant::now(),
             record: Record {
@@ -111,7 +141,8 @@ impl Watched {
         let _call = self.setup.stop.on_request(move || bell.ring());
         self.kept.whole = true;
         while !self.is_stopped() {
-            if pause::current(&self.setup.account.state_dir).is_some() {
+            self.look_at_network(self.kept.resting.is_none());
+            if self.held().is_some() {
                 self.stand_still();
                 continue;
             }
@@ -275,8 +306,12 @@ impl Watched {
                 return Woken::Stopped;
             }
             let mut was_called = self.setup.ear.take_again();
+            was_called |= self.look_at_network(was_called);
             if was_called {
                 self.not_before = Instant::now();
+            }
+            if self.is_held_by_network() {
+                return Woken::Round;
             }
             if self.setup.ear.take_doubt() {
                 // First it must be known whether the connection is of any use.
@@ -350,6 +385,7 @@ impl Watched {
         let [chance] = maildir::random::<1>().unwrap_or([128]);
         let wait = match summary.is_lasting {
             true => None,
+            false if summary.is_not_now => Some(Instant::now() + PUT_OFF),
             false => Some(Instant::now() + self.backoff.after_failure(chance)),
         };
         loop {
@@ -385,7 +421,6 @@ impl Watched {
             Ok(account) if account == self.setup.account => false,
             Ok(account) => {
                 if account.local != self.setup.account.local {
-            false if summary.is_not_now => Some(Instant::now() + PUT_OFF),
                     self.watcher = None;
                 }
                 self.setup.account = account;
@@ -401,27 +436,69 @@ impl Watched {
         }
     }
 
-    /// Stands still, without a connection, until a pause has ended. Its beginning is said once.
+    /// Asks whether the network is metered, where that matters: because it may be another one, or now and then. Says whether it is not
+    /// any more, so that what waited for that goes.
+    fn look_at_network(&mut self, is_another: bool) -> bool {
+        let now = Instant::now();
+        let was_metered = self.network.is_metered();
+        let every = if is_another { Duration::ZERO } else { TICK };
+        let setting = self.setup.account.metered;
+        match setting {
+            Metered::Ignore => self.network.forget(),
+            Metered::Pause | Metered::Small => self.network.look(now, every),
+        }
+        let is_metered = self.network.is_metered();
+        let words = match setting {
+            Metered::Pause if is_metered => METERED_PAUSE,
+            Metered::Small if is_metered => METERED_SMALL,
+            Metered::Pause | Metered::Small | Metered::Ignore => "",
+        };
+        self.kept.body_max = (words == METERED_SMALL).then_some(SMALL);
+        if self.record.metered != words {
+            words.clone_into(&mut self.record.metered);
+            self.show();
+        }
+        let is_over = was_metered && !is_metered;
+        self.kept.whole |= is_over;
+        is_over
+    }
+
+    fn is_held_by_network(&self) -> bool {
+        self.setup.account.metered == Metered::Pause && self.network.is_metered()
+    }
+
+    /// Why it is to stand still, if it is.
+    fn held(&self) -> Option<Held> {
+        match pause::current(&self.setup.account.state_dir) {
+            Some(paused) => Some(Held::Paused(paused)),
+            None => self.is_held_by_network().then_some(Held::Metered),
+        }
+    }
+
+    /// Stands still, without a connection, for as long as something holds it. Its beginning is said once.
     fn stand_still(&mut self) {
         self.kept.resting = None;
         self.record.connected_since = None;
         self.kept.whole = true;
-        let mut is_said = false;
-        while !self.is_stopped()
-            && let Some(paused) = pause::current(&self.setup.account.state_dir)
-        {
+        let mut said = None;
+        while !self.is_stopped() {
             let count = self.kept.bell.count();
-            if !is_said {
-                self.say(&paused.sentence());
-                is_said = true;
+            let is_called = self.setup.ear.take_again();
+            self.look_at_network(is_called);
+            let Some(held) = self.held() else {
+                break;
+            };
+            if said.replace(discriminant(&held)) != Some(discriminant(&held)) {
+                self.say(&held.sentence());
             }
-            self.said = Some(paused.sentence());
+            self.said = Some(held.sentence());
             self.setup.standing.tick();
-            self.setup.ear.take_again();
             self.show();
-            let left = paused
-                .until
-                .map(|until| until.saturating_sub(now_secs()).max(1));
+            let until = match held {
+                Held::Paused(paused) => paused.until,
+                Held::Metered => None,
+            };
+            let left = until.map(|until| until.saturating_sub(now_secs()).max(1));
             let left = left.map_or(TICK, |left| TICK.min(Duration::from_secs(left)));
             self.kept.bell.wait(count, Instant::now() + left);
         }

@@ -148,6 +148,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether it is the network.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, ConnectError::Unreachable { .. })
+    }
+
     /// How a run ends that met with this.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

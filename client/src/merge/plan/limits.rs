@@ -1,7 +1,7 @@
 //! What a run may do, and why it may not do the rest.
 
 use protocol::Op;
-use protocol::message::Rights;
+use protocol::message::{NewBody, Rights, Source};
 
 use crate::merge::plan::Why;
 use crate::merge::record::Side;
@@ -52,6 +52,8 @@ pub struct Limits {
     pub is_unguarded: bool,
     /// Whether nothing was agreed before the run: what is agreed by now came in it, and so do copies of that.
     pub is_first: bool,
+    /// How large a body may be that goes over the wire, where that is limited.
+    pub body_max: Option<u64>,
 }
 
 impl Limits {
@@ -61,6 +63,21 @@ impl Limits {
         let deletes = matches!(op, Op::Retire { .. } | Op::RemoveFolder { .. });
         let adds = matches!(op, Op::Create { .. } | Op::MakeFolder { .. });
         self.forbid_kind(side, deletes, adds)
+            .or_else(|| self.forbid_body(op))
+    }
+
+    fn forbid_body(&self, op: &Op) -> Option<Why> {
+        let body = match op {
+            Op::Create { body, .. } => Some(body),
+            Op::Update { body, .. } => body.as_ref(),
+            Op::Retire { .. }
+            | Op::MakeFolder { .. }
+            | Op::RenameFolder { .. }
+            | Op::RemoveFolder { .. } => None,
+        };
+        let is_sent = |body: &&NewBody| matches!(body.source, Source::Body { .. });
+        let size = body.filter(is_sent)?.size;
+        (size > self.body_max?).then_some(Why::Large)
     }
 
     /// The same of what takes something away, adds something, or neither.

@@ -21,6 +21,8 @@ pub enum Why {
     NotChosen,
     /// Another folder has its name on that side, or a folder cannot have it.
     NoPlace(Side),
+    /// Its body is too large for the network.
+    Large,
     /// The side that should give the bytes has damaged ones.
     NoGoodCopy,
     /// The disk of that side takes no more.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maildir::{Lock, Options, Replica, Scan};
 use protocol::Cursor;
@@ -21,6 +21,7 @@ use crate::endpoint::transport::ConnectOptions;
 use crate::merge::plan::Direction;
 use crate::merge::record::Side;
 use crate::report::progress::Progress;
+use crate::run::attempt;
 use crate::run::failure::Failure;
 use crate::run::kept::{Kept, Resting};
 use crate::run::known::{self, Pair};
@@ -28,6 +29,18 @@ use crate::run::stream::Progressed;
 
 /// How long a connection that is being made is given to let go of the terminal.
 const LETTING_GO: Duration = Duration::from_secs(1);
+/// For how long the network of a machine that has slept is waited for, and how often it is tried meanwhile.
+const WAKING_UP: Duration = Duration::from_secs(20);
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What may be asked of the agent.
+#[derive(Clone, Copy)]
+pub(super) struct Wants {
+    /// Further rounds on the same connection.
+    rounds: bool,
+    /// All bodies, with the first list.
+    bodies: bool,
+}
 
 /// What an account's two places are expected to be, before the server has answered.
 pub(super) struct Expected<'a> {
@@ -36,7 +49,7 @@ pub(super) struct Expected<'a> {
     archive: Option<Archive>,
     continues_here: bool,
     changes_here: bool,
-    has_rounds: bool,
+    wants: Wants,
     pub(super) local: Local,
     pub(super) placeholder: Option<PlaceholderRoot>,
     pub(super) lock: Option<Lock>,
@@ -72,8 +85,12 @@ pub(super) fn reach<'a>(
     let bell = kept
         .as_ref()
         .map_or_else(Bell::default, |kept| kept.bell.clone());
-    let has_rounds = kept.is_some();
-    let find = || Expected::find(account, direction, &bell, has_rounds, &options.stop);
+    let wants = Wants {
+        rounds: kept.is_some(),
+        // Who streams has no say in what comes.
+        bodies: kept.as_ref().is_none_or(|kept| kept.body_max.is_none()),
+    };
+    let find = || Expected::find(account, direction, &bell, wants, &options.stop);
     let mut is_asked = false;
     if let Some(kept) = kept {
         while let Some(resting) = &kept.resting {
@@ -118,7 +135,7 @@ impl<'a> Expected<'a> {
         account: &'a Account,
         direction: Direction,
         bell: &Bell,
-        has_rounds: bool,
+        wants: Wants,
         stop: &Stop,
     ) -> Result<Expected<'a>, Failure> {
         let lock = if account.dry_run {
@@ -148,7 +165,7 @@ impl<'a> Expected<'a> {
             archive,
             continues_here,
             changes_here: direction.changes(Side::Local),
-            has_rounds,
+            wants,
             local: Local::new(local, bell, stop),
             placeholder,
             lock,
@@ -161,7 +178,7 @@ impl<'a> Expected<'a> {
             Some(_) | None => None,
         };
         let streams = if self.streams()? { STREAM } else { 0 };
-        let rounds = if self.has_rounds { ROUNDS } else { 0 };
+        let rounds = if self.wants.rounds { ROUNDS } else { 0 };
         Ok(Hello {
             features: streams | rounds,
             ..hello(self.account, self.hint, cursor)?
@@ -221,7 +238,7 @@ impl<'a> Expected<'a> {
     fn streams(&self) -> Result<bool, Failure> {
         let account = self.account;
         let is_whole = !account.dry_run && !account.checksum && !account.filter.selects();
-        if !self.changes_here || !is_whole {
+        if !self.changes_here || !is_whole || !self.wants.bodies {
             return Ok(false);
         }
         match &self.archive {
@@ -269,8 +286,12 @@ impl<'a> Expected<'a> {
         let (remote, hello) = (self.account.remote.clone(), hello.clone());
         let (opening, connecting, reached) = (sender.clone(), options.clone(), progress.clone());
         let bell = self.local.bell().clone();
+        // A watch tries again by itself.
+        let is_waking_up = !self.wants.rounds && attempt::has_slept_since(self.account);
+        let until = is_waking_up.then(|| Instant::now() + WAKING_UP);
         std::thread::spawn(move || {
-            let opened = Link::open(&remote, &connecting, &hello, &bell, || reached.release());
+            let open = || Link::open(&remote, &connecting, &hello, &bell, || reached.release());
+            let opened = open_until(until, &connecting.stop, open);
             opening.send(Met::Opened(Box::new(opened)))
         });
         let (scanning, local) = (sender.clone(), self.local.shared());
@@ -343,6 +364,30 @@ impl<'a> Expected<'a> {
             archive.reset()?;
         }
         Ok((archive, notes))
+    }
+}
+
+/// Opens a connection, and tries again until then where the network is not there.
+fn open_until(until: Option<Instant>, stop: &Stop, open: impl Fn() -> Opened) -> Opened {
+    let (sender, stopped) = channel();
+    let _call = stop.on_request(move || sender.send(()).unwrap_or_default());
+    loop {
+        let opened = open();
+        let is_offline =
+            matches!(&opened, Err(LinkError::Connect(error)) if error.is_unreachable());
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match left.filter(|left| is_offline && !left.is_zero()) {
+            None => return opened,
+            Some(left) => {
+                tracing::info!(
+                    "This machine has slept: its network is waited for, for another {} s",
+                    left.as_secs()
+                );
+                if stopped.recv_timeout(TRY_AGAIN.min(left)).is_ok() {
+                    return opened;
+                }
+            }
+        }
     }
 }
 
