@@ -488,12 +488,12 @@ impl Watched {
             let Some(held) = self.held() else {
                 break;
             };
-            if said.replace(discriminant(&held)) != Some(discriminant(&held)) {
-                self.say(&held.sentence());
-            }
             self.said = Some(held.sentence());
             self.setup.standing.tick();
             self.show();
+            if said.replace(discriminant(&held)) != Some(discriminant(&held)) {
+                self.say(&held.sentence());
+            }
             let until = match held {
                 Held::Paused(paused) => paused.until,
                 Held::Metered => None,
