@@ -66,6 +66,7 @@ pub struct Watch {
     child: Child,
     rounds: Receiver<String>,
     said: Receiver<String>,
+    last: Vec<String>,
 }
 
 impl Watch {
@@ -99,6 +100,7 @@ impl Watch {
             child,
             rounds,
             said,
+            last: Vec::new(),
         }
     }
 
@@ -187,6 +189,12 @@ impl Watch {
         self.said.try_iter().collect()
     }
 
+    /// What it said while [`Watch::wait`] waited.
+    #[must_use]
+    pub fn last_words(&self) -> &[String] {
+        &self.last
+    }
+
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> rustix::process::Pid {
@@ -221,6 +229,7 @@ impl Watch {
             .recv_timeout(LIMIT.saturating_sub(begun.elapsed()))
         {
             eprintln!("{line}");
+            self.last.push(line);
         }
         assert!(begun.elapsed() < LIMIT, "it does not end");
         let status = self.child.wait().expect("it is our child");

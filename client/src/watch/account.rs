@@ -273,7 +273,8 @@ impl Watched {
     /// Says what failed, once for as long as it is the same.
     fn say_failure(&mut self, summary: &Summary) {
         let sentence = summary.error.clone().unwrap_or_default();
-        if self.said.as_ref() != Some(&sentence) {
+        // What was asked for is no failure.
+        if !self.is_stopped() && self.said.as_ref() != Some(&sentence) {
             let _ = self.setup.reporter.summary(summary);
             self.said = Some(sentence);
         }

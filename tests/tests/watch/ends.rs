@@ -98,15 +98,28 @@ fn terminated(call: &'static str, nth: usize) {
     let mut watch = kill.watch(&play.world, play.world.client().pair("watch"), Signal::TERM);
     play.go_on(&mut watch);
     let what = format!("{kill:?}");
-    let code = match kill.hits(&play.world, "SIGTERM") {
-        0 => watch.end().0, // It did not get there, so it is asked now.
-        _ => watch.wait(),
-    };
+    if kill.hits(&play.world, "SIGTERM") == 0 {
+        watch.signal(Signal::TERM); // It did not get there, so it is asked now.
+    }
+    let code = watch.wait();
     // While it reads its command line and configuration, it has nothing to end yet; and who asks twice does not want to wait.
     let is_allowed =
         code == Some(-15) && (!play.has_begun() || kill.hits(&play.world, "SIGTERM") > 1);
     assert!(is_allowed || code == Some(0), "{what}: {code:?}");
+    // What was asked for is no failure.
+    let said = watch.last_words();
+    assert!(
+        !said.iter().any(|line| line.contains("error:")),
+        "{what}: {said:?}"
+    );
     play.check(&what);
+}
+
+#[test]
+fn asked_to_end_as_a_later_round_begins_it_reports_no_failure() {
+    for nth in 7..=9 {
+        terminated("flock", nth);
+    }
 }
 
 /// SIGKILL comes to either end; the other one of a killed client ends by itself, and that of a killed agent goes on.

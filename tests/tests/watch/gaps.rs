@@ -146,7 +146,7 @@ fn what_comes_while_the_agent_goes_to_sleep_is_not_missed() {
 }
 
 #[test]
-#[ignore = "a quarter of an hour"]
+#[ignore = "five minutes"]
 fn what_comes_before_any_call_of_either_end_is_not_missed() {
     for end in [End::Client, End::Agent] {
         for call in CALLS {
