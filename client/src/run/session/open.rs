@@ -371,22 +371,23 @@ impl<'a> Expected<'a> {
 fn open_until(until: Option<Instant>, stop: &Stop, open: impl Fn() -> Opened) -> Opened {
     let (sender, stopped) = channel();
     let _call = stop.on_request(move || sender.send(()).unwrap_or_default());
+    let mut is_said = false;
     loop {
         let opened = open();
         let is_offline =
             matches!(&opened, Err(LinkError::Connect(error)) if error.is_unreachable());
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        match left.filter(|left| is_offline && !left.is_zero()) {
-            None => return opened,
-            Some(left) => {
-                tracing::info!(
-                    "This machine has slept: its network is waited for, for another {} s",
-                    left.as_secs()
-                );
-                if stopped.recv_timeout(TRY_AGAIN.min(left)).is_ok() {
-                    return opened;
-                }
-            }
+        let Some(left) = left.filter(|left| is_offline && !left.is_zero()) else {
+            return opened;
+        };
+        if !std::mem::replace(&mut is_said, true) {
+            tracing::info!(
+                "This machine has slept: its network is waited for, for up to {} s",
+                WAKING_UP.as_secs()
+            );
+        }
+        if stopped.recv_timeout(TRY_AGAIN.min(left)).is_ok() {
+            return opened;
         }
     }
 }
