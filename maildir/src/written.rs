@@ -69,10 +69,8 @@ impl Written {
 
 impl Drop for Written {
     fn drop(&mut self) {
-        if !self.is_used
-            && let Err(error) = self.root.unlink(&self.path)
-        {
-            tracing::debug!("Cannot remove {:?}: {error}", self.root.full(&self.path)); // The next run does.
+        if !self.is_used {
+            self.record.remove(&self.root, &self.path);
         }
     }
 }

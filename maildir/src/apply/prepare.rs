@@ -33,7 +33,7 @@ pub(crate) struct TmpFile {
     pub(crate) path: Vec<u8>,
     pub(crate) stamp: FileStamp,
     /// Held as long as it may lie there.
-    _record: Arc<RunRecord>,
+    record: Arc<RunRecord>,
 }
 
 impl TmpFile {
@@ -50,11 +50,11 @@ impl TmpFile {
 
 impl From<Written> for TmpFile {
     fn from(written: Written) -> TmpFile {
-        let (path, stamp, _record) = written.into_file();
+        let (path, stamp, record) = written.into_file();
         TmpFile {
             path,
             stamp,
-            _record,
+            record,
         }
     }
 }
@@ -73,10 +73,8 @@ impl Ready {
         let is_done = matches!(outcome, Outcome::Done { .. } | Outcome::Made { .. });
         if let Ready::InTmp(file) = self
             && !is_done
-            && let Err(error) = root.unlink(&file.path)
-            && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!("Cannot remove {:?}: {error}", root.full(&file.path));
+            file.record.remove(root, &file.path);
         }
     }
 }

@@ -128,3 +128,54 @@ fn few_files_stay_open_for_flushing() {
     drop(many);
     assert!(write().open.is_some(), "those are closed");
 }
+
+/// A run that wrote a body into a folder that was renamed then.
+fn renamed_meanwhile(root: &Path) -> (crate::Replica, Inbox, Written) {
+    let mut one = open(root, "one");
+    let mail = root.join("mail");
+    std::fs::create_dir_all(mail.join(".A/cur")).expect("it is made");
+    let mut inbox = one.inbox().expect("tmp opens");
+    let written = inbox.write(b".A", &new_body(), Body::Small(BYTES.to_vec()));
+    std::fs::rename(mail.join(".A"), mail.join(".B")).expect("it is renamed");
+    (one, inbox, written.expect("it is written"))
+}
+
+fn is_empty(dir: &Path) -> bool {
+    let mut names = std::fs::read_dir(dir).expect("it is there");
+    names.next().is_none()
+}
+
+#[test]
+fn what_nobody_uses_goes_from_the_tmp_of_a_folder_that_was_renamed() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (mut one, inbox, written) = renamed_meanwhile(dir.path());
+    drop((written, inbox));
+    one.scan().expect("it scans");
+    assert!(is_empty(&dir.path().join("mail/.B/tmp")));
+    assert!(is_empty(&one.state().join("incoming")), "nor its record");
+}
+
+#[test]
+fn what_a_dead_run_left_goes_from_the_tmp_of_a_folder_that_was_renamed() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (one, inbox, written) = renamed_meanwhile(dir.path());
+    // Another folder has its name now.
+    std::fs::create_dir_all(dir.path().join("mail/.A/tmp")).expect("it is made");
+    inbox.record.as_ref().expect("it wrote").let_go();
+    std::mem::forget((written, inbox));
+    drop(one);
+    open(dir.path(), "one").scan().expect("it scans");
+    assert!(is_empty(&dir.path().join("mail/.B/tmp")));
+}
+
+#[test]
+fn a_link_in_the_place_of_a_folder_into_which_a_dead_run_wrote_stops_no_run() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (one, inbox, written) = renamed_meanwhile(dir.path());
+    std::os::unix::fs::symlink(".B", dir.path().join("mail/.A")).expect("it is made");
+    inbox.record.as_ref().expect("it wrote").let_go();
+    std::mem::forget((written, inbox));
+    drop(one);
+    open(dir.path(), "one").scan().expect("it scans");
+    assert!(is_empty(&dir.path().join("mail/.B/tmp")));
+}
