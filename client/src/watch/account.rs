@@ -387,6 +387,8 @@ impl Watched {
         let wait = match summary.is_lasting {
             true => None,
             false if summary.is_not_now => Some(Instant::now() + PUT_OFF),
+            // A disk that is put back costs nobody anything to look for.
+            false if summary.exit == ExitCode::Unsafe => Some(Instant::now() + LASTING),
             false => Some(Instant::now() + self.backoff.after_failure(chance)),
         };
         loop {
