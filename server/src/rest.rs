@@ -21,6 +21,8 @@ use crate::arrivals::{Arrival, Arrivals};
 pub(crate) struct Rest {
     watcher: Watcher,
     debounce: Debounce,
+    /// Whether the round began because of something that was found here.
+    has_found: bool,
     /// For how long a client that rests may be silent. It asks whether we are there after as long as it waits for us otherwise, and
     /// then waits for a quarter of that.
     silence_max: Duration,
@@ -47,6 +49,7 @@ impl Rest {
         Rest {
             watcher: Watcher::new(root.to_owned(), options, call),
             debounce: Debounce::new(),
+            has_found: false,
             silence_max: timeout * 5 / 2,
             timeout,
         }
@@ -62,7 +65,8 @@ impl Rest {
     }
 
     fn sleep(&mut self, service: &Service, mut line: Line) -> anyhow::Result<Opened> {
-        self.debounce.end(Instant::now(), true);
+        let has_found = std::mem::take(&mut self.has_found);
+        self.debounce.end(Instant::now(), has_found);
         let mut heard = Instant::now();
         let mut standing: Option<Hello> = None;
         let mut said = None;
@@ -82,7 +86,10 @@ impl Rest {
                     self.debounce.begin();
                     let written = self.watcher.take_written();
                     match look(service, hello, &written, line)? {
-                        Looked::News(opened) => return Ok(*opened),
+                        Looked::News(opened) => {
+                            self.has_found = true;
+                            return Ok(*opened);
+                        }
                         Looked::Nothing(back) => line = back,
                     }
                     self.debounce.end(Instant::now(), false);

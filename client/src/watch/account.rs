@@ -204,6 +204,8 @@ impl Watched {
     /// An ordinary run, over the connection that is kept.
     fn round(&mut self) -> Option<Summary> {
         let is_first = self.kept.resting.is_none();
+        let resting = self.kept.resting.as_ref();
+        let is_ours = !self.kept.whole && resting.is_some_and(|resting| !resting.has_begun());
         if self.kept.whole || is_first {
             self.whole_at = Instant::now() + WHOLE;
             self.watch_again();
@@ -225,7 +227,8 @@ impl Watched {
         } = &self.setup;
         let kept = Some(&mut self.kept);
         let summary = round(account, Direction::Sync, progress, self.detail, stop, kept);
-        self.debounce.end(Instant::now(), summary.is_some());
+        let has_found = is_ours && summary.is_some();
+        self.debounce.end(Instant::now(), has_found);
         let is_put_off = !is_first
             && self.kept.resting.is_some()
             && summary

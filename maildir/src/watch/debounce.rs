@@ -5,20 +5,23 @@ use std::time::{Duration, Instant};
 /// For how long nothing may happen before what waits is looked at.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// What comes so long after a round is an event of its own, and not one of many.
+const CALM: Duration = Duration::from_millis(50);
+
 /// For how long at most anything waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Makes few rounds of many events. The first event after quiet starts one at once. What happens during a round may be what it does
-/// itself, so it is looked at as soon as it has ended; where there was more to it than that, much is going on, and what comes then
-/// waits for 200 ms of quiet, 2 s at the most.
+/// Makes few rounds of many events. A lone event starts one at once. What happens during a round may be what it does itself, so it is
+/// looked at as soon as it has ended; where there was more to it than that, much is going on, and what comes then waits for 200 ms
+/// of quiet, 2 s at the most.
 #[derive(Clone, Debug, Default)]
 pub struct Debounce {
     waiting: Option<Waiting>,
     is_running: bool,
     /// When the last round ended.
     ended: Option<Instant>,
-    /// How many rounds in a row, without quiet between them, had something to do.
-    busy_rounds: u32,
+    /// How many looks in a row, one right after the other, found something.
+    finds: u32,
 }
 
 /// Events that no round has looked at yet.
@@ -40,9 +43,9 @@ impl Debounce {
         match &mut self.waiting {
             Some(waiting) => waiting.last = at,
             None => {
-                let is_quiet = |ended| at.saturating_duration_since(ended) >= QUIET;
-                if !self.is_running && self.ended.is_none_or(is_quiet) {
-                    self.busy_rounds = 0;
+                let is_calm = |ended| at.saturating_duration_since(ended) >= CALM;
+                if !self.is_running && self.ended.is_none_or(is_calm) {
+                    self.finds = 0;
                 }
                 self.waiting = Some(Waiting {
                     first: at,
@@ -58,12 +61,12 @@ impl Debounce {
         self.is_running = true;
     }
 
-    /// The round ended; whether it had anything to do, and was not only a look.
-    pub fn end(&mut self, at: Instant, was_busy: bool) {
+    /// The round ended; whether it began because of something that was found in this tree.
+    pub fn end(&mut self, at: Instant, has_found: bool) {
         self.is_running = false;
         self.ended = Some(at);
-        self.busy_rounds = match was_busy {
-            true => self.busy_rounds.saturating_add(1),
+        self.finds = match has_found {
+            true => self.finds.saturating_add(1),
             false => 0,
         };
     }
@@ -72,7 +75,7 @@ impl Debounce {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let waiting = self.waiting.filter(|_| !self.is_running)?;
-        Some(match self.busy_rounds {
+        Some(match self.finds {
             0 | 1 => waiting.first,
             _ => (waiting.last + QUIET).min(waiting.first + PATIENCE),
         })
@@ -87,7 +90,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A debounce after so many rounds in a row that had something to do, and when the last one ended.
+    /// A debounce after so many rounds in a row that found something, and when the last one ended.
     fn after_rounds(count: usize) -> (Debounce, Instant) {
         let (mut debounce, at) = (Debounce::new(), Instant::now());
         for _ in 0..count {
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_event_starts_a_round_at_once() {
+    fn a_lone_event_starts_a_round_at_once() {
         let (mut debounce, at) = (Debounce::new(), Instant::now());
         debounce.event(at);
         assert_eq!(debounce.due(), Some(at));
@@ -112,8 +115,8 @@ mod tests {
         assert_eq!(debounce.due(), Some(at), "more of them put nothing off");
         for rounds in [1, 2, 9] {
             let (mut debounce, end) = after_rounds(rounds);
-            debounce.event(end + QUIET);
-            assert_eq!(debounce.due(), Some(end + QUIET), "after quiet, too");
+            debounce.event(end + CALM);
+            assert_eq!(debounce.due(), Some(end + CALM), "after others, too");
         }
     }
 
@@ -164,12 +167,12 @@ mod tests {
     fn a_stream_of_events_makes_a_round_every_two_seconds() {
         let (mut debounce, start) = (Debounce::new(), Instant::now());
         let mut rounds = 0;
-        for at in (0..10_000).step_by(50).map(|after| start + ms(after)) {
+        for at in (0..10_000).step_by(20).map(|after| start + ms(after)) {
             debounce.event(at);
             if debounce.due().is_some_and(|due| due <= at) {
                 rounds += 1;
                 debounce.begin();
-                debounce.end(at + ms(20), true);
+                debounce.end(at + ms(10), true);
             }
         }
         assert_eq!(rounds, 6);
