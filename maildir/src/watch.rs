@@ -3,13 +3,13 @@
 //! Events never decide anything, they only shorten the wait for a look at the disk. Where they cannot be had, the wait is an
 //! interval. [`Watcher`] is all of it; [`Debounce`] says when a round begins. Must never read or write mail, nor know who asks.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{ErrorKind, Event, EventHandler, INotifyWatcher, RecursiveMode, Watcher as _};
 use protocol::FolderDir;
@@ -32,6 +32,10 @@ use limits::Limit;
 
 /// How long an event may take when watches are tried out.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How long a file must be left alone after it was written to: an editor that writes in place empties it first, and what is looked at
+/// then is taken for damaged.
+pub(crate) const WRITING: Duration = Duration::from_secs(2);
 
 /// How often a tree is walked through anew because there was something new in it.
 const WALKS_MAX: usize = 16;
@@ -87,8 +91,8 @@ pub struct Watcher {
     /// Why there are no events may be over by itself.
     may_pass: bool,
     keeper: Keeper,
-    /// Files that were written to.
-    written: BTreeSet<Vec<u8>>,
+    /// Files that were written to, and when that was heard last.
+    written: BTreeMap<Vec<u8>, Instant>,
 }
 
 impl Watcher {
@@ -108,7 +112,7 @@ impl Watcher {
             mode: Mode::Events,
             may_pass: false,
             keeper: Keeper::new(Arc::clone(&heard)),
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
             heard,
         };
         watcher.set_anew();
@@ -123,8 +127,9 @@ impl Watcher {
 
     /// What happened since the last call. New folders are watched before they are told of, so nothing falls in between.
     pub fn take(&mut self) -> Changed {
-        let mut news = self.heard.take();
-        self.written.append(&mut news.written);
+        let (news, now) = (self.heard.take(), Instant::now());
+        let written = news.written.into_iter().map(|path| (path, now));
+        self.written.extend(written);
         if news.is_lost || news.everything && self.may_pass {
             self.set_anew();
             return Changed::Everything;
@@ -140,10 +145,20 @@ impl Watcher {
         }
     }
 
-    /// The files that were written to in place since this was asked last, as far as [`Watcher::take`] has come: paths below the root.
-    /// The directories that hold them do not show it.
-    pub fn take_written(&mut self) -> BTreeSet<Vec<u8>> {
-        std::mem::take(&mut self.written)
+    /// The files that were written to in place and have been left alone for a while since, as far as [`Watcher::take`] has come: paths
+    /// below the root. The directories that hold them do not show it. Each is named once.
+    pub fn take_written(&mut self, now: Instant) -> BTreeSet<Vec<u8>> {
+        let is_due = |_: &Vec<u8>, at: &mut Instant| *at + WRITING <= now;
+        self.written
+            .extract_if(.., is_due)
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// When the next of them can be taken.
+    #[must_use]
+    pub fn written_due(&self) -> Option<Instant> {
+        self.written.values().min().map(|&at| at + WRITING)
     }
 
     /// Sets all watches anew, whatever the mode was, and so finds out whether its reason is over. Everything has to be looked

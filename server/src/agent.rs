@@ -25,7 +25,7 @@ use crate::work::{Due, Work};
 /// How many bodies a client may ask for ahead of what was sent; past that it is not read for a while.
 const WANTED_MAX: usize = 10_000;
 /// How many times as long as it waits for us a client may be silent in a round that is not the first.
-const ROUND_PATIENCE: u32 = 10;
+const ROUND_PATIENCE: u32 = 5;
 /// How many bytes of small bodies one batch may have: they wait for it in `tmp`.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 

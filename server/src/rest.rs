@@ -23,6 +23,8 @@ pub(crate) struct Rest {
     debounce: Debounce,
     /// Whether the round began because of something that was found here.
     has_found: bool,
+    /// How many deletions were held back when the tree was looked at last.
+    held: u64,
     /// For how long a client that rests may be silent. It asks whether we are there after as long as it waits for us otherwise, and
     /// then waits for a quarter of that.
     silence_max: Duration,
@@ -50,6 +52,7 @@ impl Rest {
             watcher: Watcher::new(root.to_owned(), options, call),
             debounce: Debounce::new(),
             has_found: false,
+            held: 0,
             silence_max: timeout * 5 / 2,
             timeout,
         }
@@ -62,6 +65,35 @@ impl Rest {
     pub(crate) fn next_round(&mut self, service: &Service, line: Line) -> anyhow::Result<Opened> {
         let (agent, hello, scan) = self.sleep(service, line)?;
         Ok((agent.in_later_round(self.timeout), hello, scan))
+    }
+
+    /// Looks whether there is anything that a round has not reported.
+    fn look(
+        &mut self,
+        service: &Service,
+        hello: &Hello,
+        written: &BTreeSet<Vec<u8>>,
+        line: Line,
+    ) -> anyhow::Result<Looked> {
+        let agent = Agent::open(service, hello, line)?;
+        let scan = scan(&agent, false, written)?;
+        let has_news = match &hello.cursor {
+            Some(cursor) => agent.replica.lock().has_news(cursor).map_err(refused)?,
+            None => true,
+        };
+        // How much is held back is worth saying, too, though the index has nothing new.
+        let has_news = has_news || scan.held != self.held;
+        self.held = scan.held;
+        Ok(match has_news {
+            true => Looked::News(Box::new((agent, hello.clone(), Some(scan)))),
+            false => Looked::Nothing(agent.into_line()),
+        })
+    }
+
+    /// When to look at the tree.
+    fn due(&self) -> Option<Instant> {
+        let due = self.debounce.due().into_iter();
+        due.chain(self.watcher.written_due()).min()
     }
 
     fn sleep(&mut self, service: &Service, mut line: Line) -> anyhow::Result<Opened> {
@@ -82,10 +114,10 @@ impl Rest {
                     })?;
                     said = Some(mode);
                 }
-                if self.debounce.due().is_some_and(|due| due <= Instant::now()) {
+                if self.due().is_some_and(|due| due <= Instant::now()) {
                     self.debounce.begin();
-                    let written = self.watcher.take_written();
-                    match look(service, hello, &written, line)? {
+                    let written = self.watcher.take_written(Instant::now());
+                    match self.look(service, hello, &written, line)? {
                         Looked::News(opened) => {
                             self.has_found = true;
                             return Ok(*opened);
@@ -96,7 +128,7 @@ impl Rest {
                 }
             }
             let silence = heard + self.silence_max;
-            let due = self.debounce.due().filter(|_| standing.is_some());
+            let due = self.due().filter(|_| standing.is_some());
             let arrival = line
                 .arrivals
                 .next(due.map_or(silence, |due| due.min(silence)))?;
@@ -111,7 +143,7 @@ impl Rest {
                                 if whole && *self.watcher.mode() != Mode::Events {
                                     self.watcher.renew(); // Limits may be others by now.
                                 }
-                                let written = self.watcher.take_written();
+                                let written = self.watcher.take_written(Instant::now());
                                 return begin(service, hello, (whole, &written), line);
                             }
                         }
@@ -155,25 +187,6 @@ fn begin(
 enum Looked {
     News(Box<Opened>),
     Nothing(Line),
-}
-
-/// Looks whether there is anything that a round has not reported.
-fn look(
-    service: &Service,
-    hello: &Hello,
-    written: &BTreeSet<Vec<u8>>,
-    line: Line,
-) -> anyhow::Result<Looked> {
-    let agent = Agent::open(service, hello, line)?;
-    let scan = scan(&agent, false, written)?;
-    let has_news = match &hello.cursor {
-        Some(cursor) => agent.replica.lock().has_news(cursor).map_err(refused)?,
-        None => true,
-    };
-    Ok(match has_news {
-        true => Looked::News(Box::new((agent, hello.clone(), Some(scan)))),
-        false => Looked::Nothing(agent.into_line()),
-    })
 }
 
 fn scan(agent: &Agent, has_slice: bool, written: &BTreeSet<Vec<u8>>) -> Result<Scan, Refused> {

@@ -59,6 +59,15 @@ impl Waiting {
         })
     }
 
+    /// Whether it may be over by itself, so that another try is worth it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let passing = [Why::Changed, Why::Failed, Why::Filled, Why::Unreached]
+            .into_iter()
+            .chain(Side::BOTH.map(Why::Full));
+        self.unseen || passing.map(words).any(|why| why == self.why)
+    }
+
     /// Adds what else waits.
     pub fn add(all: &mut Vec<Waiting>, more: Vec<Waiting>) {
         for one in more {

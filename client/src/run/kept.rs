@@ -19,6 +19,8 @@ pub struct Kept {
     pub resting: Option<Resting>,
     /// Files here that were written to in place since the last round, for the next one to look at: paths below the root.
     pub written: BTreeSet<Vec<u8>>,
+    /// How many deletions this side held back when it was looked at last.
+    pub(crate) held: u64,
     /// Whether the next round begins in any case, and looks at a slice of all files, too.
     pub whole: bool,
     /// How large a body may be that goes over the wire, where that is limited.

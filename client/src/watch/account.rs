@@ -21,6 +21,7 @@ use crate::merge::record::Side;
 use crate::report::exit_code::ExitCode;
 use crate::report::figures::duration_text;
 use crate::report::progress::{Phase, Progress};
+use crate::report::waiting::Waiting;
 use crate::report::{Detail, Reporter, Summary};
 use crate::run::kept::Kept;
 use crate::run::pause::{self, Paused};
@@ -29,6 +30,8 @@ use crate::run::watching::{self, Record};
 
 /// How often everything is looked at, whatever was reported.
 const WHOLE: Duration = Duration::from_secs(3600);
+/// How long what waits for something that may pass is left alone at least.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a round waits that something wants none of.
 const PUT_OFF: Duration = Duration::from_secs(15);
 /// How often a failure that no further try mends is looked at again: whether the configuration is another one.
@@ -91,6 +94,9 @@ pub(super) struct Watched {
     watcher: Option<Watcher>,
     debounce: Debounce,
     backoff: Backoff,
+    /// When what waits is tried again, and how often that was in vain.
+    again_at: Option<Instant>,
+    again: Backoff,
     network: Network,
     whole_at: Instant,
     /// Until when no round begins: something wants none now.
@@ -114,6 +120,8 @@ impl Watched {
             watcher: None,
             debounce: Debounce::new(),
             backoff: Backoff::default(),
+            again_at: None,
+            again: Backoff::default(),
             network: Network::default(),
             whole_at: Instant::now(),
             not_before: Instant::now(),
@@ -216,7 +224,8 @@ impl Watched {
         }
         self.take_events();
         if let Some(watcher) = &mut self.watcher {
-            self.kept.written.append(&mut watcher.take_written());
+            let written = &mut watcher.take_written(Instant::now());
+            self.kept.written.append(written);
         }
         self.debounce.begin();
         let Setup {
@@ -255,9 +264,22 @@ impl Watched {
                 self.record.last_round = Some(now_secs());
                 self.said = None;
                 self.report(summary);
+                self.try_again_later(summary);
             }
         }
         summary
+    }
+
+    /// What could not be done now and may be done soon is tried again, ever less often.
+    fn try_again_later(&mut self, summary: &Summary) {
+        let may_pass = summary.waiting().iter().any(Waiting::may_pass);
+        self.again_at = may_pass.then(|| {
+            let [chance] = maildir::random::<1>().unwrap_or([128]);
+            Instant::now() + self.again.after_failure(chance).max(AGAIN)
+        });
+        if !may_pass {
+            self.again.reset();
+        }
     }
 
     /// Says what a round moved, or that it failed.
@@ -292,6 +314,17 @@ impl Watched {
             self.record.last_event = Some(now_secs());
         }
         happened
+    }
+
+    /// When there is to be a round in any case, and when to look whether one is due.
+    fn due(&self) -> (Instant, Option<Instant>) {
+        let whole_at = self
+            .again_at
+            .map_or(self.whole_at, |at| at.min(self.whole_at));
+        let written_due = self.watcher.as_ref().and_then(Watcher::written_due);
+        let look_at = self.debounce.due().into_iter().chain(written_due).min();
+        let free = |at: Instant| at.max(self.not_before);
+        (free(whole_at), look_at.map(free))
     }
 
     /// Sleeps, holding nothing, until there is something to do.
@@ -362,17 +395,16 @@ impl Watched {
             if self.take_events() {
                 self.show_polling_here();
             }
-            if (now >= self.whole_at || was_called) && is_free {
+            let (whole_at, look_at) = self.due();
+            if (now >= whole_at || was_called) && is_free {
                 self.kept.whole = true;
                 return Woken::Round;
             }
-            let due = self.debounce.due().map(|due| due.max(self.not_before));
-            if due.is_some_and(|due| due <= now) {
+            if look_at.is_some_and(|due| due <= now) {
                 return Woken::Round;
             }
-            let whole_at = self.whole_at.max(self.not_before);
-            let until = [Some(until), Some(whole_at), due, Some(now + TICK)];
-            let until = until.into_iter().flatten().min().unwrap_or(now);
+            let until = until.min(whole_at).min(now + TICK);
+            let until = look_at.map_or(until, |due| due.min(until));
             self.kept.bell.wait(count, until);
         }
     }

@@ -9,6 +9,8 @@ use crate::held::Held;
 use crate::index::{FileRow, path_of};
 use crate::path::split_path;
 use crate::scanner::Scanner;
+use crate::time::now_ns;
+use crate::watch::WRITING;
 
 /// How long one run hashes files whose names changed.
 const DUE_MAX: Duration = Duration::from_millis(15);
@@ -34,8 +36,12 @@ impl Scanner<'_> {
         let missing = self.missing.values().flatten().map(|row| row.seq);
         let missing: HashSet<u64> = missing.collect();
         let mut changed = Vec::new();
+        let is_watched = spot_from.is_none();
         self.index.each_file("draft ORDER BY seq", [], |row| {
-            self.look_at(&held, row, &mut changed);
+            // Whoever watches hears of its last byte, and looks then.
+            if !(is_watched && self.is_being_written(&held, &row)) {
+                self.look_at(&held, row, &mut changed);
+            }
             Ok(())
         })?;
         for path in written {
@@ -95,6 +101,12 @@ impl Scanner<'_> {
         }
         *spot_from = last;
         Ok(())
+    }
+
+    fn is_being_written(&self, held: &Held, row: &FileRow) -> bool {
+        let young_ns = now_ns() - WRITING.as_nanos() as i64;
+        let stamp = self.live_path(row).map(|path| held.file_stamp(&path));
+        matches!(stamp, Some(Ok(stamp)) if stamp.mtime_ns > young_ns)
     }
 
     /// Stats the files that bear the unique name of a path.

@@ -237,8 +237,8 @@ impl Heard {
                 Happened::Came => self.may_lead_to_folders(path),
                 Happened::Went => self.is_watched(below),
                 Happened::WasWritten => false,
-                // It may not have been ours to read before.
-                Happened::WasTouched => !self.is_watched(below) && self.may_lead_to_folders(path),
+                // It may not have been ours to read before, or its contents not.
+                Happened::WasTouched => self.may_lead_to_folders(path),
             };
         is_said.then(|| Said::Moved(below.to_vec()))
     }

@@ -95,7 +95,7 @@ pub(super) fn reach<'a>(
     if let Some(kept) = kept {
         while let Some(resting) = &kept.resting {
             let expected = find()?;
-            match expected.look(resting, (kept.whole, &kept.written), &options.stop)? {
+            match expected.look(resting, kept, &options.stop)? {
                 Look::Nothing => return Ok(None),
                 Look::Elsewhere => kept.resting = None,
                 // It must not be locked while a hook runs, and may have changed by then.
@@ -105,6 +105,7 @@ pub(super) fn reach<'a>(
                     is_asked = true;
                 }
                 Look::Due(scan) => {
+                    kept.held = scan.held;
                     let Some(resting) = kept.resting.take() else {
                         break;
                     };
@@ -186,17 +187,14 @@ impl<'a> Expected<'a> {
     }
 
     /// Looks whether the round that waits on a connection is due: either side has anything new, or it is to be a `whole` one.
-    fn look(
-        &self,
-        resting: &Resting,
-        (whole, written): (bool, &BTreeSet<Vec<u8>>),
-        stop: &Stop,
-    ) -> Result<Look, Failure> {
+    fn look(&self, resting: &Resting, kept: &Kept, stop: &Stop) -> Result<Look, Failure> {
         if !resting.is_asked_with(&self.hello()?) {
             return Ok(Look::Elsewhere);
         }
-        let scan = self.scan(whole, written.clone(), stop)?;
-        let is_due = whole || resting.has_begun() || self.has_news()?;
+        let scan = self.scan(kept.whole, kept.written.clone(), stop)?;
+        // How much is held back is worth saying, too, though the index has nothing new.
+        let is_news = scan.held != kept.held || self.has_news()?;
+        let is_due = kept.whole || resting.has_begun() || is_news;
         Ok(if is_due {
             Look::Due(scan)
         } else {
