@@ -164,11 +164,12 @@ fn watch(args: &WatchArgs) -> ExitCode {
         let Some(accounts) = accounts(&args, "watch", &reporter) else {
             return ExitCode::Usage;
         };
-        found.extend(
-            accounts
-                .into_iter()
-                .map(|(name, account)| (args.clone(), name, account)),
-        );
+        for (name, account) in accounts {
+            // Named twice it is one account.
+            if !found.iter().any(|(_, known, _)| *known == name) {
+                found.push((args.clone(), name, account));
+            }
+        }
     }
     let stop = match Stop::on_signals() {
         Ok(stop) => stop,

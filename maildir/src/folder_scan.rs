@@ -261,6 +261,9 @@ fn sort_out(scanner: &Scanner, files: Vec<File>) -> Result<Vec<File>> {
         if is_named && row.stamp == stamp && is_proven {
             continue;
         }
+        if is_named && row.stamp.ino == stamp.ino && scanner.is_being_written(&stamp) {
+            continue;
+        }
         if is_named || !is_proven || !row.stamp.same_but_renamed(&stamp) {
             to_hash.push(file);
             continue;

@@ -85,6 +85,8 @@ pub struct Replica {
     partials: Partials,
     /// When the last batch ended, and what all of them touched.
     applied_at: Option<Instant>,
+    /// Somebody watches the tree.
+    is_watched: bool,
     touched: Touched,
     /// How far a stream has come.
     pub(crate) streaming: Streaming,
@@ -167,15 +169,20 @@ impl Replica {
     /// # Errors
     /// When the index fails, the lock cannot be taken, or the tree has lost its INBOX.
     pub fn scan(&mut self) -> Result<Scan> {
-        self.look(true, &BTreeSet::new())
+        self.look_at(true, &BTreeSet::new())
     }
 
-    /// The same; whether with the slice of all files, which a run of its own looks at. These files are said to have been written to: paths
-    /// below the root.
+    /// The same for somebody who watches the tree; whether with the slice of all files, which a run of its own looks at. These files are said
+    /// to have been written to: paths below the root. What is being written is left alone, here and by [`Replica::settle`].
     ///
     /// # Errors
     /// Like [`Replica::scan`].
     pub fn look(&mut self, has_slice: bool, written: &BTreeSet<Vec<u8>>) -> Result<Scan> {
+        self.is_watched = true;
+        self.look_at(has_slice, written)
+    }
+
+    fn look_at(&mut self, has_slice: bool, written: &BTreeSet<Vec<u8>>) -> Result<Scan> {
         let _lock = self.lock()?;
         if !self.options.dry_run {
             self.recover()?;
@@ -213,7 +220,8 @@ impl Replica {
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
         let adopt = self.options.adopt;
-        let scanner = Scanner::new(&self.root, &self.index, checksum, adopt)?;
+        let mut scanner = Scanner::new(&self.root, &self.index, checksum, adopt)?;
+        scanner.is_watched = self.is_watched;
         let scan = scanner.run(has_slice.then_some(&mut spot), written)?;
         if has_slice
             && !self.options.dry_run

@@ -10,7 +10,10 @@ use crate::granularity::granularity_ns;
 use crate::index::{FileRow, FolderRow, Index};
 use crate::pairing::Ahead;
 use crate::root::Root;
+use crate::stamp::FileStamp;
+use crate::time::now_ns;
 use crate::unseen::Unseen;
+use crate::watch::WRITING;
 
 /// One scan in progress.
 pub(crate) struct Scanner<'a> {
@@ -18,6 +21,8 @@ pub(crate) struct Scanner<'a> {
     pub(crate) index: &'a Index,
     /// Read and hash everything, whatever the stamps say.
     pub(crate) checksum: bool,
+    /// Somebody watches the tree, and looks again once what is being written has been left alone.
+    pub(crate) is_watched: bool,
     /// Take the tree as it is, also without the INBOX that it had.
     pub(crate) adopt: bool,
     pub(crate) granularity_ns: i64,
@@ -53,6 +58,7 @@ impl<'a> Scanner<'a> {
             root,
             index,
             checksum,
+            is_watched: false,
             adopt,
             granularity_ns: granularity_ns(root),
             unhashed: HashMap::new(),
@@ -67,5 +73,11 @@ impl<'a> Scanner<'a> {
             tree_problems: Vec::new(),
             holding: HashSet::new(),
         })
+    }
+
+    /// Whether a file that is not as its row says may only be half written.
+    pub(crate) fn is_being_written(&self, stamp: &FileStamp) -> bool {
+        let age_ns = now_ns().saturating_sub(stamp.ctime_ns);
+        self.is_watched && (0..WRITING.as_nanos() as i64).contains(&age_ns)
     }
 }

@@ -8,6 +8,8 @@ mod metered;
 mod users;
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -147,6 +149,72 @@ fn a_message_that_is_edited_in_place_is_replaced_there() {
     world.server().edit("INBOX", U2, &body("a third"));
     assert_eq!(here(&watch.round(), "replaced"), 1);
     world.local().assert_holds("INBOX", U2, &body("a third"));
+}
+
+/// An editor that writes in place empties the file first. What is there then is not damaged, and must not be replaced under it.
+#[test]
+fn an_edit_that_takes_its_time_is_no_damage() {
+    let world = World::new();
+    for (unique, flags) in [(U1, "D"), (U2, "S")] {
+        world.local().store("INBOX", unique, flags, &body(unique));
+    }
+    let watch = Watch::start(world.client());
+    assert_eq!(there(&watch.round(), "new"), 2);
+    for (number, unique) in [U1, U2].into_iter().enumerate() {
+        let path = world.local().path("INBOX", unique);
+        let mut editor = fs::File::create(&path).expect("it is emptied");
+        // Something else makes it look meanwhile.
+        let other = format!("180000000{number}.M1.host");
+        world.local().deliver("INBOX", &other, &body(&other));
+        assert_eq!(there(&watch.round(), "new"), 1);
+        editor.write_all(&body("edited")).expect("it is written");
+        drop(editor);
+        assert_eq!(there(&watch.round(), "replaced"), 1, "{unique}");
+        world.local().assert_holds("INBOX", unique, &body("edited"));
+        world
+            .server()
+            .assert_holds("INBOX", unique, &body("edited"));
+    }
+}
+
+/// What becomes readable makes an event of its own kind.
+#[test]
+fn what_can_be_read_again_is_looked_at() {
+    let world = World::unprivileged();
+    world.server().store("INBOX", U1, "S", &body("one"));
+    world.server().store("Lists", U2, "S", &body("two"));
+    world.server().store("Lists", U3, "S", &body("three"));
+    world.give_away();
+    let (lists, cur) = (
+        world.server().dir("Lists"),
+        world.server().dir("Lists").join("cur"),
+    );
+    let allow = |dir: &std::path::Path, mode| {
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    allow(&cur, 0);
+    let watch = Watch::start(world.client());
+    let _ = watch.says("Permission denied");
+    allow(&cur, 0o700);
+    assert_eq!(here(&watch.round(), "new"), 2);
+    // And the folder itself: what was deleted elsewhere meanwhile waits for it, and that is said.
+    allow(&lists, 0);
+    world.server().delete("INBOX", U1);
+    watch.until("what waits is said", || waiting(&world) == 1);
+    assert!(world.local().has("INBOX", U1));
+    allow(&lists, 0o700);
+    assert_eq!(here(&watch.round(), "deleted"), 1);
+}
+
+fn waiting(world: &World) -> u64 {
+    let client = world.client();
+    let status = client.bare(&["status", "--json"]);
+    let status = status.arg("--state-dir").arg(client.state());
+    let status = status.arg(client.remote()).arg(client.tree().root()).run();
+    let json = status.json.expect("JSON was printed");
+    json["waiting"]
+        .as_array()
+        .map_or(0, |waiting| waiting.len() as u64)
 }
 
 #[test]

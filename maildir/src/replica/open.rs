@@ -78,6 +78,7 @@ impl Replica {
             inbox,
             partials,
             applied_at: None,
+            is_watched: false,
             touched: Touched::default(),
             streaming: Streaming::default(),
             made: BTreeSet::new(),

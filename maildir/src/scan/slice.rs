@@ -9,8 +9,7 @@ use crate::held::Held;
 use crate::index::{FileRow, path_of};
 use crate::path::split_path;
 use crate::scanner::Scanner;
-use crate::time::now_ns;
-use crate::watch::WRITING;
+use crate::stamp::FileStamp;
 
 /// How long one run hashes files whose names changed.
 const DUE_MAX: Duration = Duration::from_millis(15);
@@ -36,12 +35,8 @@ impl Scanner<'_> {
         let missing = self.missing.values().flatten().map(|row| row.seq);
         let missing: HashSet<u64> = missing.collect();
         let mut changed = Vec::new();
-        let is_watched = spot_from.is_none();
         self.index.each_file("draft ORDER BY seq", [], |row| {
-            // Whoever watches hears of its last byte, and looks then.
-            if !(is_watched && self.is_being_written(&held, &row)) {
-                self.look_at(&held, row, &mut changed);
-            }
+            self.look_at(&held, row, &mut changed);
             Ok(())
         })?;
         for path in written {
@@ -103,12 +98,6 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn is_being_written(&self, held: &Held, row: &FileRow) -> bool {
-        let young_ns = now_ns() - WRITING.as_nanos() as i64;
-        let stamp = self.live_path(row).map(|path| held.file_stamp(&path));
-        matches!(stamp, Some(Ok(stamp)) if stamp.mtime_ns > young_ns)
-    }
-
     /// Stats the files that bear the unique name of a path.
     fn look_at_written(&self, held: &Held, path: &[u8], changed: &mut Vec<FileRow>) -> Result<()> {
         let (subdir, file) = split_path(path);
@@ -128,7 +117,12 @@ impl Scanner<'_> {
     /// Stats a file, if its folder can be looked at; keeps its row where it is another one than that says, and not due.
     fn look_at(&self, held: &Held, row: FileRow, changed: &mut Vec<FileRow>) {
         let path = self.live_path(&row).filter(|_| !row.due);
-        if path.is_some_and(|path| held.file_stamp(&path).ok() != Some(row.stamp)) {
+        let Some(stamp) = path.map(|path| held.file_stamp(&path).ok()) else {
+            return;
+        };
+        let is_being_written =
+            |stamp: FileStamp| stamp.ino == row.stamp.ino && self.is_being_written(&stamp);
+        if stamp != Some(row.stamp) && !stamp.is_some_and(is_being_written) {
             changed.push(row);
         }
     }
