@@ -104,8 +104,8 @@ pub(super) struct Watched {
     record: Record,
     /// What was said of a series of failures.
     said: Option<String>,
-    /// What was said last of why a side is not watched.
-    said_polling: [String; 2],
+    /// Of which side it was said that it is not watched.
+    said_polling: [bool; 2],
 }
 
 impl Watched {
@@ -131,7 +131,7 @@ impl Watched {
                 ..Record::default()
             },
             said: None,
-            said_polling: Default::default(),
+            said_polling: [false; 2],
             setup,
         }
     }
@@ -552,16 +552,14 @@ impl Watched {
         self.show();
     }
 
-    /// Says once why a side is looked at now and then instead of being watched.
+    /// Says why a side is looked at now and then instead of being watched: once, since the reason may go and come with every folder.
+    /// `status` has it as it is.
     fn say_polling(&mut self, side: Side, polling: &str) {
-        if self.said_polling[side as usize] != polling {
-            polling.clone_into(&mut self.said_polling[side as usize]);
-            if !polling.is_empty() {
-                let side = side.word();
-                self.say(&format!(
-                    "What changes {side} is found within 30 s: {polling}"
-                ));
-            }
+        if !polling.is_empty() && !std::mem::replace(&mut self.said_polling[side as usize], true) {
+            let side = side.word();
+            self.say(&format!(
+                "What changes {side} is found within 30 s: {polling}"
+            ));
         }
     }
 
