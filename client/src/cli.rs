@@ -51,7 +51,7 @@ Exit status:
   4 a guard refused and nothing was deleted, 75 try again later";
 
 const ADDRESS_HELP: &str = "\
-Without arguments: every account of the config file, one after the other.
+Without arguments: every account of the config file.
 
 REMOTE is one of
   me@mail.example.org:Maildir              a path from the home directory there

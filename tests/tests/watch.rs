@@ -206,6 +206,30 @@ fn what_can_be_read_again_is_looked_at() {
     assert_eq!(here(&watch.round(), "deleted"), 1);
 }
 
+/// What could not be done is tried again, though nothing of the message changes any more on either side.
+#[test]
+fn what_waits_is_tried_again_by_itself() {
+    let world = World::unprivileged();
+    world.server().store("Lists", U1, "S", &body("one"));
+    world.give_away();
+    let lists = world.server().dir("Lists");
+    let allow = |mode| {
+        for part in ["cur", "new", "tmp"] {
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(lists.join(part), mode).expect("it is ours");
+        }
+    };
+    let watch = Watch::start(world.client());
+    assert_eq!(here(&watch.round(), "new"), 1);
+    allow(0o500);
+    world.local().store("Lists", U2, "S", &body("two"));
+    world.give_away();
+    watch.until("what waits is said", || waiting(&world) == 1);
+    assert!(!world.server().has("Lists", U2));
+    allow(0o700);
+    watch.until("it is done", || world.server().has("Lists", U2));
+}
+
 fn waiting(world: &World) -> u64 {
     let client = world.client();
     let status = client.bare(&["status", "--json"]);
